@@ -1,0 +1,27 @@
+"""Strict settings for every test: 8 simulated CPU devices, no silent promotion, skips by list."""
+
+import jax
+import pytest
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# A test may skip only for a reason that begins with one of these.
+ALLOWED_SKIPS = ("prepared image sets are absent",)
+
+
+def pytest_report_header():
+    return f"jax {jax.__version__}: {jax.device_count()} {jax.default_backend()} devices"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(ALLOWED_SKIPS):
+            report.outcome = "failed"
+            report.longrepr = f"skipped for a reason that is not on the allow-list: {reason}"
+    return report

@@ -1,0 +1,77 @@
+"""What tests share: derived tolerances, and one function run under every parallel transform."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, PartitionSpec
+
+AXIS = "rows"
+
+
+def tolerance(reduction_length: int, dtype=jnp.float32, condition: float = 1.0) -> float:
+    """Relative error expected of a sum of `reduction_length` terms: eps x sqrt(length) x condition.
+
+    Rounding errors of a long sum behave like a random walk (Higham 2002, section 2.8), with a
+    factor 8 for the tail over many entries. `condition` is the problem's own amplification.
+    """
+    return 8 * float(jnp.finfo(dtype).eps) * np.sqrt(reduction_length) * condition
+
+
+def transforms(devices: int = 8) -> dict[str, Callable]:
+    """Name -> caller `(function, sharded, *replicated)` for each way users compile a kernel.
+
+    `function(*sharded, *replicated, axis_name=...)` must return replicated values. `sharded`
+    arrays (or pytrees of them) are split along axis 0, whose length must divide by `devices`.
+    """
+    mesh = jax.make_mesh(
+        (devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+    )
+
+    def plain(function, sharded, *replicated):
+        return function(*sharded, *replicated, axis_name=None)
+
+    def jit(function, sharded, *replicated):
+        return jax.jit(partial(function, axis_name=None))(*sharded, *replicated)
+
+    def pmap(function, sharded, *replicated):
+        split = jax.tree.map(lambda a: a.reshape(devices, -1, *a.shape[1:]), tuple(sharded))
+        in_axes = (0,) * len(split) + (None,) * len(replicated)
+        mapped = jax.pmap(
+            partial(function, axis_name=AXIS),
+            axis_name=AXIS,
+            in_axes=in_axes,
+            devices=jax.devices()[:devices],
+        )
+        return jax.tree.map(lambda a: a[0], mapped(*split, *replicated))
+
+    def shard_map(function, sharded, *replicated):
+        in_specs = (PartitionSpec(AXIS),) * len(sharded) + (PartitionSpec(),) * len(replicated)
+        mapped = jax.shard_map(
+            partial(function, axis_name=AXIS),
+            mesh=mesh,
+            in_specs=in_specs,
+            out_specs=PartitionSpec(),
+        )
+        return jax.jit(mapped)(*sharded, *replicated)
+
+    return {"plain": plain, "jit": jit, "pmap": pmap, "shard_map": shard_map}
+
+
+def random_orthogonal(rng: np.random.Generator, d: int) -> np.ndarray:
+    """A Haar-distributed d x d rotation in float64."""
+    q, r = np.linalg.qr(rng.normal(size=(d, d)))
+    return q * np.sign(np.diag(r))
+
+
+def relative_error(got, want) -> float:
+    """max |got - want| / max |want| over all entries, in float64."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    return float(np.max(np.abs(got - want)) / max(np.max(np.abs(want)), np.finfo(np.float64).tiny))
+
+
+def stack_blocks(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Blocks side by side: [n, sum d]."""
+    return np.concatenate(blocks, axis=1)
