@@ -1,0 +1,23 @@
+"""Vision encoders as Flax NNX modules, and the registry of their checkpoints."""
+
+from substrate_jax.encoders.encoder import Encoder, load_encoder, random_encoder
+from substrate_jax.encoders.registry import (
+    GROUPS,
+    EncoderSpec,
+    encoder_spec,
+    list_encoders,
+    register_encoder,
+    select_encoders,
+)
+
+__all__ = [
+    "GROUPS",
+    "Encoder",
+    "EncoderSpec",
+    "encoder_spec",
+    "list_encoders",
+    "load_encoder",
+    "random_encoder",
+    "register_encoder",
+    "select_encoders",
+]

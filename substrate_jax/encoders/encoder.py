@@ -1,0 +1,222 @@
+"""Load an encoder by name and call it: `load_encoder("resnet50")(images)`.
+
+Weights come from a file or folder the user names, from the package for the mini panel, or from the
+Hugging Face hub (its cache first). Features are the pooled penultimate ones, equal to timm's
+`forward_head(forward_features(x), pre_logits=True)`.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import resources
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from substrate_jax.data import preprocess
+from substrate_jax.encoders import weights as checkpoints
+from substrate_jax.encoders.registry import EncoderSpec, encoder_spec
+
+
+class Encoder:
+    """A frozen network: images to features.
+
+    Attributes:
+        spec: the record in the registry.
+        module: the Flax NNX module, in evaluation mode.
+        source: the file its weights were read from.
+        sha256: hash of that file.
+        dtype: dtype of parameters and activations; features are float32 always.
+    """
+
+    def __init__(
+        self, spec: EncoderSpec, module: nnx.Module, *, source: str, sha256: str, dtype=jnp.float32
+    ):
+        self.spec = spec
+        self.module = module
+        self.source = source
+        self.sha256 = sha256
+        self.dtype = jnp.dtype(dtype)
+        self._graph, self.state = nnx.split(module)
+        self._features = jax.jit(self.functional()[0])
+        self._taps = jax.jit(partial(_taps, self._graph, self.dtype), static_argnums=2)
+
+    @property
+    def name(self) -> str:
+        """Name in the registry."""
+        return self.spec.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the output: architecture, weights, arithmetic."""
+        return checkpoints.fingerprint(self.spec.config, self.sha256, self.dtype)
+
+    def functional(self) -> tuple[Callable, nnx.State]:
+        """A pure function `(state, images) -> features` and its state, to jit or shard."""
+        return partial(_features, self._graph, self.dtype), self.state
+
+    def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
+        """Pooled penultimate features of normalised images, float32."""
+        self._check(images)
+        return self._features(self.state, images)
+
+    def taps(
+        self, images: Float[Array, "n h w 3"], names: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Intermediate arrays by module name, all from one pass; `features` is among them.
+
+        Args:
+            images: normalised images.
+            names: which; all by default. `tap_names()` lists them.
+
+        Raises:
+            ValueError: a name that this network does not have.
+        """
+        self._check(images)
+        names = self.tap_names() if names is None else tuple(names)
+        unknown = [name for name in names if name not in self.tap_names()]
+        if unknown:
+            raise ValueError(
+                f"names={unknown}: {self.name} has no such tap; choose among "
+                f"{', '.join(self.tap_names())}"
+            )
+        return self._taps(self.state, images, tuple(names))
+
+    def tap_names(self) -> tuple[str, ...]:
+        """Every name `taps` knows, in order of computation."""
+        size = self.spec.config.image_size
+        image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+        names: list[str] = []
+
+        def record(state, images):
+            module = nnx.merge(self._graph, state)
+            module.features(images.astype(self.dtype), lambda name, value: names.append(name))
+
+        jax.eval_shape(record, self.state, image)
+        return (*names, "features")
+
+    def preprocess(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[Array, "n h w 3"]:
+        """Resize, crop and normalise as the weights expect."""
+        return preprocess.preprocess(images, self.spec.preprocess)
+
+    def inventory(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter under timm's names and layouts."""
+        return checkpoints.inventory(self.module)
+
+    def _check(self, images) -> None:
+        size = self.spec.config.image_size
+        if images.ndim != 4 or images.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"images of shape {images.shape}: {self.name} takes [n, {size}, {size}, 3]; "
+                "see its preprocess method"
+            )
+
+
+def load_encoder(
+    name: str, weights: str | Path | None = None, *, dtype: jnp.dtype = jnp.float32
+) -> Encoder:
+    """An encoder with its weights.
+
+    Args:
+        name: see `list_encoders()`.
+        weights: a safetensors file in timm's naming, or a folder holding `NAME.safetensors`; by
+            default the bundled file for the mini panel and the hub's for published checkpoints.
+        dtype: float32 or bfloat16, of parameters and activations.
+
+    Returns:
+        The encoder, in evaluation mode.
+
+    Raises:
+        ValueError: unknown name, weights that cannot be had, or weights that do not fit.
+
+    Example:
+        >>> encoder = load_encoder("mini_vit_base")
+        >>> encoder(jnp.zeros((2, 32, 32, 3))).shape
+        (2, 96)
+    """
+    spec = encoder_spec(name)
+    if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
+        raise ValueError(f"dtype={jnp.dtype(dtype).name}: choose float32 or bfloat16")
+    path = find_weights(spec, weights)
+    module = checkpoints.fill(
+        checkpoints.abstract_module(spec.config),
+        checkpoints.read_safetensors(path),
+        source=path.name,
+        optional_keys=spec.optional_keys,
+        dtype=dtype,
+    )
+    module.eval()
+    return Encoder(
+        spec, module, source=path.name, sha256=checkpoints.file_sha256(path), dtype=dtype
+    )
+
+
+def random_encoder(name: str, seed: int = 0, *, dtype: jnp.dtype = jnp.float32) -> Encoder:
+    """The architecture of `name` at random initialisation, reproducible by seed."""
+    spec = encoder_spec(name)
+    module = spec.config.build(nnx.Rngs(seed))
+    arrays = checkpoints.checkpoint_arrays(module)
+    label = f"random initialisation, seed {seed}"
+    module = checkpoints.fill(module, arrays, source=label, dtype=dtype)
+    return Encoder(spec, module, source=label, sha256=f"random-{seed}", dtype=dtype)
+
+
+def find_weights(spec: EncoderSpec, weights: str | Path | None = None) -> Path:
+    """The file an encoder's weights are in, fetched from the hub if need be.
+
+    Raises:
+        ValueError: it is nowhere to be had; the message says where to put it.
+    """
+    if weights is not None:
+        path = Path(weights)
+        path = path / f"{spec.name}.safetensors" if path.is_dir() else path
+        if not path.is_file():
+            raise ValueError(f"weights {str(path)!r} for {spec.name}: no such file; place it there")
+        return path
+    if spec.bundled:
+        return Path(str(resources.files("substrate_jax") / "mini" / spec.checkpoint))
+    return Path(_hub_file(spec))
+
+
+def _hub_file(spec: EncoderSpec) -> str:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    mend = (
+        f"put {spec.name}.safetensors in a folder and give --weights_dir=FOLDER, "
+        "or use --panel=mini, whose weights are bundled"
+    )
+    try:
+        with contextlib.suppress(LocalEntryNotFoundError):
+            return huggingface_hub.hf_hub_download(
+                spec.checkpoint, "model.safetensors", local_files_only=True
+            )
+        return huggingface_hub.hf_hub_download(spec.checkpoint, "model.safetensors")
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"the checkpoint {spec.checkpoint!r} of {spec.name} is not cached and cannot be "
+            f"fetched ({type(error).__name__}); {mend}"
+        ) from error
+
+
+def _precision(dtype: jnp.dtype) -> contextlib.AbstractContextManager:
+    # Accelerators run float32 products in fewer bits unless told otherwise.
+    return jax.default_matmul_precision("highest" if dtype == jnp.float32 else "default")
+
+
+def _features(graph, dtype, state, images):
+    with _precision(dtype):
+        features = nnx.merge(graph, state).features(images.astype(dtype))
+    return features.astype(jnp.float32)
+
+
+def _taps(graph, dtype, state, images, names):
+    found = {}
+    with _precision(dtype):
+        module = nnx.merge(graph, state)
+        found["features"] = module.features(images.astype(dtype), found.__setitem__)
+    return {name: found[name].astype(jnp.float32) for name in names}

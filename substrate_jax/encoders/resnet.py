@@ -1,0 +1,143 @@
+"""ResNets with basic or bottleneck blocks (He et al. 2016, arXiv:1512.03385), version 1.5.
+
+The stride of a bottleneck sits on its 3 x 3 convolution. Pooled features are the spatial mean of
+the last stage. Module names are timm's (`conv1`, `bn1`, `layer1.0.conv1`, `fc`), so parameter paths
+are checkpoint keys. A 3 x 3 stem of stride 1 without pooling serves small images.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from substrate_jax.encoders.layers import BatchNorm, Conv, Linear, Tap, no_tap
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """Shape of a ResNet: blocks a stage, inner channels a stage, and its stem."""
+
+    depths: tuple[int, ...]
+    bottleneck: bool
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+    stem_channels: int = 64
+    stem_kernel: int = 7
+    stem_stride: int = 2
+    stem_pool: bool = True
+    num_classes: int = 1000
+    image_size: int = 224
+
+    @property
+    def expansion(self) -> int:
+        """Output channels of a block over its inner channels."""
+        return 4 if self.bottleneck else 1
+
+    @property
+    def width(self) -> int:
+        """Features an image."""
+        return self.channels[-1] * self.expansion
+
+    def build(self, rngs: nnx.Rngs) -> "ResNet":
+        """The module with fresh weights."""
+        return ResNet(self, rngs=rngs)
+
+
+class Block(nnx.Module):
+    """Residual block of two 3 x 3 convolutions, or of 1 x 1, 3 x 3, 1 x 1."""
+
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, bottleneck: bool, *, rngs: nnx.Rngs
+    ):
+        out_channels = channels * (4 if bottleneck else 1)
+        if bottleneck:
+            self.conv1 = Conv(in_channels, channels, 1, rngs=rngs)
+            self.conv2 = Conv(channels, channels, 3, stride=stride, padding=1, rngs=rngs)
+            self.conv3 = Conv(channels, out_channels, 1, rngs=rngs)
+        else:
+            self.conv1 = Conv(in_channels, channels, 3, stride=stride, padding=1, rngs=rngs)
+            self.conv2 = Conv(channels, channels, 3, padding=1, rngs=rngs)
+            self.conv3 = None
+        self.bn1 = BatchNorm(channels)
+        self.bn2 = BatchNorm(channels)
+        self.bn3 = BatchNorm(out_channels) if bottleneck else None
+        changes_shape = stride != 1 or in_channels != out_channels
+        self.downsample = (
+            nnx.List(
+                [
+                    Conv(in_channels, out_channels, 1, stride=stride, rngs=rngs),
+                    BatchNorm(out_channels),
+                ]
+            )
+            if changes_shape
+            else None
+        )
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
+        """Apply the block."""
+        y = jax.nn.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        if self.conv3 is not None:
+            y = self.bn3(self.conv3(jax.nn.relu(y)))
+        if self.downsample is not None:
+            convolution, norm = self.downsample
+            x = norm(convolution(x))
+        return jax.nn.relu(x + y)
+
+
+class ResNet(nnx.Module):
+    """Images to pooled features; `classify` maps those to logits."""
+
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        kernel = config.stem_kernel
+        self.conv1 = Conv(
+            3,
+            config.stem_channels,
+            kernel,
+            stride=config.stem_stride,
+            padding=kernel // 2,
+            rngs=rngs,
+        )
+        self.bn1 = BatchNorm(config.stem_channels)
+        in_channels = config.stem_channels
+        for stage, (depth, channels) in enumerate(
+            zip(config.depths, config.channels, strict=True), start=1
+        ):
+            blocks = []
+            for index in range(depth):
+                stride = 2 if stage > 1 and index == 0 else 1
+                blocks.append(Block(in_channels, channels, stride, config.bottleneck, rngs=rngs))
+                in_channels = channels * config.expansion
+            setattr(self, f"layer{stage}", nnx.List(blocks))
+        self.fc = Linear(in_channels, config.num_classes, rngs=rngs) if config.num_classes else None
+
+    def features(self, images: Float[Array, "n h w 3"], tap: Tap = no_tap) -> Float[Array, "n d"]:
+        """Pooled penultimate features."""
+        x = jax.nn.relu(self.bn1(self.conv1(images)))
+        if self.config.stem_pool:
+            x = max_pool(x)
+        tap("stem", x)
+        for stage in range(1, len(self.config.depths) + 1):
+            for index, block in enumerate(getattr(self, f"layer{stage}")):
+                x = block(x)
+                tap(f"layer{stage}.{index}", x)
+            tap(f"layer{stage}", x)
+        return x.mean((1, 2))
+
+    def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
+        """Logits of the checkpoint's own classes."""
+        return self.fc(features)
+
+
+def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Maximum over 3 x 3 windows, stride 2, padded by 1."""
+    return jax.lax.reduce_window(
+        x,
+        jnp.array(-jnp.inf, x.dtype),
+        jax.lax.max,
+        (1, 3, 3, 1),
+        (1, 2, 2, 1),
+        ((0, 0), (1, 1), (1, 1), (0, 0)),
+    )

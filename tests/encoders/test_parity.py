@@ -1,0 +1,129 @@
+"""Each encoder against timm: same checkpoint, same pictures, same features and intermediate maps.
+
+The checkpoints are synthetic (tests/golden/weights.py), the references torch's in float64
+(tests/golden/make_golden.py). One encoder is held at a time, its file deleted once loaded.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import substrate_jax as sj
+from tests.golden import weights
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+NAMES = (
+    "resnet50",
+    "resnet101",
+    "convnext_base",
+    "fcmae_base",
+    "vit_base",
+    "vit_large",
+    "dinov2_base",
+    "mae_base",
+    "clip_base",
+)
+# torch's own float32 is 1e-7 to 6e-7 from the reference. The mildest mistakes, made on purpose in
+# torch, are 3e-5 away: tanh GELU in clip_base, a BatchNorm epsilon of 1e-6 in resnet50.
+LIMIT = 1e-5
+
+
+def inventory(name):
+    """{parameter: shape} of the published checkpoint, from the golden."""
+    text = (GOLDEN / "inventory" / f"{name}.json").read_text()
+    return {key: tuple(shape) for key, shape in json.loads(text).items()}
+
+
+def golden(name):
+    with np.load(GOLDEN / "encoders" / f"{name}.npz") as file:
+        return dict(file)
+
+
+def distance(got, want):
+    """||got - want|| / ||want|| in float64."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return weights.images()
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def loaded(request, tmp_path_factory):
+    """An encoder's name and the encoder on its synthetic checkpoint."""
+    path = tmp_path_factory.mktemp(request.param) / "model.safetensors"
+    weights.write_safetensors(path, inventory(request.param))
+    try:
+        encoder = sj.load_encoder(request.param, weights=str(path))
+    finally:
+        path.unlink()
+    return request.param, encoder
+
+
+def test_features_are_those_of_timm(loaded, pictures):
+    name, encoder = loaded
+    want = golden(name)
+    got = np.asarray(encoder(pictures))
+    assert got.shape == want["features"].shape
+    assert got.dtype == np.float32
+    error = distance(got, want["features"])
+    report = f"{name}: features {error:.1e} from timm (torch float32: {want['float32_error']:.1e})"
+    print(report)
+    assert error <= LIMIT, report
+
+
+def test_taps_are_those_of_timm(loaded, pictures):
+    name, encoder = loaded
+    want = {k.removeprefix("tap:"): v for k, v in golden(name).items() if k.startswith("tap:")}
+    got = encoder.taps(pictures, names=list(want))
+    assert set(got) == set(want)
+    means = {tap: np.asarray(got[tap]).mean(tuple(range(1, got[tap].ndim - 1))) for tap in want}
+    errors = {tap: distance(means[tap], want[tap]) for tap in want}
+    report = f"{name}: " + "  ".join(f"{tap} {error:.1e}" for tap, error in errors.items())
+    print(report)
+    assert max(errors.values()) <= LIMIT, report
+
+
+def test_the_parameters_are_those_of_the_checkpoint(loaded):
+    name, encoder = loaded
+    want = {k: s for k, s in inventory(name).items() if not k.endswith("num_batches_tracked")}
+    if name == "dinov2_base":  # published for 518-pixel inputs, run at 224: 16 x 16 patches
+        want["pos_embed"] = (1, 1 + 16 * 16, 768)
+    got = {key: tuple(shape) for key, shape in encoder.inventory().items()}
+    assert sorted(set(want) - set(got)) == []
+    assert sorted(set(got) - set(want)) == []
+    assert got == want
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_depends_on_the_picture(name):
+    first, second = golden(name)["features"]
+    assert distance(first, second) > 0.05
+
+
+def test_synthetic_weights_are_those_the_goldens_were_made_with():
+    """NumPy may change a generator's stream between versions; this tells it from a faulty port."""
+    want = {
+        "layer1.0.bn1.running_var": [0.95135272, 1.6424835, 1.6039969],
+        "norm.weight": [1.2146006, 0.59262353, 0.70415509],
+        "norm.bias": [0.10402714, -0.10233702, -0.046445649],
+        "bn1.num_batches_tracked": 45480,
+    }
+    for name, values in want.items():
+        np.testing.assert_allclose(weights.tensor(name, np.shape(values)), values, rtol=1e-6)
+
+
+def test_synthetic_checkpoints_are_safetensors(tmp_path):
+    shapes = {"conv.weight": (4, 3, 2, 2), "bn.num_batches_tracked": (), "fc.bias": (5,)}
+    weights.write_safetensors(tmp_path / "a.safetensors", shapes)
+    read = load_file(tmp_path / "a.safetensors")
+    assert set(read) == set(shapes)
+    for name, shape in shapes.items():
+        want = weights.tensor(name, shape)
+        assert read[name].dtype == want.dtype
+        np.testing.assert_array_equal(read[name], want)

@@ -1,0 +1,135 @@
+"""Makes the reference outputs that tests/encoders/test_parity.py compares the encoders with.
+
+    pip install torch==2.13.0 timm==1.0.31 torchvision==0.28.0
+    python -m tests.golden.make_golden            # or with names: ... resnet50 vit_base
+
+For each network timm is given the synthetic checkpoint of weights.py through its own loading path
+(checkpoint_filter_fn, which resamples DINOv2's 37 x 37 position table to 16 x 16), and the two
+pictures of weights.py. Stored, outputs only:
+
+- encoders/NAME.npz: `features` [2, d], what forward_head(..., pre_logits=True) gives, and
+  `tap:WHERE` [2, c], the mean over positions or tokens at that place. Both from torch in float64
+  and rounded once, so the error a test measures is its own. `float32_error`: ||a - b|| / ||b|| of
+  torch's own float32 features against them. `torch`, `timm`: the versions.
+- inventory/NAME.json: {name: shape} of the checkpoint in timm's names and torch's layout. It is
+  the state_dict of the model that the full timm name builds, classifier and batch counters
+  included, with DINOv2's table as published (518-pixel inputs: 1 + 37 * 37 rows).
+
+It fails if the activations leave a sane range, or the features hardly depend on the picture.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.golden import weights
+from tests.golden.timm_import import import_timm
+
+timm = import_timm()
+HERE = Path(__file__).parent
+
+RESNET_TAPS = {"stem": "maxpool", **{f"layer{i}": f"layer{i}" for i in range(1, 5)}}
+CONVNEXT_TAPS = {"stem": "stem", **{f"stages.{i}": f"stages.{i}" for i in range(4)}}
+
+
+def vit_taps(depth: int) -> dict[str, str]:
+    """First, middle and last block, and the final norm."""
+    return {n: n for n in ("blocks.0", f"blocks.{depth // 2}", f"blocks.{depth - 1}", "norm")}
+
+
+# our name -> (timm's name with its tag, tap -> timm's submodule)
+NETWORKS = {
+    "resnet50": ("resnet50.a1_in1k", RESNET_TAPS),
+    "resnet101": ("resnet101.a1h_in1k", RESNET_TAPS),
+    "convnext_base": ("convnext_base.fb_in22k_ft_in1k", CONVNEXT_TAPS),
+    "fcmae_base": ("convnextv2_base.fcmae", CONVNEXT_TAPS),
+    "vit_base": ("vit_base_patch16_224.augreg2_in21k_ft_in1k", vit_taps(12)),
+    "vit_large": ("vit_large_patch16_224.augreg_in21k_ft_in1k", vit_taps(24)),
+    "dinov2_base": ("vit_base_patch14_dinov2.lvd142m", vit_taps(12)),
+    "mae_base": ("vit_base_patch16_224.mae", vit_taps(12)),
+    "clip_base": ("vit_base_patch16_clip_224.openai", vit_taps(12)),
+}
+
+
+def build(timm_name: str) -> tuple[torch.nn.Module, dict[str, tuple[int, ...]]]:
+    """The network for 224-pixel inputs with the synthetic checkpoint, and that checkpoint's shapes.
+
+    The shapes are those at the input size of the published checkpoint.
+    """
+    with torch.device("meta"):
+        published = timm.create_model(timm_name)
+    shapes = {name: tuple(value.shape) for name, value in published.state_dict().items()}
+
+    fixed_size = published.pretrained_cfg.get("fixed_input_size", False)
+    model = timm.create_model(timm_name, **({"img_size": 224} if fixed_size else {}))
+    checkpoint = {n: torch.from_numpy(weights.tensor(n, s)) for n, s in shapes.items()}
+    family = sys.modules[type(model).__module__]
+    if hasattr(family, "checkpoint_filter_fn"):
+        checkpoint = family.checkpoint_filter_fn(checkpoint, model)
+    model.load_state_dict(checkpoint, strict=True)
+    return model.eval(), shapes
+
+
+def tap_mean(output: torch.Tensor) -> torch.Tensor:
+    """[n, c, h, w] or [n, tokens, c] -> [n, c]."""
+    return output.mean(dim=(2, 3) if output.ndim == 4 else 1)
+
+
+def run(
+    model: torch.nn.Module, pictures: np.ndarray, taps: dict[str, str]
+) -> dict[str, np.ndarray]:
+    """Features and tap means in the dtype of the pictures."""
+    outputs = {}
+
+    def keep(tap):
+        return lambda module, inputs, output: outputs.update({f"tap:{tap}": tap_mean(output)})
+
+    hooks = [model.get_submodule(m).register_forward_hook(keep(tap)) for tap, m in taps.items()]
+    with torch.inference_mode():
+        maps = model.forward_features(torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous())
+        outputs["features"] = model.forward_head(maps, pre_logits=True)
+    for hook in hooks:
+        hook.remove()
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def check(name: str, outputs: dict[str, np.ndarray]) -> str:
+    """One line of figures; raises where the golden would be a weak test."""
+    sizes = {k: float(np.sqrt(np.mean(v**2))) for k, v in outputs.items()}
+    first, second = outputs["features"]
+    contrast = float(np.linalg.norm(first - second) / np.linalg.norm(outputs["features"].mean(0)))
+    if contrast < 0.05 or not all(1e-3 < s < 1e2 for s in sizes.values()):
+        raise ValueError(f"{name}: contrast {contrast:.3f}, sizes {sizes}; mend weights.GAINS")
+    return f"contrast {contrast:.3f}  " + "  ".join(f"{k} {s:.3g}" for k, s in sizes.items())
+
+
+def main(names: list[str]) -> None:
+    for folder in ("encoders", "inventory"):
+        (HERE / folder).mkdir(exist_ok=True)
+    pictures = weights.images()
+    for name in names or NETWORKS:
+        timm_name, taps = NETWORKS[name]
+        model, shapes = build(timm_name)
+        single = run(model, pictures, taps)["features"]
+        outputs = run(model.double(), pictures.astype(np.float64), taps)
+        del model
+        want = outputs["features"]
+        error = float(np.linalg.norm(single - want) / np.linalg.norm(want))
+        print(f"{name:14s} torch float32 error {error:.1e}  {check(name, outputs)}", flush=True)
+        np.savez_compressed(
+            HERE / "encoders" / f"{name}.npz",
+            float32_error=np.float64(error),
+            torch=torch.__version__,
+            timm=timm.__version__,
+            **{key: value.astype(np.float32) for key, value in sorted(outputs.items())},
+        )
+        (HERE / "inventory" / f"{name}.json").write_text(
+            json.dumps({k: list(s) for k, s in shapes.items()}, separators=(",", ":")) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,31 @@
+"""Imports timm where torchvision's compiled operators are missing; only make_golden.py uses this.
+
+torchvision registers a meta kernel for each of its operators, which fails where the compiled
+library does not match torch (a CPU build, for one). No encoder here calls them, so each
+registration that fails for want of an operator is answered by declaring it and trying again.
+"""
+
+import re
+import sys
+
+import torch
+
+MISSING = re.compile(r"operator torchvision::(\w+) does not exist")
+
+
+def import_timm():
+    """The timm module, with torchvision's absent operators declared and never defined."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    while True:
+        try:
+            import timm
+        except RuntimeError as error:
+            absent = MISSING.search(str(error))
+            if absent is None:
+                raise
+            library.define(f"{absent.group(1)}(Tensor unused) -> Tensor")
+            for name in [n for n in sys.modules if n.split(".")[0] in ("torchvision", "timm")]:
+                del sys.modules[name]
+        else:
+            timm._torchvision_operators = library  # the declarations live as long as this object
+            return timm
