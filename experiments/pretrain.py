@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -68,32 +68,25 @@ class Recipe:
     learning_rate: float
     batch_size: int = 128
     weight_decay: float = 0.05
+    options: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 RECIPES = {
     "mini_resnet50": Recipe("supervised", 10, "adamw", 3e-3),
     "mini_resnet101": Recipe("supervised", 8, "adamw", 3e-3),
     "mini_convnext_base": Recipe("supervised", 10, "muon", 1e-2),
-    "mini_vit_base": Recipe("supervised", 12, "muon", 1e-2),
+    "mini_vit_base": Recipe("supervised", 14, "muon", 1e-2, options={"patch_dropout": 0.5}),
     "mini_dinov2_base": Recipe("simclr", 12, "muon", 1e-2, batch_size=256),
     "mini_mae_base": Recipe("mae", 10, "muon", 1e-2),
     "mini_fcmae_base": Recipe("fcmae", 8, "muon", 1e-2),
     "mini_clip_base": Recipe("clip", 15, "muon", 1e-2, batch_size=256),
 }
-OBJECTIVES: dict[str, Callable] = {
-    "supervised": lambda network, preprocess, names, rngs: Supervised(
-        network, preprocess, rngs=rngs
-    ),
-    "simclr": lambda network, preprocess, names, rngs: SimCLR(network, preprocess, rngs=rngs),
-    "mae": lambda network, preprocess, names, rngs: MaskedAutoencoder(
-        network, preprocess, rngs=rngs
-    ),
-    "fcmae": lambda network, preprocess, names, rngs: MaskedConvolution(
-        network, preprocess, rngs=rngs
-    ),
-    "clip": lambda network, preprocess, names, rngs: ImageText(
-        network, preprocess, names, rngs=rngs
-    ),
+OBJECTIVES = {
+    "supervised": Supervised,
+    "simclr": SimCLR,
+    "mae": MaskedAutoencoder,
+    "fcmae": MaskedConvolution,
+    "clip": ImageText,
 }
 
 
@@ -138,7 +131,10 @@ def train(name: str, images: np.ndarray, labels: np.ndarray, label_names: tuple[
     steps = epochs * per_epoch
     rngs = nnx.Rngs(FLAGS.seed)
     network = spec.config.build(rngs)
-    module = OBJECTIVES[recipe.objective](network, spec.preprocess, label_names, rngs)
+    options = dict(recipe.options)
+    if recipe.objective == "clip":
+        options["label_names"] = label_names
+    module = OBJECTIVES[recipe.objective](network, spec.preprocess, rngs=rngs, **options)
 
     def batch_at(step):
         epoch, index = divmod(step, per_epoch)
@@ -146,7 +142,7 @@ def train(name: str, images: np.ndarray, labels: np.ndarray, label_names: tuple[
         rows = order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
         return {"images": images[rows], "labels": labels[rows]}
 
-    start = time.time()
+    start, commit = time.time(), git_commit()
     module, records = fit(
         module,
         lambda module, batch, key: module.loss(batch["images"], batch["labels"], key),
@@ -176,7 +172,7 @@ def train(name: str, images: np.ndarray, labels: np.ndarray, label_names: tuple[
         "final_loss": records[-1]["loss"],
         "seconds": round(time.time() - start),
         "seed": FLAGS.seed,
-        "commit": git_commit(),
+        "commit": commit,
         "sha256": file_sha256(path),
     }
 

@@ -38,16 +38,37 @@ TEMPLATES = (
 
 
 class Supervised(nnx.Module):
-    """Cross entropy on labels, with random crops and flips."""
+    """Cross entropy on labels, with random crops and flips.
 
-    def __init__(self, network: nnx.Module, preprocess: Preprocess, *, rngs: nnx.Rngs):
+    `patch_dropout` is the fraction of a vision transformer's patches left out of each image at
+    random (arXiv:2208.07220): half of the patches take half of the time.
+    """
+
+    def __init__(
+        self,
+        network: nnx.Module,
+        preprocess: Preprocess,
+        *,
+        patch_dropout: float = 0.0,
+        rngs: nnx.Rngs,
+    ):
         self.network = network
         self.preprocess = preprocess
+        self.patch_dropout = patch_dropout
 
     def loss(self, images: Images, labels: Labels, key: Array) -> tuple[Array, Metrics]:
         """Smoothed cross entropy, and the accuracy on the batch."""
-        pixels = normalize(crop_and_flip(key, images), self.preprocess)
-        logits = self.network.classify(self.network.features(pixels))
+        crop_key, patch_key = jax.random.split(key)
+        pixels = normalize(crop_and_flip(crop_key, images), self.preprocess)
+        if self.patch_dropout:
+            patches = self.network.embed(pixels)
+            n, count = patches.shape[:2]
+            order = jnp.argsort(jax.random.uniform(patch_key, (n, count)), axis=1)
+            kept = gather_tokens(patches, order[:, : count - round(self.patch_dropout * count)])
+            features = self.network.pool(self.network.encode(kept))
+        else:
+            features = self.network.features(pixels)
+        logits = self.network.classify(features)
         targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), 0.1)
         value = optax.softmax_cross_entropy(logits, targets).mean()
         return value, {"accuracy": (logits.argmax(-1) == labels).mean()}

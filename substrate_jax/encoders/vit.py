@@ -159,8 +159,11 @@ class ViT(nnx.Module):
         """Pooled penultimate features."""
         patches = self.embed(images)
         tap("patch_embed", patches)
-        x = self.encode(patches, tap)
-        return x[:, 0] if self.fc_norm is None else self.fc_norm(x[:, 1:].mean(1))
+        return self.pool(self.encode(patches, tap))
+
+    def pool(self, tokens: Float[Array, "n t c"]) -> Float[Array, "n c"]:
+        """What `features` makes of encoded tokens: the class token, or the normalised mean."""
+        return tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens[:, 1:].mean(1))
 
     def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
         """Logits of the checkpoint's own classes."""
