@@ -351,7 +351,7 @@ def _mini_convnext(**options) -> ConvNeXtConfig:
 
 _MINI_SUPERVISED = {
     "resnet50": (_mini_resnet((1, 1, 2, 1)), "1512.03385"),
-    "resnet101": (_mini_resnet((2, 2, 4, 2)), "1512.03385"),
+    "resnet101": (_mini_resnet((1, 2, 4, 1)), "1512.03385"),
     "convnext_base": (_mini_convnext(layer_scale=0.1), "2201.03545"),
     "vit_base": (_mini_vit(4, pool="avg", num_classes=100), "2010.11929"),
 }
