@@ -1,0 +1,137 @@
+"""Features on disk in checked chunks, so that a killed run goes on where it stopped.
+
+    STORE/KEY/manifest.json      what determined KEY, to be read by people
+    STORE/KEY/000042.npy         rows 42 c to 43 c - 1, float32 [c, d], then a sha256
+
+KEY is a hash of everything that determines the rows: encoder weights and architecture, source
+and row ids, preprocessing, dtype, chunk length c and `FORMAT`. Change one and other rows are
+read; there is nothing to invalidate. A chunk is written under a temporary name, flushed to disk
+and renamed, so it is there whole or not at all; its digest tells damage that came later, and a
+damaged chunk is computed again. `numpy.load` reads a chunk as it is and ignores the digest. A row
+of NaN stands for an image that could not be read: features that are not finite are never stored.
+
+Two runs may share a store without a lock: each chunk is replaced in one step by one with the same
+meaning, and at worst is computed twice. Paths may be remote (gs://...) where `etils.epath` has the
+file system installed; objects appear there only when complete, without a rename.
+
+Cost: 4 n d bytes a source and encoder, hashed once on writing and once on reading.
+
+Not guaranteed: the batch size, the mesh, the backend and the version of jax are not in the key.
+They change rows by rounding, so a run resumed under another of them is equal to an uninterrupted
+one within rounding; resumed under the same it is equal bit for bit. A killed run may leave a
+file whose name begins with a dot; it is never read.
+"""
+
+import hashlib
+import io
+import json
+import os
+import uuid
+from collections.abc import Mapping
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float32
+
+FORMAT = 1
+DEFAULT_CHUNK_ROWS = 512
+_DIGEST_BYTES = 32
+
+
+class FeatureStore:
+    """Chunks of features by key and chunk number.
+
+    Args:
+      path: folder, local or remote; made when first written to.
+      chunk_rows: rows a chunk, at least 1. The most work that a kill can lose, and the largest
+        batch.
+
+    Raises:
+      ValueError: `chunk_rows` is not positive.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     store = FeatureStore(folder, chunk_rows=2)
+      ...     key = store.key({"encoder": "one"})
+      ...     store.write(key, 0, np.ones((2, 3), np.float32))
+      ...     store.read(key, 0, 2, 3).sum(), store.read(key, 1, 2, 3)
+      (np.float32(6.0), None)
+    """
+
+    def __init__(self, path: str | os.PathLike, chunk_rows: int = DEFAULT_CHUNK_ROWS):
+        if chunk_rows < 1:
+            raise ValueError(f"chunk_rows={chunk_rows}: give at least 1")
+        self.path = epath.Path(path)
+        self.chunk_rows = chunk_rows
+
+    def key(self, determinants: Mapping) -> str:
+        """Hash of a JSON-like record, of `chunk_rows` and of the format."""
+        return hashlib.sha256(self._record(determinants).encode()).hexdigest()[:32]
+
+    def _record(self, determinants: Mapping) -> str:
+        record = {**determinants, "chunk_rows": self.chunk_rows, "format": FORMAT}
+        return json.dumps(record, sort_keys=True, indent=1)
+
+    def describe(self, determinants: Mapping) -> None:
+        """Write the manifest of a key, unless it is there."""
+        manifest = self.path / self.key(determinants) / "manifest.json"
+        if not manifest.exists():
+            _write(manifest, self._record(determinants).encode())
+
+    def read(
+        self, key: str, chunk: int, rows: int, width: int
+    ) -> Float32[np.ndarray, "c d"] | None:
+        """One chunk, or None if it is absent, damaged or of another shape.
+
+        Args:
+          key: from `key`.
+          chunk: number of the chunk, from 0.
+          rows: rows expected; the last chunk of a source may be shorter.
+          width: features a row expected.
+
+        Returns:
+          float32 [rows, width], or None.
+        """
+        try:
+            data = self._file(key, chunk).read_bytes()
+        except FileNotFoundError:
+            return None
+        body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+        if _digest(key, chunk, body) != digest:
+            return None
+        values = np.load(io.BytesIO(body), allow_pickle=False)
+        if values.shape != (rows, width) or values.dtype != np.float32:
+            return None
+        return values
+
+    def write(self, key: str, chunk: int, values: Float32[np.ndarray, "c d"]) -> None:
+        """Write one chunk in one step: a reader sees all of it or none."""
+        buffer = io.BytesIO()
+        np.save(buffer, np.ascontiguousarray(values, np.float32), allow_pickle=False)
+        body = buffer.getvalue()
+        _write(self._file(key, chunk), body + _digest(key, chunk, body))
+
+    def _file(self, key: str, chunk: int) -> epath.Path:
+        return self.path / key / f"{chunk:06d}.npy"
+
+
+def _digest(key: str, chunk: int, body: bytes) -> bytes:
+    """Of the place as well as the bytes: a chunk copied to another place is damage too."""
+    return hashlib.sha256(f"{key}/{chunk}\n".encode() + body).digest()
+
+
+def _write(path: epath.Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if "://" in os.fspath(path):
+        path.write_bytes(data)
+        return
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,121 @@
+"""Preprocessing against a float64 resampling written from the definition."""
+
+import numpy as np
+import pytest
+
+from substrate_jax.data import preprocess as P
+from tests.helpers import relative_error, tolerance
+
+
+def cubic_weights(source: int, target: int) -> np.ndarray:
+    """[target, source] antialiased bicubic (a = -1/2) weights, rows summing to 1."""
+    scale = source / target
+    stretch = max(scale, 1.0)
+    centre = (np.arange(target)[:, None] + 0.5) * scale
+    x = np.abs((np.arange(source)[None, :] + 0.5 - centre) / stretch)
+    inner = 1.5 * x**3 - 2.5 * x**2 + 1
+    outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    weights = np.where(x < 1, inner, np.where(x < 2, outer, 0.0))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "resized", "box"),
+    [
+        ((40, 60), (16, 24), (3, 7)),  # landscape: 16 / 40 * 60 = 24
+        ((61, 40), (24, 16), (7, 3)),  # portrait: floor(16 * 61 / 40) = 24
+        ((9, 7), (20, 16), (5, 3)),  # enlarged: floor(16 * 9 / 7) = 20
+        ((16, 16), (16, 16), (3, 3)),  # nothing to resize
+    ],
+)
+def test_resize_crop_matches_the_definition(shape, resized, box):
+    # Values away from 0 and 255, so that no overshoot is clipped in between.
+    image = np.random.default_rng(0).integers(80, 176, (*shape, 3), np.uint8)
+    spec = P.Preprocess(size=10, crop_fraction=10 / 16)
+    assert spec.resized == 16
+    want = np.einsum(
+        "yh,xw,hwc->yxc",
+        cubic_weights(shape[0], resized[0]),
+        cubic_weights(shape[1], resized[1]),
+        image,
+    )[box[0] : box[0] + 10, box[1] : box[1] + 10]
+    got = P.resize_crop(image, spec).astype(np.float64)
+    # Pillow rounds to a level after each of two passes; the second spreads the first rounding
+    # by at most the sum of its absolute weights.
+    spread = np.abs(cubic_weights(shape[0], resized[0])).sum(axis=1).max()
+    assert np.max(np.abs(got - want)) <= 0.5 + 0.5 * spread + 0.01
+
+
+@pytest.mark.parametrize(
+    ("size", "fraction", "resized"),
+    [(224, 0.875, 256), (224, 0.95, 235), (224, 0.9, 248), (224, 1.0, 224), (32, 1.0, 32)],
+)
+def test_resized_side_rounds_down_as_timm_does(size, fraction, resized):
+    assert P.Preprocess(size, fraction).resized == resized
+
+
+def test_crop_is_central_and_rounds_half_to_even():
+    ramp = np.repeat(np.arange(7, dtype=np.uint8)[None, :, None], 4, axis=0).repeat(3, axis=2)
+    # shorter side 4 stays; (7 - 4) / 2 = 1.5 rounds to 2
+    assert P.resize_crop(ramp, P.Preprocess(4))[0, :, 0].tolist() == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        (P.IMAGENET_MEAN, P.IMAGENET_STD),
+        (P.CLIP_MEAN, P.CLIP_STD),
+        (P.INCEPTION_MEAN, P.INCEPTION_STD),
+    ],
+)
+def test_normalize_matches_float64(mean, std):
+    images = np.random.default_rng(0).integers(0, 256, (3, 5, 5, 3), np.uint8)
+    want = (images / 255.0 - np.array(mean)) / np.array(std)
+    got = P.normalize(images, P.Preprocess(5, 1.0, mean, std))
+    assert got.dtype == np.float32
+    assert relative_error(got, want) <= tolerance(1)
+
+
+def test_batch_is_its_images_one_by_one():
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in [(9, 12), (30, 8), (8, 8)]]
+    spec = P.Preprocess(8, 0.8)
+    batch = P.preprocess(images, spec)
+    assert batch.shape == (3, 8, 8, 3)
+    for row, image in zip(batch, images, strict=True):
+        np.testing.assert_array_equal(row, P.preprocess(image[None], spec)[0])
+
+
+def test_spec_from_lists_is_hashable_and_equal():
+    lists = P.Preprocess(8, 1.0, list(P.CLIP_MEAN), list(P.CLIP_STD))
+    assert {lists: 1}[P.Preprocess(8, 1.0, P.CLIP_MEAN, P.CLIP_STD)] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 0}, "size=0"),
+        ({"crop_fraction": 0.0}, "crop_fraction=0.0"),
+        ({"crop_fraction": 1.5}, "crop_fraction=1.5"),
+        ({"mean": (0.5,)}, r"mean=\(0.5,\)"),
+        ({"std": (1.0, 0.0, 1.0)}, "give positive values"),
+        ({"interpolation": "cubic"}, "'cubic': give one of nearest, bilinear, bicubic"),
+    ],
+)
+def test_spec_refuses(change, message):
+    with pytest.raises(ValueError, match=message):
+        P.Preprocess(**{"size": 8, **change})
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
+)
+def test_resize_crop_refuses(image):
+    with pytest.raises(ValueError, match=r"give uint8 \[h, w, 3\], not empty"):
+        P.resize_crop(image, P.Preprocess(8))

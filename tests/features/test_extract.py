@@ -1,0 +1,164 @@
+"""Extraction: the right rows, once each, in one decode pass; what it refuses."""
+
+import jax
+import numpy as np
+import pytest
+
+from substrate_jax.data import Preprocess, preprocess
+from substrate_jax.features import Features, extract
+from substrate_jax.mesh import make_mesh
+from tests.features.fakes import LinearEncoder, noise_source, oracle
+from tests.helpers import relative_error, tolerance
+
+ONE = "data=1"
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 37, 64])
+def test_rows_match_float64_whatever_the_batch(batch_size):
+    encoder, source = LinearEncoder(), noise_source(37)
+    features = extract([encoder], source, mesh=make_mesh(ONE), batch_size=batch_size)
+    assert features.ids == source.ids
+    np.testing.assert_array_equal(features.labels, source.labels)
+    assert features["linear"].dtype == np.float32
+    want = oracle(encoder, source.pixels)
+    assert relative_error(features["linear"], want) <= tolerance(8 * 8 * 3)
+
+
+def test_one_decode_pass_feeds_every_encoder():
+    encoders = [
+        LinearEncoder("a"),
+        LinearEncoder("b", width=3, seed=1),
+        LinearEncoder("c", preprocess=Preprocess(4, 0.5)),
+        LinearEncoder("d", preprocess=Preprocess(8, 1.0, (0.5,) * 3, (0.5,) * 3)),
+    ]
+    source = noise_source(37)
+    features = extract(encoders, source, mesh=make_mesh(ONE), batch_size=8)
+    assert source.reads == dict.fromkeys(range(37), 1)
+    assert list(features) == ["a", "b", "c", "d"]
+    for encoder in encoders:
+        alone = extract([encoder], noise_source(37), mesh=make_mesh(ONE), batch_size=8)
+        np.testing.assert_array_equal(alone[encoder.spec.name], features[encoder.spec.name])
+        images = preprocess.preprocess(source.pixels, encoder.spec.preprocess)
+        function, state = encoder.functional()
+        want = np.asarray(function(state, images))
+        length = encoder.size**2 * 3
+        assert relative_error(features[encoder.spec.name], want) <= tolerance(length)
+
+
+def test_each_encoder_compiles_once_for_many_sources_and_ragged_ends():
+    encoders = [LinearEncoder("a"), LinearEncoder("b", seed=1)]
+    for seed, n in enumerate((37, 20, 16)):
+        extract(encoders, noise_source(n, seed=seed), mesh=make_mesh(ONE), batch_size=16)
+    assert [encoder.traces for encoder in encoders] == [1, 1]
+
+
+def test_progress_reaches_the_end():
+    seen = []
+    extract(
+        [LinearEncoder()],
+        noise_source(20),
+        batch_size=8,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == sorted(seen)
+    assert seen[-1] == (20, 20)
+
+
+def test_bad_images_are_counted_and_named():
+    source = noise_source(37, bad={3, 20, 21, 36})
+    message = r"4 of 37 images of noise cannot be read, first r003: truncated, r020.*--skip_bad"
+    with pytest.raises(ValueError, match=message):
+        extract([LinearEncoder()], source, mesh=make_mesh(ONE), batch_size=8)
+
+
+def test_skipped_images_are_left_out_for_every_encoder():
+    bad = {3, 20, 21, 36}
+    encoders = [LinearEncoder("a"), LinearEncoder("b", preprocess=Preprocess(4, 0.5))]
+    source, whole = noise_source(37, bad=bad), noise_source(37)
+    kept = [row for row in range(37) if row not in bad]
+    got = extract(encoders, source, mesh=make_mesh(ONE), batch_size=8, skip_bad=True)
+    want = extract(encoders, whole, mesh=make_mesh(ONE), batch_size=8)
+    assert got.ids == tuple(whole.ids[row] for row in kept)
+    np.testing.assert_array_equal(got.labels, whole.labels[kept])
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(got[name], want[name][kept])
+
+
+def test_nothing_left_is_an_error():
+    source = noise_source(3, bad={0, 1, 2})
+    with pytest.raises(ValueError, match=r"3 of 3 images .* no image is left"):
+        extract([LinearEncoder()], source, skip_bad=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite(value):
+    encoder, source = LinearEncoder("broken"), noise_source(20)
+    source.pixels[9] = 255
+    plain = encoder.functional()[0]
+
+    def function(state, images):
+        white = (images > 2).all(axis=(1, 2, 3))
+        return plain(state, images) + jax.numpy.where(white, value, 0.0)[:, None]
+
+    encoder._function = function
+    message = "encoder broken gives NaN or infinity in 1 of rows 8 to 15 of noise, first r009"
+    with pytest.raises(ValueError, match=message):
+        extract([encoder], source, mesh=make_mesh(ONE), batch_size=8)
+
+
+def test_other_failures_of_a_source_are_not_hidden():
+    def fail(row):
+        if row == 11:
+            raise RuntimeError("disk on fire")
+
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        extract([LinearEncoder()], noise_source(20, on_read=fail), batch_size=8, skip_bad=True)
+
+
+def test_refuses():
+    source = noise_source(4)
+    wrong = LinearEncoder("wrong")
+    wrong.spec.width = 6
+    for encoders, options, message in [
+        ([], {}, r"encoders=\[\]: give at least one"),
+        ([LinearEncoder("a"), LinearEncoder("a")], {}, "none twice"),
+        ([LinearEncoder()], {"batch_size": 0}, "batch_size=0"),
+        ([wrong], {}, r"wrong gives \[8, 5\] for 8 images; its spec says \[8, 6\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            extract(encoders, source, **options)
+
+
+def block(n, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, 2)).astype(np.float32)
+
+
+def test_join_keeps_order_and_rows():
+    left = Features(("x", "y"), np.array([0, 1]), {"a": block(2)})
+    right = Features(("x", "y"), None, {"b": block(2, 1)})
+    joined = left.join(right)
+    assert list(joined) == ["a", "b"]
+    np.testing.assert_array_equal(joined["b"], right["b"])
+
+
+@pytest.mark.parametrize(
+    ("ids", "name", "message"),
+    [
+        (("x", "z", "y"), "b", "row 1 is 'y' here and 'z' there"),
+        (("y", "x", "z"), "b", "row 0 is 'x' here and 'y' there"),
+        (("x", "y"), "b", "3 rows here and 2 there, 'z' on one side only"),
+        (("x", "y", "z"), "a", "encoder 'a' is in both"),
+    ],
+)
+def test_join_refuses(ids, name, message):
+    left = Features(("x", "y", "z"), None, {"a": block(3)})
+    with pytest.raises(ValueError, match=message):
+        left.join(Features(ids, None, {name: block(len(ids))}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows", "message"), [(None, 3, "a has 3 rows for 2"), ([1], 2, "labels has 1 rows")]
+)
+def test_features_refuse_ragged_blocks(labels, rows, message):
+    with pytest.raises(ValueError, match=message):
+        Features(("x", "y"), labels, {"a": block(rows)})

@@ -1,0 +1,210 @@
+"""The store: kill it, cut it, change what it depends on; the features stay the same bits."""
+
+import dataclasses
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from substrate_jax.data import Preprocess
+from substrate_jax.features import FeatureStore, extract
+from substrate_jax.mesh import make_mesh
+from tests.features.fakes import LinearEncoder, noise_source
+
+CHUNK = 10
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(path, encoders=None, source=None, batch_size=4, **options):
+    encoders = encoders or [LinearEncoder("a"), LinearEncoder("b", seed=1, conv=True)]
+    source = source or noise_source(37)
+    store = FeatureStore(path, chunk_rows=CHUNK)
+    mesh = make_mesh("data=1")
+    return extract(encoders, source, mesh=mesh, store=store, batch_size=batch_size, **options)
+
+
+def same_bits(one, two):
+    assert one.ids == two.ids
+    assert list(one) == list(two)
+    return all(one[name].tobytes() == two[name].tobytes() for name in one)
+
+
+def chunks(path):
+    return sorted(path.glob("*/*.npy"))
+
+
+def test_second_run_reads_and_neither_decodes_nor_compiles(tmp_path):
+    first = run(tmp_path)
+    encoders = [LinearEncoder("a"), LinearEncoder("b", seed=1, conv=True)]
+    source = noise_source(37)
+    assert same_bits(run(tmp_path, encoders, source), first)
+    assert not source.reads
+    assert [encoder.traces for encoder in encoders] == [0, 0]
+
+
+def test_store_changes_no_bit_where_batches_are_the_same(tmp_path):
+    encoders, source = [LinearEncoder("a", conv=True)], noise_source(37)
+    plain = extract(encoders, source, mesh=make_mesh("data=1"), batch_size=5)
+    assert same_bits(run(tmp_path, encoders, source, batch_size=5), plain)
+
+
+def test_a_new_encoder_computes_alone(tmp_path):
+    run(tmp_path, [LinearEncoder("a")])
+    old, new = LinearEncoder("a"), LinearEncoder("b", seed=1, conv=True)
+    features = run(tmp_path, [old, new])
+    assert (old.traces, new.traces) == (0, 1)
+    assert same_bits(features, run(tmp_path / "other", [old, new]))
+
+
+KILLED = """
+import os, signal, sys
+import jax
+jax.config.update("jax_platforms", "cpu")
+from substrate_jax.features import FeatureStore
+from tests.features import test_store
+
+class Killed(FeatureStore):
+    written = 0
+    def write(self, key, chunk, values):
+        if Killed.written == {after}:
+            if {torn}:
+                path = self._file(key, chunk)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                (path.parent / f".{{path.name}}.torn").write_bytes(values.tobytes()[:50])
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().write(key, chunk, values)
+        Killed.written += 1
+
+test_store.FeatureStore = Killed
+test_store.run({path!r})
+"""
+
+
+@pytest.mark.parametrize(("after", "torn"), [(0, False), (1, True), (5, False)])
+def test_killed_run_resumes_to_the_same_bits(tmp_path, after, torn):
+    code = KILLED.format(after=after, torn=torn, path=str(tmp_path / "killed"))
+    killed = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=120, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert len(chunks(tmp_path / "killed")) == after
+    source = noise_source(37)
+    resumed = run(tmp_path / "killed", source=source)
+    # Chunks of 10, 10, 10 and 7 rows, two encoders in turn: what both have is not read again.
+    assert sum(source.reads.values()) == 37 - CHUNK * (after // 2)
+    assert same_bits(resumed, run(tmp_path / "whole"))
+    assert same_bits(run(tmp_path / "killed"), resumed)
+
+
+DAMAGE = {
+    "truncated": lambda data, other: data[: len(data) // 2],
+    "emptied": lambda data, other: b"",
+    "flipped": lambda data, other: data[:-40] + bytes([data[-40] ^ 1]) + data[-39:],
+    "digest": lambda data, other: data[:-1] + bytes([data[-1] ^ 1]),
+    "another": lambda data, other: other,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_chunk_is_computed_again(tmp_path, damage):
+    whole = run(tmp_path)
+    first, second, *_ = chunks(tmp_path)  # equal shapes, each with a good digest for its place
+    data = DAMAGE[damage](first.read_bytes(), second.read_bytes())
+    first.write_bytes(data)
+    source = noise_source(37)
+    assert same_bits(run(tmp_path, source=source), whole)
+    assert set(source.reads) == set(range(CHUNK))
+    assert first.read_bytes() != data
+
+
+ENCODER = LinearEncoder("a")
+
+
+def changed_preprocess():
+    encoder = LinearEncoder("a")
+    encoder.spec.preprocess = dataclasses.replace(encoder.spec.preprocess, mean=(0.5, 0.5, 0.5))
+    return encoder
+
+
+def changed_dtype():
+    encoder = LinearEncoder("a")
+    encoder.dtype = np.dtype(np.float16)
+    return encoder
+
+
+CHANGES = {
+    "weights": lambda: (LinearEncoder("a", seed=9), noise_source(37)),
+    "preprocess": lambda: (changed_preprocess(), noise_source(37)),
+    "resize": lambda: (LinearEncoder("a", preprocess=Preprocess(8, 0.5)), noise_source(37)),
+    "dtype": lambda: (changed_dtype(), noise_source(37)),
+    "images": lambda: (ENCODER, noise_source(37, seed=5)),
+    "order": lambda: (ENCODER, reordered(noise_source(37))),
+    "rows": lambda: (ENCODER, noise_source(37).select(range(30))),
+    "width": lambda: (LinearEncoder("a", width=6), noise_source(37)),
+}
+
+
+def reordered(source):
+    rows = [1, 0, *range(2, 37)]
+    return dataclasses.replace(source.select(rows), fingerprint=source.fingerprint)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_determinant_never_reads_stale_rows(tmp_path, change):
+    run(tmp_path, [ENCODER])
+    before = chunks(tmp_path)
+    encoder, source = CHANGES[change]()
+    got = run(tmp_path, [encoder], source)
+    assert len(chunks(tmp_path)) == len(before) + -(-len(source) // CHUNK)
+    assert same_bits(got, run(tmp_path / "fresh", [encoder], source))
+    assert len(list(tmp_path.glob("*/manifest.json"))) == 2
+
+
+def test_another_chunk_length_is_another_key(tmp_path):
+    first = run(tmp_path, [ENCODER])
+    store = FeatureStore(tmp_path, chunk_rows=8)
+    mesh = make_mesh("data=1")
+    second = extract([ENCODER], noise_source(37), mesh=mesh, store=store, batch_size=4)
+    assert len(chunks(tmp_path)) == 4 + 5
+    assert same_bits(first, second)
+
+
+def test_bad_rows_are_remembered_and_still_fatal_without_skip(tmp_path):
+    bad = {3, 25}
+    skipped = run(tmp_path, source=noise_source(37, bad=bad), skip_bad=True)
+    source = noise_source(37, bad=bad)
+    assert same_bits(run(tmp_path, source=source, skip_bad=True), skipped)
+    assert not source.reads
+    with pytest.raises(ValueError, match="2 of 37 images of noise cannot be read, first r003"):
+        run(tmp_path, source=source)
+    assert len(skipped.ids) == 35
+
+
+def test_fatal_bad_image_keeps_the_chunks_before_it(tmp_path):
+    with pytest.raises(ValueError, match="1 of 37 images"):
+        run(tmp_path, [ENCODER], noise_source(37, bad={25}))
+    assert [path.name for path in chunks(tmp_path)] == ["000000.npy", "000001.npy"]
+    source = noise_source(37, bad={25})
+    assert len(run(tmp_path, [ENCODER], source, skip_bad=True).ids) == 36
+    assert min(source.reads) == 20
+
+
+def test_chunk_is_a_plain_npy_file(tmp_path):
+    features = run(tmp_path, [ENCODER])
+    loaded = [np.load(path, allow_pickle=False) for path in chunks(tmp_path)]
+    np.testing.assert_array_equal(np.concatenate(loaded), features["a"])
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+
+
+def test_batch_larger_than_a_chunk_is_cut_to_it(tmp_path):
+    features = run(tmp_path, [ENCODER], batch_size=64)
+    assert len(features.ids) == 37
+    assert len(chunks(tmp_path)) == 4
+
+
+def test_refuses():
+    with pytest.raises(ValueError, match="chunk_rows=0"):
+        FeatureStore("x", chunk_rows=0)
