@@ -1,6 +1,6 @@
 """Vision encoders as Flax NNX modules, and the registry of their checkpoints."""
 
-from substrate_jax.encoders.encoder import Encoder, load_encoder, random_encoder
+from substrate_jax.encoders.encoder import Encoder, is_at_hand, load_encoder, random_encoder
 from substrate_jax.encoders.registry import (
     GROUPS,
     EncoderSpec,
@@ -15,6 +15,7 @@ __all__ = [
     "Encoder",
     "EncoderSpec",
     "encoder_spec",
+    "is_at_hand",
     "list_encoders",
     "load_encoder",
     "random_encoder",

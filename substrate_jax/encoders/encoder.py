@@ -6,6 +6,7 @@ Hugging Face hub (its cache first). Features are the pooled penultimate ones, eq
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
@@ -17,7 +18,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from substrate_jax.data import preprocess
+from substrate_jax.data import preprocess as preprocessing
+from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders import weights as checkpoints
 from substrate_jax.encoders.registry import EncoderSpec, encoder_spec
 
@@ -101,7 +103,7 @@ class Encoder:
 
     def preprocess(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[Array, "n h w 3"]:
         """Resize, crop and normalise as the weights expect."""
-        return preprocess.preprocess(images, self.spec.preprocess)
+        return preprocessing.preprocess(images, self.spec.preprocess)
 
     def inventory(self) -> dict[str, tuple[int, ...]]:
         """Shape of every parameter under timm's names and layouts."""
@@ -117,7 +119,11 @@ class Encoder:
 
 
 def load_encoder(
-    name: str, weights: str | Path | None = None, *, dtype: jnp.dtype = jnp.float32
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    dtype: jnp.dtype = jnp.float32,
+    preprocess: Preprocess | None = None,
 ) -> Encoder:
     """An encoder with its weights.
 
@@ -126,6 +132,7 @@ def load_encoder(
         weights: a safetensors file in timm's naming, or a folder holding `NAME.safetensors`; by
             default the bundled file for the mini panel and the hub's for published checkpoints.
         dtype: float32 or bfloat16, of parameters and activations.
+        preprocess: in place of the record's.
 
     Returns:
         The encoder, in evaluation mode.
@@ -139,6 +146,8 @@ def load_encoder(
         (2, 96)
     """
     spec = encoder_spec(name)
+    if preprocess is not None:
+        spec = dataclasses.replace(spec, preprocess=preprocess)
     if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
         raise ValueError(f"dtype={jnp.dtype(dtype).name}: choose float32 or bfloat16")
     path = find_weights(spec, weights)
@@ -180,6 +189,16 @@ def find_weights(spec: EncoderSpec, weights: str | Path | None = None) -> Path:
     if spec.bundled:
         return Path(str(resources.files("substrate_jax") / "mini" / spec.checkpoint))
     return Path(_hub_file(spec))
+
+
+def is_at_hand(spec: EncoderSpec, weights: str | Path | None = None) -> bool:
+    """Whether the weights can be had without a download."""
+    if spec.bundled or weights is not None:
+        return True
+    import huggingface_hub
+
+    cached = huggingface_hub.try_to_load_from_cache(spec.checkpoint, "model.safetensors")
+    return isinstance(cached, str)
 
 
 def _hub_file(spec: EncoderSpec) -> str:

@@ -85,7 +85,7 @@ class Conv(nnx.Module):
             y = x[:, :: self.stride, :: self.stride] @ weight[0, 0]
         elif self.kernel_size == self.stride and self.groups == 1 and not self.padding:
             y = patchify(x, self.stride) @ weight.reshape(-1, weight.shape[-1])
-        elif self.groups == x.shape[-1] and self.stride == 1:
+        elif self.groups == x.shape[-1] == weight.shape[-1] and self.stride == 1:
             y = depthwise(x, weight, self.padding)
         else:
             y = convolution(x, weight, self.stride, self.padding, self.groups)
@@ -257,7 +257,7 @@ class BatchNorm(nnx.Module):
             self._move(self.running_var, variance * (count / max(count - 1, 1)))
         scale = self.weight[...].astype(jnp.float32) * jax.lax.rsqrt(variance + self.eps)
         shift = self.bias[...].astype(jnp.float32) - mean * scale
-        return add_channels(mul_channels(x, scale.astype(x.dtype)), shift.astype(x.dtype))
+        return add_channels(mul_channels(x.astype(jnp.float32), scale), shift).astype(x.dtype)
 
     def _move(self, running: nnx.BatchStat, batch: Float[Array, " c"]) -> None:
         running[...] = (1 - self.momentum) * running[...] + self.momentum * jax.lax.stop_gradient(

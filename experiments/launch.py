@@ -1,0 +1,164 @@
+"""What every launcher shares: flags, errors in one line, the output folder's lock, stage times.
+
+A launcher defines its flags, imports what is heavy inside its `run`, and ends with
+`launch.start(run)`, so that `--help` answers at once.
+"""
+
+import contextlib
+import importlib.metadata
+import logging as python_logging
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from absl import app, flags, logging
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("out", None, "Folder for results; runs/NAME by default.")
+flags.DEFINE_bool("quiet", False, "No progress bars.")
+flags.DEFINE_bool("dry_run", False, "Print what would be done, and stop.")
+flags.DEFINE_integer("seed", 0, "Seed of subsampling and permutations.")
+flags.DEFINE_string("mesh", None, "Device mesh such as data=8; all devices by default.")
+flags.DEFINE_bool("compilation_cache", True, "Keep compiled programs in the user's cache folder.")
+flags.DEFINE_string("profile", None, "Write a jax.profiler trace into this folder.")
+
+
+def start(run: Callable[[], None]) -> None:
+    """Parse flags and run; a ValueError ends in one line on stderr and exit code 2."""
+
+    def main(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"unexpected argument {argv[1]!r}; flags look like --name=value")
+        logging.set_verbosity(logging.WARNING)
+        python_logging.getLogger("jax").setLevel(python_logging.WARNING)
+        try:
+            _configure_jax()
+            with _profile():
+                run()
+        except ValueError as error:
+            print("error: " + " ".join(str(error).split()), file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(main)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for this library."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "substrate_jax"
+
+
+def _configure_jax() -> None:
+    import jax
+
+    if FLAGS.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@contextlib.contextmanager
+def _profile() -> Iterator[None]:
+    if FLAGS.profile is None:
+        yield
+        return
+    import jax
+
+    with jax.profiler.trace(FLAGS.profile):
+        yield
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[Path]:
+    """Hold an output folder for one run.
+
+    Raises:
+        ValueError: another run holds it, or it cannot be made.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        raise ValueError(f"out={str(folder)!r} cannot be written ({error.strerror})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"out={str(folder)!r} is being written by another run; wait, or give another --out"
+            ) from error
+        yield folder
+
+
+class Stages:
+    """Seconds spent in named stages of a run."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a stage."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0) + time.perf_counter() - start, 3)
+
+    def total(self) -> dict[str, float]:
+        """All stages, and the time since the beginning."""
+        return self.seconds | {"total": round(time.perf_counter() - self._start, 3)}
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A callback `(done, total)` that draws a bar on a terminal, unless --quiet."""
+    from tqdm import tqdm
+
+    hidden = FLAGS.quiet or not sys.stderr.isatty()
+    with tqdm(total=total, desc=label, unit=unit, disable=hidden) as bar:
+        yield lambda done, total: bar.update(done - bar.n)
+
+
+def command() -> str:
+    """The command line as the user would type it."""
+    module = Path(sys.argv[0]).stem
+    return shlex.join(["python", "-m", f"experiments.{module}", *sys.argv[1:]])
+
+
+def provenance(mesh) -> dict:
+    """Command, versions and devices, for result.json."""
+    import jax
+
+    packages = ("substrate-jax", "jax", "jaxlib", "flax", "numpy")
+    device = jax.devices()[0]
+    return {
+        "command": command(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in packages},
+        },
+        "devices": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "mesh": ",".join(f"{axis}={size}" for axis, size in mesh.shape.items()),
+        },
+        "arguments": {
+            flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

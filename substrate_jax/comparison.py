@@ -1,0 +1,151 @@
+"""All pairs of encoders on one set of images: CKA, its calibration, and mutual neighbours.
+
+The rows of every block are split over the mesh's data axis, padded to a multiple of it and masked,
+so the numbers do not depend on the number of devices. Raw CKA, debiased CKA and the closed-form
+null come from the same sums (`kernels.pairwise_hsic`); see `kernels.null` for what tau, the
+calibrated score and p mean, and docs/maths.md for the formulas.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float
+
+from substrate_jax import kernels
+from substrate_jax.mesh import DATA_AXIS, make_mesh, pad_rows, place_rows
+
+
+def compare_encoders(
+    features: Mapping[str, Float[np.ndarray, "n _"]],
+    *,
+    ks: Sequence[int] = (10, 30, 100),
+    method: str = "closed_form",
+    permutations: int = 200,
+    alpha: float = 0.05,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+) -> dict:
+    """Every pairwise measure of a panel on one set of images.
+
+    Args:
+        features: encoder name -> [n, d], rows of all encoders in the same order.
+        ks: neighbours for mutual kNN recall, each below n.
+        method: "closed_form" or "permutation".
+        permutations: draws, for "permutation".
+        alpha: level of tau.
+        seed: of the permutations.
+        mesh: where to compute; all devices by default.
+
+    Returns:
+        `n`; `cka` and `cka_debiased` [E, E]; `calibrated` with `score`, `tau`, `p_value`,
+        `q_value` [E, E], `method` and `alpha`; `mutual_knn`: k -> `recall` and the same four.
+        q-values are Benjamini-Hochberg over the pairs; p and q of an encoder with itself are NaN.
+
+    Raises:
+        ValueError: fewer than 4 rows, a k not below n, or an option out of range.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+        >>> result = compare_encoders({"one": x, "two": 2 * x}, ks=(5,))
+        >>> result["n"], round(float(result["calibrated"]["score"][0, 1]), 4)
+        (60, 1.0)
+    """
+    mesh = mesh or make_mesh()
+    axis = mesh.shape[DATA_AXIS]
+    n = len(next(iter(features.values())))
+    if too_large := [k for k in ks if k >= n]:
+        raise ValueError(f"k={too_large[0]} with n={n} images: give k below n, or more images")
+    blocks = []
+    for block in features.values():
+        padded, mask = pad_rows(np.asarray(block, np.float32), axis)
+        blocks.append(place_rows(padded, mesh, len(padded)))
+    mask = place_rows(mask, mesh, len(mask))
+    program = _program(mesh, tuple(ks), method, permutations, alpha)
+    cka, cka_debiased, calibrated, neighbors = jax.tree.map(
+        np.asarray, program(blocks, mask, jax.random.key(seed))
+    )
+    return {
+        "n": n,
+        "cka": cka,
+        "cka_debiased": cka_debiased,
+        "calibrated": {"method": method, "alpha": alpha, **_calibration(calibrated)},
+        "mutual_knn": {
+            str(k): {"recall": neighbors.observed[i], **_calibration(neighbors, i)}
+            for i, k in enumerate(ks)
+        },
+    }
+
+
+def separation(
+    scores: Float[np.ndarray, "E E"], groups: Sequence[frozenset[str]]
+) -> dict[str, float | int | None]:
+    """Mean score among discriminative encoders, among masked-reconstruction ones, and the ratio.
+
+    Args:
+        scores: symmetric, such as the calibrated CKA.
+        groups: of each encoder, as `EncoderSpec.groups` gives them.
+
+    Returns:
+        `discriminative_mean`, `mim_mean` (None without a pair), the `ratio` of the two (None if
+        either is missing or the second is 0), and the numbers of pairs behind them.
+
+    Example:
+        >>> groups = [frozenset({"discriminative"})] * 2 + [frozenset({"mim"})] * 2
+        >>> scores = np.full((4, 4), 0.2)
+        >>> scores[0, 1] = scores[1, 0] = 0.8
+        >>> separation(scores, groups)["ratio"]
+        4.0
+    """
+    result: dict[str, float | int | None] = {}
+    for name in ("discriminative", "mim"):
+        members = [i for i, of in enumerate(groups) if name in of]
+        pairs = [scores[i, j] for i in members for j in members if i < j]
+        result[f"{name}_mean"] = float(np.mean(pairs)) if pairs else None
+        result[f"{name}_pairs"] = len(pairs)
+    high, low = result["discriminative_mean"], result["mim_mean"]
+    result["ratio"] = high / low if high is not None and low else None
+    return result
+
+
+def _calibration(calibration: kernels.Calibration, index: int | None = None) -> dict:
+    """Matrices of one calibration, with q-values over the pairs."""
+    pick = (lambda a: a) if index is None else (lambda a: a[index])
+    p_value = np.array(pick(calibration.p_value))
+    upper = np.triu_indices(len(p_value), 1)
+    q_value = np.full_like(p_value, np.nan)
+    q_value[upper] = kernels.benjamini_hochberg(jnp.asarray(p_value[upper]))
+    q_value.T[upper] = q_value[upper]
+    np.fill_diagonal(p_value, np.nan)
+    return {
+        "score": pick(calibration.score),
+        "tau": pick(calibration.tau),
+        "p_value": p_value,
+        "q_value": q_value,
+    }
+
+
+@functools.lru_cache
+def _program(mesh: Mesh, ks: tuple[int, ...], method: str, permutations: int, alpha: float):
+    """The compiled comparison; domains of one size share it."""
+    options = {"method": method, "alpha": alpha, "axis_name": DATA_AXIS}
+
+    def compare(blocks: list[Array], mask: Array, key: Array):
+        hsic = kernels.pairwise_hsic(blocks, mask=mask, axis_name=DATA_AXIS)
+        cka, cka_debiased = hsic.cka(), hsic.cka(debiased=True)
+        if method == "closed_form":
+            calibrated = kernels.calibrate(hsic, **options)
+            neighbors = kernels.mutual_knn(blocks, ks, mask=mask, axis_name=DATA_AXIS)
+            return cka, cka_debiased, calibrated, kernels.calibrate_mutual_knn(neighbors, **options)
+        options.update(permutations=permutations, key=key, mask=mask)
+        calibrated = kernels.calibrate(blocks, **options)
+        return cka, cka_debiased, calibrated, kernels.calibrate_mutual_knn(blocks, ks, **options)
+
+    rows = PartitionSpec(DATA_AXIS)
+    mapped = jax.shard_map(
+        compare, mesh=mesh, in_specs=(rows, rows, PartitionSpec()), out_specs=PartitionSpec()
+    )
+    return jax.jit(mapped)

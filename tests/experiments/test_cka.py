@@ -1,0 +1,225 @@
+"""The main launcher: numbers against the oracles, resuming, and one-line errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import cka as launcher
+from experiments import launch
+from substrate_jax.data.domains import open_source
+from substrate_jax.data.sources import take
+from substrate_jax.encoders import load_encoder
+from substrate_jax.features import extract
+from substrate_jax.kernels import reference
+from tests.helpers import tolerance
+
+ENCODERS = ["mini_vit_base", "mini_mae_base", "mini_clip_base"]
+SMALL = {
+    "encoders": ENCODERS,
+    "domains": "texture,writing",
+    "n": 48,
+    "k": ["5", "10"],
+    "components": 4,
+    "batch_size": 24,
+    "quiet": True,
+}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["test"])
+
+
+def run(out: Path, **changes) -> dict:
+    with flagsaver.flagsaver(**SMALL | {"out": str(out)} | changes):
+        launcher.run()
+    return json.loads((out / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["test"])
+    out = tmp_path_factory.mktemp("cka")
+    return out, run(out)
+
+
+def test_numbers_are_those_of_the_oracles(finished):
+    _, result = finished
+    assert [encoder["name"] for encoder in result["encoders"]] == ENCODERS
+    encoders = [load_encoder(name) for name in ENCODERS]
+    rows, columns = np.triu_indices(len(ENCODERS), 1)
+    for name, domain in result["domains"].items():
+        features = extract(encoders, take(open_source(name), 48, 0), batch_size=24)
+        blocks = [features[encoder].astype(np.float64) for encoder in ENCODERS]
+        limit = tolerance(48 * 96)
+        for key, debiased in (("cka", False), ("cka_debiased", True)):
+            want = reference.pairwise_cka(blocks, debiased=debiased)
+            np.testing.assert_allclose(domain[key], want, atol=limit * 10)
+        for i, j in zip(rows, columns, strict=True):
+            for k in (5, 10):
+                got = domain["mutual_knn"][str(k)]["recall"][i][j]
+                # A recall is a count of common neighbours over 48 k.
+                assert got == pytest.approx(reference.mutual_knn(blocks[i], blocks[j], k), abs=1e-6)
+        calibrated = domain["calibrated"]
+        score, tau = np.array(calibrated["score"]), np.array(calibrated["tau"])
+        raw = np.array(domain["cka"])
+        np.testing.assert_allclose(
+            score, np.maximum((raw - tau) / (1 - tau), 0), atol=tolerance(1, condition=10)
+        )
+        assert calibrated["p_value"][0][0] is None
+        q, p = (np.array(calibrated[key], float)[rows, columns] for key in ("q_value", "p_value"))
+        assert (q >= p).all()
+        assert domain["separation"]["ratio"] is None  # one discriminative and one masked encoder
+
+
+def test_pcka_is_that_of_separate_substrates(finished):
+    _, result = finished
+    encoders = [load_encoder(name) for name in ENCODERS]
+    xs, bases = [], []
+    for name in ("texture", "writing"):
+        features = extract(encoders, take(open_source(name), 48, 0), batch_size=24)
+        x = np.concatenate([features[encoder] for encoder in ENCODERS], axis=1).astype(np.float64)
+        x = (x - x.mean(0)) / x.std(0)
+        xs.append(x)
+        bases.append(np.linalg.svd(x, full_matrices=False)[2][:4].T)
+    want = reference.pcka(xs[0], bases[0], xs[1], bases[1])
+    # A basis is known to the solver's residual, 1e-5, over the gap to the next component.
+    assert result["pcka"]["matrix"][0][1] == pytest.approx(want, abs=1e-3)
+    assert result["pcka"]["median"] == result["pcka"]["min"] == result["pcka"]["matrix"][0][1]
+    assert result["pcka"]["min_pair"] == ["texture", "writing"]
+
+
+def test_second_run_reads_the_store_and_repeats_the_numbers(finished, monkeypatch):
+    out, first = finished
+
+    def refuse(self):
+        raise AssertionError("computed features that were in the store")
+
+    monkeypatch.setattr("substrate_jax.features.extract._program", refuse)
+    second = run(out)
+    varying = ("seconds", "command")
+    assert {k: v for k, v in second.items() if k not in varying} == {
+        k: v for k, v in first.items() if k not in varying
+    }
+    assert (out / "report.html").is_file()
+
+
+def test_numbers_do_not_depend_on_the_mesh(finished, tmp_path):
+    _, eight = finished
+    one = run(tmp_path, mesh="data=1")
+    for name, domain in eight["domains"].items():
+        other = one["domains"][name]
+        for key in ("cka", "cka_debiased"):
+            np.testing.assert_allclose(domain[key], other[key], atol=10 * tolerance(48 * 96))
+        assert domain["mutual_knn"]["10"]["recall"] == other["mutual_knn"]["10"]["recall"]
+
+
+def test_permutation_calibration_follows_the_closed_form(finished, tmp_path):
+    out, closed = finished
+    sampled = run(
+        tmp_path, calibration="permutation", permutations=400, store=str(out / "features")
+    )
+    for name, domain in sampled["domains"].items():
+        assert domain["calibrated"]["method"] == "permutation"
+        p = np.array(domain["calibrated"]["p_value"], float)[np.triu_indices(3, 1)]
+        assert (p >= 1 / 401).all()
+        tau, exact = (
+            np.array(d["domains"][name]["calibrated"]["tau"])[np.triu_indices(3, 1)]
+            for d in (sampled, closed)
+        )
+        # 400 draws give the 5 % quantile the spread of the null's 3.4 to 7.1 % quantiles (three
+        # binomial deviations); a gamma tail puts those within 12 % of each other at this shape.
+        np.testing.assert_allclose(tau, exact, rtol=0.2)
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
+    out = tmp_path / "never"
+    with flagsaver.flagsaver(**SMALL | {"out": str(out), "dry_run": True, "panel": "paper"}):
+        launcher.run()
+    printed = capsys.readouterr().out
+    assert "mini_vit_base" in printed
+    assert "to download: 0 MiB" in printed
+    assert not out.exists()
+
+
+BAD = {
+    "unknown encoder": ({"encoders": ["resnet51"]}, "unknown encoder 'resnet51'.*resnet50"),
+    "unknown domain": ({"domains": "textures"}, "textures.*texture"),
+    "missing folder": ({"domains": "mine=dir:absent"}, "absent"),
+    "missing npz": ({"domains": "mine=npz:absent.npz"}, "absent.npz"),
+    "too many images": ({"n": 5000}, "5000.*512"),
+    "k beyond n": ({"k": ["60"]}, "n=48 .*k=60.*--n=61"),
+    "k is no number": ({"k": ["ten"]}, "k='ten'"),
+    "k below one": ({"k": ["0"]}, "k='0'"),
+    "components beyond n": ({"components": 60}, "n=48 .*60 components"),
+    "alpha": ({"alpha": 1.5}, "alpha=1.5"),
+    "mesh": ({"mesh": "data=9"}, "data=9.*8"),
+    "no permutations": ({"calibration": "permutation", "permutations": 3}, "permutations.*19"),
+    "empty group": ({"encoders": ["image_text"], "panel": "mini", "n": 2}, "n=2 "),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_flags_end_in_one_line(case, tmp_path):
+    changes, message = BAD[case]
+    with pytest.raises(ValueError, match=message) as caught:
+        run(tmp_path / "out", **changes)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_corrupt_image_is_named_and_can_be_skipped(tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(48):
+        pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+    (folder / "07.png").write_bytes((folder / "07.png").read_bytes()[:60])
+    changes = {"domains": f"mine=dir:{folder}", "encoders": ENCODERS[:2]}
+    with pytest.raises(ValueError, match=r"07\.png"):
+        run(tmp_path / "out", **changes)
+    assert not (tmp_path / "out" / "result.json").exists()
+    result = run(tmp_path / "out", skip_bad=True, **changes)
+    assert result["domains"]["mine"]["n"] == 47
+    assert result["pcka"] is None
+
+
+def test_absent_weights_say_where_to_put_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ValueError, match=r"resnet50.*--weights_dir.*--panel=mini"):
+        run(tmp_path / "out", encoders=["resnet50"])
+    with pytest.raises(ValueError, match=r"resnet50\.safetensors"):
+        run(tmp_path / "out", encoders=["resnet50"], weights_dir=str(tmp_path))
+
+
+def test_an_out_in_use_is_refused(tmp_path):
+    with launch.claim(tmp_path / "out"), pytest.raises(ValueError, match="another run"):
+        run(tmp_path / "out")
+
+
+def test_command_line_prints_one_line_and_exits_with_2():
+    """The error path of a real process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.cka", "--encoders=resnet51"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: unknown encoder 'resnet51'")
+    assert done.stdout == ""
