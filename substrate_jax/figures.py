@@ -1,0 +1,393 @@
+"""Figures of a report: heat maps of similarity matrices, and values by group.
+
+A heat map shows a symmetric m x m matrix S of similarities. Rows and columns stand in the order of
+the leaves of an average-linkage tree on the distances 1 - S (Sokal, Michener 1958), so that what is
+alike stands together. Lengths are fixed in inches and type in points: at `CSS_DPI` pixels an inch a
+figure appears in a page at its own size, and is drawn with `PIXEL_RATIO` times as many pixels.
+
+Cost: O(m^2 log m) for the tree, O(m^2) for the drawing; about 0.1 s for m = 8. Figures are made
+without pyplot: no global state, so several threads may draw.
+
+Not guaranteed: that a leaf order is unique. A tree fixes which branches hold together, not which of
+two stands first; they are turned so that neighbours are as alike as the tree lets them be.
+
+References: R. Sokal, C. Michener (1958), A statistical method for evaluating systematic
+relationships. Z. Bar-Joseph, D. Gifford, T. Jaakkola (2001), Fast optimal leaf ordering.
+M. Okabe, K. Ito (2008), Color universal design.
+"""
+
+import dataclasses
+import functools
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from jaxtyping import Bool, Float
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize, to_rgb, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+from matplotlib.textpath import text_to_path
+from PIL import Image
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
+
+CSS_DPI = 96
+PIXEL_RATIO = 2
+COLORMAP = "viridis"
+DIAGONAL = "#dddddd"
+INK = "#222222"
+# Below this many inches a side, a cell has no room for a value.
+VALUE_SIDE = 0.25
+LONGEST_LABEL = 28
+
+
+@dataclasses.dataclass(frozen=True)
+class Tag:
+    """A class of labels: a letter on a colour, so that neither is needed to tell it."""
+
+    letter: str
+    color: str
+    meaning: str
+
+    @property
+    def ink(self) -> str:
+        """Colour of the letter."""
+        return ink_on(self.color)
+
+
+PARADIGMS = {
+    "supervised": Tag("S", "#0072b2", "supervised"),
+    "self_supervised": Tag("C", "#e69f00", "self-supervised contrast or distillation"),
+    "masked_reconstruction": Tag("M", "#cc79a7", "masked reconstruction (MIM)"),
+    "image_text": Tag("T", "#009e73", "image-text"),
+}
+
+
+def paradigm_tag(paradigm: str) -> Tag:
+    """The mark of an encoder's learning paradigm, grey where it is not one of `PARADIGMS`."""
+    return PARADIGMS.get(paradigm, Tag(paradigm[:1].upper() or "?", "#777777", paradigm))
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSize:
+    """Side of a heat map's cells in inches: `total / m`, kept between the other two."""
+
+    total: float
+    least: float
+    most: float
+
+    def side(self, m: int) -> float:
+        """Side of one of m x m cells."""
+        return float(np.clip(self.total / m, self.least, self.most))
+
+
+LARGE = CellSize(5.0, 0.19, 0.6)
+SMALL = CellSize(2.25, 0.14, 0.45)
+
+
+def ink_on(color: str | Sequence[float]) -> str:
+    """Black or white, whichever contrasts more with a colour (relative luminance of WCAG 2).
+
+    Example:
+        >>> ink_on("#ffffff"), ink_on("#0072b2")
+        ('#000000', '#ffffff')
+    """
+    rgb = np.asarray(color[:3] if not isinstance(color, str) else to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
+    return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
+
+
+def cluster(similarity: Float[np.ndarray, "m m"]) -> Float[np.ndarray, "m-1 4"] | None:
+    """Average linkage on 1 - S.
+
+    Args:
+        similarity: symmetric; the diagonal is not read, NaN counts as 0.
+
+    Returns:
+        The linkage matrix of scipy, or None for one row, which has no tree.
+
+    Example:
+        >>> tree = cluster(np.array([[1, 0.1, 0.9], [0.1, 1, 0.2], [0.9, 0.2, 1]]))
+        >>> leaves(tree, 3)
+        [1, 2, 0]
+    """
+    if len(similarity) < 2:
+        return None
+    distance = 1 - np.nan_to_num(similarity, nan=0.0)
+    distance = np.maximum((distance + distance.T) / 2, 0)
+    np.fill_diagonal(distance, 0)
+    return hierarchy.linkage(squareform(distance), method="average", optimal_ordering=True)
+
+
+def leaves(tree: Float[np.ndarray, "m-1 4"] | None, m: int) -> list[int]:
+    """Order of the m leaves of a tree; the order given where there is none."""
+    return list(range(m)) if tree is None else [int(i) for i in hierarchy.leaves_list(tree)]
+
+
+def heatmap(
+    matrix: Float[np.ndarray, "m m"],
+    labels: Sequence[str],
+    *,
+    quantity: str,
+    limits: tuple[float, float] = (0.0, 1.0),
+    size: CellSize = SMALL,
+    tree: Float[np.ndarray, "m-1 4"] | None = None,
+    draw_tree: bool = False,
+    tags: Sequence[Tag] | None = None,
+    rings: Bool[np.ndarray, "m m"] | None = None,
+) -> Figure:
+    """A symmetric matrix as coloured cells; below the diagonal the values too, where they fit.
+
+    The diagonal is grey, for it compares a thing with itself. A NaN elsewhere is a white cell with
+    a dash. Values beyond the limits take the colour of the nearer one and are written as they are.
+
+    Args:
+        matrix: in the order of the labels.
+        labels: names of the rows; long ones are shortened.
+        quantity: what the colours stand for, with its unit.
+        limits: values of the first and last colour.
+        size: how large the cells are.
+        tree: of `cluster`; it orders the rows.
+        draw_tree: draws the tree over the columns.
+        tags: class of each row, shown beside its label.
+        rings: pairs marked by a small ring above the diagonal.
+
+    Returns:
+        The figure; `png` makes bytes of it.
+
+    Raises:
+        ValueError: the matrix is not m x m for m labels.
+    """
+    m = len(labels)
+    if np.shape(matrix) != (m, m) or m < 1:
+        raise ValueError(f"matrix has shape {np.shape(matrix)}; give {m} x {m}, one row a label")
+    order = leaves(tree, m)
+    matrix = np.asarray(matrix, np.float64)[np.ix_(order, order)]
+    names = [drawable(labels[i]) for i in order]
+    side = size.side(m)
+    fits = side >= VALUE_SIDE
+    font = (8.5 if size is LARGE else 7.5) if fits else side * 72 * 0.7
+
+    # Inches: what stands around the cells.
+    chip = 0.19 if tags else 0.05
+    longest = max(_width(name, font) for name in names)
+    upright = longest + 0.05 > side
+    left, bottom = chip + longest + 0.05, chip + (longest if upright else font * 1.2 / 72) + 0.05
+    top = 0.62 if draw_tree and tree is not None else 0.08
+    cells = side * m
+    drawing = _Drawing(left + cells + 0.75, bottom + cells + top)
+    middles = (np.arange(m) + 0.5) * side
+    x, y = left + middles, bottom + cells - middles
+
+    colors = matplotlib.colormaps[COLORMAP].with_extremes(bad="white")
+    colored = colors(Normalize(*limits)(np.ma.masked_invalid(matrix)))
+    colored[np.arange(m), np.arange(m)] = to_rgba(DIAGONAL)
+    drawing.image(colored, left, bottom, cells, cells)
+    edges = np.arange(1, m)[:, None] * [side, side]
+    ends = np.broadcast_to([0, cells], edges.shape)
+    drawing.lines(left + np.r_[edges, ends], bottom + np.r_[ends, edges], "white", 0.6)
+    for (i, j), value in np.ndenumerate(matrix):
+        if (fits and i > j) or (i != j and np.isnan(value)):
+            ink = ink_on(colored[i, j])
+            drawing.text(x[j], y[i], short(value), min(font - 0.5, side * 30), color=ink)
+    if rings is not None:
+        i, j = np.nonzero(np.triu(np.asarray(rings)[np.ix_(order, order)], 1))
+        drawing.axes.scatter(x[j], y[i], s=16, facecolor="white", edgecolor="black", lw=0.9)
+
+    for i, name in enumerate(names):
+        drawing.text(left - chip, y[i], name, font, ha="right")
+        if upright:
+            drawing.text(x[i], bottom - chip, name, font, ha="right", up=True)
+        else:
+            drawing.text(x[i], bottom - chip, name, font, va="top")
+    if tags:
+        ordered, letter = [tags[i] for i in order], min(6.0, font - 1)
+        drawing.chips(np.full(m, left - 0.1), y, ordered, letter)
+        drawing.chips(x, np.full(m, bottom - 0.1), ordered, letter)
+    if draw_tree and tree is not None:
+        drawn = hierarchy.dendrogram(tree, no_plot=True)
+        # scipy sets the leaves at 5, 15, 25, ...
+        across = left + np.asarray(drawn["icoord"]) / 10 * side
+        height = np.asarray(drawn["dcoord"]) / max(float(tree[:, 2].max()), 1e-6) * (top - 0.1)
+        drawing.lines(across, bottom + cells + 0.05 + height, "#555555", 0.9)
+
+    tall = max(min(cells, 2.8), 0.6)
+    corner, low = left + cells + 0.12, bottom + cells - tall
+    drawing.image(colors(np.linspace(1, 0, 256))[:, None], corner, low, 0.11, tall)
+    for fraction in np.linspace(0, 1, 6 if tall > 0.7 else 2):
+        value = limits[0] + fraction * (limits[1] - limits[0])
+        drawing.text(corner + 0.15, low + fraction * tall, f"{value:.2g}", 7, ha="left")
+    words = drawable(quantity, 60)
+    size = min(7.5, 7.5 * (low + tall - 0.03) / _width(words, 7.5)) if words else 7.5
+    drawing.text(corner + 0.47, low + tall, words, size, ha="right", up=True)
+    return drawing.finish()
+
+
+def dots(
+    rows: Mapping[str, Sequence[tuple[Tag, Sequence[float]]]],
+    *,
+    quantity: str,
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> Figure:
+    """Values of several groups, one row a name and one lane a group, with a line at each mean.
+
+    Args:
+        rows: name -> (group, its values); groups without values are left out.
+        quantity: what the horizontal axis shows.
+        limits: of the axis.
+
+    Returns:
+        The figure.
+    """
+    lanes = [
+        (name, tag, np.asarray(values, np.float64))
+        for name, groups in rows.items()
+        for tag, values in groups
+        if len(values)
+    ]
+    names = list(dict.fromkeys(name for name, *_ in lanes))
+    gaps = (1.55 if a[0] != b[0] else 1.0 for a, b in itertools.pairwise(lanes))
+    y = 0.17 * np.cumsum([0.0, *gaps])[::-1]
+    y = y - y.min() + 0.62
+    left, width = max(_width(drawable(name), 9) for name in names) + 0.35, 5.2
+    drawing = _Drawing(left + width + 0.3, y.max() + 0.18)
+
+    def across(value):
+        return left + width * (np.asarray(value) - limits[0]) / (limits[1] - limits[0])
+
+    drawing.lines([[left, left + width]] * len(y), np.c_[y, y], "#e6e6e6", 0.8)
+    for height, (_, tag, values) in zip(y, lanes, strict=True):
+        spots = across(values)
+        style = {"s": 17, "color": tag.color, "alpha": 0.75, "lw": 0}
+        drawing.axes.scatter(spots, np.full(len(values), height), **style)
+    means = np.array([across(values.mean()) for *_, values in lanes])
+    drawing.lines(np.c_[means, means], np.c_[y - 0.075, y + 0.075], "black", 1.8)
+    drawing.chips(np.full(len(y), left - 0.13), y, [tag for _, tag, _ in lanes], 6.0)
+    for name in names:
+        height = np.mean([h for h, lane in zip(y, lanes, strict=True) if lane[0] == name])
+        drawing.text(left - 0.27, height, drawable(name), 9, ha="right")
+    drawing.lines([[left, left + width]], [[0.47, 0.47]], INK, 0.8)
+    for value in np.linspace(*limits, 6):
+        drawing.lines([[across(value)] * 2], [[0.43, 0.47]], INK, 0.8)
+        drawing.text(across(value), 0.4, f"{value:g}", 8, va="top")
+    drawing.text(left + width / 2, 0.2, drawable(quantity, 80), 8.5, va="top")
+    return drawing.finish()
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file of at most 256 colours, the same bytes each time."""
+    figure.set_dpi(CSS_DPI * PIXEL_RATIO)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    buffer = io.BytesIO()
+    pixels.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def css_width(figure: Figure) -> int:
+    """Width at which the figure's type has the size asked for, in CSS pixels."""
+    return round(figure.get_figwidth() * CSS_DPI)
+
+
+def short(value: float) -> str:
+    """A similarity in as few characters as two decimals take.
+
+    Example:
+        >>> [short(v) for v in (0.873, -0.02, 1.0, float("nan"))]
+        ['.87', '−.02', '1', '–']
+    """
+    if np.isnan(value):
+        return "–"
+    text = f"{abs(value):.2f}"
+    if float(text) == 0:
+        return "0"
+    text = text.rstrip("0").rstrip(".") if float(text) % 1 == 0 else text.removeprefix("0")
+    return f"−{text}" if value < 0 else text
+
+
+def drawable(text: str, longest: int = LONGEST_LABEL) -> str:
+    """The text with characters that the font lacks as "?", shortened in its middle."""
+    known = _characters()
+    text = "".join(c if ord(c) in known else "?" for c in " ".join(text.split()))
+    keep = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[:keep]}…{text[-keep:]}"
+
+
+@functools.cache
+def _font(weight: str = "normal") -> font_manager.FontProperties:
+    path = font_manager.findfont(font_manager.FontProperties(weight=weight))
+    return font_manager.FontProperties(fname=path)
+
+
+@functools.cache
+def _characters() -> frozenset[int]:
+    return frozenset(font_manager.get_font(_font().get_file()).get_charmap())
+
+
+@functools.lru_cache(4096)
+def _outline(text: str, weight: str) -> Path:
+    """Outline of a line of text that starts at 0, in units of its size."""
+    vertices, codes = text_to_path.get_text_path(_font(weight), text, ismath=False)
+    return Path(np.reshape(vertices, (-1, 2)) / text_to_path.FONT_SCALE, codes)
+
+
+def _width(text: str, size: float) -> float:
+    """Inches of a text."""
+    vertices = _outline(text, "normal").vertices
+    return float(vertices[:, 0].max()) * size / 72 if len(vertices) else 0.0
+
+
+class _Drawing:
+    """A figure with one axes in inches all over it: no ticks, no layout pass.
+
+    Text is drawn as outlines, all of one colour as one path: a report has thousands of labels, and
+    each text object of matplotlib takes milliseconds.
+    """
+
+    def __init__(self, width: float, height: float):
+        self.axes = Figure(figsize=(width, height), facecolor="white").add_axes((0, 0, 1, 1))
+        self.axes.set(xlim=(0, width), ylim=(0, height), autoscale_on=False)
+        self.axes.set_axis_off()
+        self.outlines: dict[str, list[Path]] = {}
+
+    def text(self, x, y, text, size, *, ha="center", va="center", color=INK, bold=False, up=False):
+        outline = _outline(text, "bold" if bold else "normal")
+        if not len(outline.vertices):
+            return
+        points = outline.vertices * (size / 72)
+        width = points[:, 0].max()
+        # From the baseline, in units of the size: half of a capital, and its height.
+        shift = {"left": 0, "center": width / 2, "right": width}[ha]
+        points = points - [shift, {"center": 0.36, "top": 0.73}[va] * size / 72]
+        if up:
+            points = points @ [[0, 1], [-1, 0]]
+        self.outlines.setdefault(color, []).append(Path(np.add(points, [x, y]), outline.codes))
+
+    def chips(self, x, y, tags, size):
+        self.axes.scatter(
+            x, y, s=(size * 1.6) ** 2, marker="s", color=[t.color for t in tags], lw=0
+        )
+        for a, b, tag in zip(x, y, tags, strict=True):
+            self.text(a, b, tag.letter, size, color=tag.ink, bold=True)
+
+    def lines(self, x, y, color, width):
+        segments = np.stack([x, y], axis=-1)
+        self.axes.add_artist(LineCollection(segments, colors=color, linewidths=width))
+
+    def image(self, colors, left, bottom, width, height):
+        extent = (left, left + width, bottom, bottom + height)
+        self.axes.imshow(colors, extent=extent, interpolation="nearest", aspect="auto")
+
+    def finish(self) -> Figure:
+        for color, paths in self.outlines.items():
+            path = Path.make_compound_path(*paths)
+            self.axes.add_artist(PathPatch(path, facecolor=color, lw=0, zorder=4))
+        return self.axes.figure

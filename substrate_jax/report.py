@@ -1,0 +1,120 @@
+"""From a result to what people read: result.json, figures and one self-contained report.html.
+
+An experiment hands over one dict. Its first keys are the same for all experiments (`KEYS`): what
+was run, with what, on what, for how long. Matrices are lists of lists in the order of "encoders"
+(or of "domains" beside a domain x domain matrix); None stands for a number that does not exist.
+Other experiments join `PAGES` with a function from result to `Page`.
+
+Cost: that of the figures, about 0.1 s each.
+
+Not guaranteed: that two runs give the same bytes, for the result holds times. The figures of equal
+results are equal with one version of matplotlib.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from substrate_jax import figures, page
+from substrate_jax.cka_page import Thumbnails, cka_page, key_figures
+from substrate_jax.page import number
+
+KEYS = (
+    "experiment", "command", "versions", "devices", "seconds", "arguments",
+    "encoders", "domains", "pcka", "notes",
+)  # fmt: skip
+PAGES: dict[str, Callable[[dict, Thumbnails], page.Page]] = {"cka": cka_page}
+
+
+def write_result(result: Mapping[str, Any], folder: str | Path) -> Path:
+    """Write `folder`/result.json, all of it or nothing.
+
+    The keys in `KEYS` come first and in that order, others after them by name; inside them the
+    order is the given one. NaN and infinity become null, a row of a matrix stands on one line.
+
+    Args:
+        result: strings, numbers, arrays, lists and dicts.
+        folder: made where it is missing.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: a value that JSON cannot hold.
+    """
+    try:
+        content = page.plain(result)
+    except ValueError as error:
+        raise ValueError(f"result holds {error}") from None
+    first = {key: content[key] for key in KEYS if key in content}
+    rest = {key: content[key] for key in sorted(content.keys() - first.keys())}
+    return page.write_file(Path(folder) / "result.json", _json(first | rest) + "\n")
+
+
+def write_report(
+    result: Mapping[str, Any], folder: str | Path, *, thumbnails: Thumbnails | None = None
+) -> Path:
+    """Write `folder`/report.html, with its figures also as `folder`/figures/*.png.
+
+    Args:
+        result: what an experiment found, see the module.
+        folder: made where it is missing.
+        thumbnails: domain -> a few images, uint8 [h, w, 3], any sizes.
+
+    Returns:
+        Path of the report: one file that needs neither the network nor the figures beside it.
+
+    Raises:
+        ValueError: an experiment without a report, a missing key, or a matrix of the wrong size.
+    """
+    experiment = result.get("experiment")
+    if experiment not in PAGES:
+        raise ValueError(f"result['experiment'] is {experiment!r}; give one of {', '.join(PAGES)}")
+    if missing := [key for key in KEYS if key not in result]:
+        raise ValueError(f"result lacks {', '.join(missing)}; give the whole result")
+    report = PAGES[experiment](page.plain(result), thumbnails or {})
+    for picture in report.pictures:
+        page.write_file(Path(folder) / "figures" / f"{picture.key}.png", picture.png)
+    return page.write_file(Path(folder) / "report.html", page.render(report))
+
+
+def summary_table(result: Mapping[str, Any]) -> str:
+    """The key figures as text for a terminal, narrower than 100 columns."""
+    result = page.plain(result)
+    rows = [("domain", "images", "median CKA", "discriminative", "MIM", "ratio", "q < α")]
+    for name, domain in result["domains"].items():
+        s, key = domain["separation"], key_figures(domain, len(result["encoders"]))
+        rows.append((
+            figures.drawable(name), str(domain["n"]), number(key["median"]),
+            f"{number(s['discriminative_mean'])} ({s['discriminative_pairs']})",
+            f"{number(s['mim_mean'])} ({s['mim_pairs']})", number(s["ratio"], "ratio"),
+            f"{key['significant']}/{key['tested']}",
+        ))  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    lines.append("discriminative, MIM: mean calibrated CKA (number of pairs)")
+    if pcka := result["pcka"]:
+        pair = " and ".join(map(figures.drawable, pcka["min_pair"]))
+        lines.append(f"PCKA between domains (K = {pcka['k']}): median {number(pcka['median'])}, "
+                     f"least {number(pcka['min'])}\n  ({pair})")  # fmt: skip
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _json(value: Any, indent: str = "") -> str:
+    """JSON with lists of scalars on one line."""
+    if not value or not isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    deeper = indent + "  "
+    if isinstance(value, list):
+        (left, right), lines = "[]", [_json(item, deeper) for item in value]
+    else:
+        left, right = "{}"
+        lines = [f"{json.dumps(key)}: {_json(item, deeper)}" for key, item in value.items()]
+    body = ",\n".join(deeper + line for line in lines)
+    return f"{left}\n{body}\n{indent}{right}"
