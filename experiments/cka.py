@@ -156,7 +156,6 @@ def compute(specs, sources, ks, mesh, out: Path) -> None:
             ],
             "domains": domains,
             "pcka": pcka,
-            "notes": notes(specs, sources),
         }
         thumbnails = {
             name: [source[int(row)].image for row in np.linspace(0, len(source) - 1, 8)]
@@ -222,24 +221,6 @@ def domain_agreement(names: list[str], matrix) -> dict | None:
         "min_pair": [names[rows[lowest]], names[columns[lowest]]],
         "k": FLAGS.components,
     }
-
-
-def notes(specs, sources) -> list[str]:
-    """What a reader must know of this run to read its numbers."""
-    found = []
-    if any(spec.bundled for spec in specs):
-        found.append(
-            "The mini panel's encoders are small networks trained for minutes on 32 x 32 pictures; "
-            "they show the method, not what published encoders would give."
-        )
-    if any(source.name.startswith("sample") for source in sources.values()):
-        found.append(
-            "Sample domains are crops cut from few pictures, so rows are not independent: "
-            "p-values and q-values are too small, and agreement is partly about those pictures."
-        )
-    if sum("mim" in spec.groups for spec in specs) == 2:
-        found.append("Two masked-reconstruction encoders make one pair: their mean has no spread.")
-    return found
 
 
 def plan(specs, sources, mesh, out: Path) -> str:

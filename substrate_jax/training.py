@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array
 from tqdm import tqdm
 
-from substrate_jax.mesh import make_mesh, place_rows
+from substrate_jax.mesh import make_mesh, place_rows, replicate
 
 Batch = dict[str, np.ndarray]
 Loss = Callable[[nnx.Module, dict[str, Array], Array], tuple[Array, dict[str, Array]]]
@@ -66,6 +66,8 @@ def fit(
     module.train()
     graph, parameters, rest = nnx.split(module, nnx.Param, ...)
     state = {"parameters": parameters, "rest": rest, "optimizer": optimizer.init(parameters)}
+    # Copied, since a step donates the buffers of the state it is given.
+    state = replicate(jax.tree.map(jnp.copy, state), mesh)
 
     def step_function(state, batch, step):
         key = jax.random.fold_in(jax.random.key(seed), step)

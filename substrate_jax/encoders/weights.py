@@ -6,8 +6,10 @@ raises and lists what is unused, missing or misshapen. The one key always passed
 `num_batches_tracked`, a counter that inference never reads. Nothing is ever unpickled.
 """
 
+import functools
 import hashlib
 import json
+import types
 from pathlib import Path
 
 import jax
@@ -117,13 +119,20 @@ def fill(
         order = getattr(variable.type, "from_checkpoint", None)
         value = arrays[_key(path)]
         value = value if order is None else value.transpose(order)
-        filled.append((path, variable.replace(jnp.asarray(value, dtype))))
+        # Cast on the host: on the device every shape would compile a program of its own.
+        filled.append((path, variable.replace(jnp.asarray(value.astype(dtype)))))
     return nnx.merge(graph, nnx.from_flat_state(filled))
 
 
+@functools.lru_cache
 def abstract_module(config) -> nnx.Module:
-    """The module of a config with shapes in place of arrays: no memory, no initialisation."""
-    return nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
+    """The module of a config with shapes in place of arrays: no memory, no initialisation.
+
+    The answer is kept and shared: `fill` makes a module of it and leaves it as it is.
+    """
+    key = jax.random.key(0)
+    # Nothing is drawn, so one key serves all; tracing a stream of keys took most of the time.
+    return nnx.eval_shape(lambda: config.build(types.SimpleNamespace(params=lambda: key)))
 
 
 def serialize(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
