@@ -131,8 +131,8 @@ def standardize(
 ) -> Float[Array, "n d"]:
     """Subtracts the mean over rows and divides by the standard deviation: (x - m) / std.
 
-    The standard deviation divides by n (not n - 1). A column whose deviation is within rounding,
-    std <= 8 eps max|x|, is constant: it becomes 0, with a zero gradient.
+    The standard deviation divides by n (not n - 1). A column whose largest deviation from its mean
+    is within rounding, at most 8 eps max|x|, is constant: it becomes 0, with a zero gradient.
 
     Args:
       x: [n, d] rows; halves are upcast to float32.

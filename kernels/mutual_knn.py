@@ -73,8 +73,11 @@ class MutualKnn:
     spread: Float[Array, "K E"]
     ks: tuple[int, ...] = dataclasses.field(metadata={"static": True})
 
-    def null_moments(self) -> tuple[Float[Array, "K E E"], Float[Array, "K E E"]]:
-        """Exact mean and variance of `recall` over all n! permutations of one side's rows."""
+    def null_moments(self) -> tuple[Float[Array, "K E E"], ...]:
+        """Mean, variance and skewness of `recall` over all n! permutations of one side's rows.
+
+        The first two are exact; the skewness is that of a count of rare coincidences.
+        """
         n = self.count.astype(self.recall.dtype)
         k = jnp.asarray(self.ks, self.recall.dtype)[:, None]
         share = k / (n - 1)
@@ -90,8 +93,9 @@ class MutualKnn:
         variance = divide(pairs(s) + pairs(r), n * (n - 1))
         variance += divide(pairs(s) + pairs(v - s) + 2 * pairs(r), n * (n - 1) * (n - 2))
         variance += divide(pairs(s + r - v), n * (n - 1) * (n - 2) * (n - 3))
+        variance = jnp.maximum(variance, 0)
         mean = jnp.broadcast_to(share[:, :, None], variance.shape)
-        return mean, jnp.maximum(variance, 0)
+        return mean, variance, jnp.sqrt(variance) / mean
 
 
 def mutual_knn(
@@ -178,8 +182,7 @@ def calibrate_mutual_knn(
         result = blocks
         if not isinstance(blocks, MutualKnn):
             result = mutual_knn(blocks, ks, mask=mask, block_rows=block_rows, axis_name=axis_name)
-        mean, variance = result.null_moments()
-        skewness = jnp.sqrt(variance) / mean
+        mean, variance, skewness = result.null_moments()
         return tail_from_moments(result.recall, mean, variance, alpha, skewness)
     if isinstance(blocks, MutualKnn):
         raise ValueError("blocks must be arrays for method 'permutation', got MutualKnn.")

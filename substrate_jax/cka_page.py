@@ -26,20 +26,7 @@ from jaxtyping import UInt8
 
 from substrate_jax import figures, page
 from substrate_jax.figures import Tag, paradigm_tag
-from substrate_jax.page import (
-    Column,
-    Figures,
-    Page,
-    Prose,
-    Section,
-    Table,
-    counted,
-    describe,
-    drawn,
-    number,
-    square,
-    upper,
-)
+from substrate_jax.page import Column, Figures, Page, Prose, Section, Table, counted, number, square
 
 DISCRIMINATIVE = ("supervised", "self_supervised")
 PAIR_KINDS = {
@@ -72,7 +59,7 @@ FIGURES = (
         "cka", "Linear CKA", "Raw linear CKA",
         "1 means the same arrangement of the images up to rotation and scale. The tree joins "
         "encoders by average linkage on 1 − CKA; every figure of this domain keeps its order. The "
-        "grey diagonal is each encoder with itself.",
+        "grey diagonal is each encoder with itself; values stand below it.",
         lambda domain: domain["cka"], "linear CKA", large=True,
     ),
     FigureSpec(
@@ -135,12 +122,12 @@ def cka_page(result: dict, thumbnails: Thumbnails) -> Page:
 
 def _tiles(result: dict) -> list[tuple[str, str, str]]:
     pcka, count = result["pcka"], len(result["encoders"])
-    found = [key_figures(domain, count) for domain in result["domains"].values()]
+    found = [key_figures(*item, count) for item in result["domains"].items()]
     images = [domain["n"] for domain in result["domains"].values()]
     significant, tested = (sum(key[k] for key in found) for k in ("significant", "tested"))
     ratios = [d["separation"]["ratio"] for d in result["domains"].values()]
     ratios = [ratio for ratio in ratios if ratio is not None]
-    span = f"{min(ratios):.2f}× to {max(ratios):.2f}×" if len(ratios) > 1 else ""
+    span = f", {min(ratios):.2f}× to {max(ratios):.2f}×" if len(ratios) > 1 else ""
     alphas = {domain["calibrated"]["alpha"] for domain in result["domains"].values()}
     alpha = ", ".join(f"{a:g}" for a in sorted(alphas))
     tiles = [
@@ -152,7 +139,7 @@ def _tiles(result: dict) -> list[tuple[str, str, str]]:
         (
             f"{statistics.median(ratios):.2f}×" if ratios else "–",
             "discriminative over MIM, calibrated CKA",
-            f"median of {counted(len(ratios), 'domain')} {span}" if ratios else "needs both kinds",
+            f"median of {counted(len(ratios), 'domain')}{span}" if ratios else "needs both kinds",
         ),
     ]  # fmt: skip
     if pcka:
@@ -165,7 +152,7 @@ def _overview(result: dict) -> Iterator[page.Block]:
     domains, encoders = result["domains"], result["encoders"]
     rows, lanes = [], {}
     for name, domain in domains.items():
-        key = key_figures(domain, len(encoders))
+        key = key_figures(name, domain, len(encoders))
         share = key["significant"] / key["tested"] if key["tested"] else None
         rows.append({"domain": name, **domain, **domain["separation"], **key, "share": share})
         kinds: dict[str, list[float]] = {kind: [] for kind in PAIR_KINDS}
@@ -177,13 +164,13 @@ def _overview(result: dict) -> Iterator[page.Block]:
     if any(values for groups in lanes.values() for _, values in groups):
         figure = figures.dots(lanes, quantity="calibrated CKA")
         caption = (
-            "Each dot is one pair of encoders, the black line the mean of its lane. Further right "
+            "Each dot is one pair of encoders, a black line the mean of several. Further right "
             "is further above chance. Lanes without pairs are left out."
         )
         alt = f"Calibrated CKA of all pairs by kind of pair, for {', '.join(domains)}."
         title = "Calibrated CKA of every pair"
         legend = list(PAIR_KINDS.values())
-        yield Figures([drawn("overview", title, caption, alt, figure)], legend=legend)
+        yield Figures([page.drawn("overview", title, caption, alt, figure)], legend=legend)
     columns = [
         Column("domain", "Domain"), Column("n", "Images", "count"),
         Column("pictures", "Pictures or classes", "count"),
@@ -191,7 +178,7 @@ def _overview(result: dict) -> Iterator[page.Block]:
         Column("discriminative_mean", "Discriminative", "score"),
         Column("discriminative_pairs", "pairs", "count"), Column("mim_mean", "MIM", "score"),
         Column("mim_pairs", "pairs", "count"), Column("ratio", "Ratio", "ratio"),
-        Column("share", "Share q < α", "score"), Column("source", "Source"),
+        Column("share", "Share q < α", "score"), Column("source", "Source", shown=False),
     ]  # fmt: skip
     caption = (
         "Means of calibrated CKA over the pairs of a kind. Discriminative: supervised or "
@@ -216,12 +203,12 @@ def _limits_of_reading(result: dict) -> Iterator[str]:
     )
     samples = [n for n, d in domains.items() if str(d["source"]).startswith("sample:")]
     if samples:
-        cut = "; ".join(
-            f"{name}: {domains[name]['n']} of {domains[name]['pictures']}" for name in samples
-        )
+        known = [name for name in samples if domains[name]["pictures"] is not None]
+        counts = [f"{name}: {domains[name]['n']} of {domains[name]['pictures']}" for name in known]
+        cut = f" (number of crops, and of pictures: {'; '.join(counts)})" if counts else ""
         yield (
-            "Sample domains are crops of few pictures (number of crops, and of pictures: "
-            f"{cut}). Rows that share a picture are not independent, so p and q are too small "
+            f"Sample domains are crops of few pictures{cut}. Rows that share a picture are not "
+            "independent, so p and q are too small "
             "(anti-conservative), and the values describe these pictures rather than the domain."
         )
     if len(samples) < len(domains):
@@ -271,7 +258,7 @@ def _between_domains(pcka: dict) -> Iterator[page.Block]:
         f"({pair}). Domains stand in the order of average linkage on 1 − PCKA."
     )
     alt = f"Heat map of PCKA between {', '.join(domains)}: median {median}, least {least} ({pair})."
-    yield Figures([drawn("pcka", "PCKA of domains", caption, alt, figure)])
+    yield Figures([page.drawn("pcka", "PCKA of domains", caption, alt, figure)])
     rows = [
         {"domain_a": domains[i], "domain_b": domains[j], "pcka": matrix[i, j]}
         for i, j in itertools.combinations(range(len(domains)), 2)
@@ -304,7 +291,7 @@ def _domain_blocks(
     tree = figures.cluster(square(domain["cka"], len(names), f"{name}: cka"))
     q = square(domain["calibrated"]["q_value"], len(names), f"{name}: q_value")
     specs = (*FIGURES, *_neighbor_figures(domain))
-    present = [tag for tag in dict.fromkeys(tags.values())]
+    legend = list(dict.fromkeys(tags.values()))
     for group, members in itertools.groupby(specs, key=lambda spec: spec.group):
         pictures = []
         for member in members:
@@ -315,10 +302,11 @@ def _domain_blocks(
                 draw_tree=member.large, tags=[tags[n] for n in names],
                 rings=q >= alpha if member.rings else None,
             )  # fmt: skip
-            alt = describe(f"{member.title} of {name}", names, matrix)
+            alt = page.describe(f"{member.title} of {name}", names, matrix)
             key = f"{slug}-{member.key}"
-            pictures.append(drawn(key, member.title, member.caption, alt, figure))
-        yield Figures(pictures, title=group, legend=present)
+            pictures.append(page.drawn(key, member.title, member.caption, alt, figure))
+        yield Figures(pictures, title=group, legend=legend)
+        legend = []
     yield _pair_table(domain, f"pairs-{slug}.csv", names, tags)
 
 
@@ -328,7 +316,9 @@ def _neighbor_figures(domain: dict) -> list[FigureSpec]:
         recalls = [
             m["recall"] for d in result["domains"].values() for m in d["mutual_knn"].values()
         ]
-        values = np.concatenate([upper(square(r, count, "mutual_knn: recall")) for r in recalls])
+        values = np.concatenate(
+            [page.upper(square(r, count, "mutual_knn: recall")) for r in recalls]
+        )
         top = np.max(values[np.isfinite(values)], initial=0.1)
         return 0.0, float(np.ceil(top * 10) / 10)
 
@@ -389,10 +379,10 @@ def _encoder_table(encoders: list[dict], tags: dict[str, Tag]) -> Table:
     return Table("", caption, columns, rows, "encoders.csv", tags)
 
 
-def key_figures(domain: dict, count: int) -> dict[str, Any]:
+def key_figures(name: str, domain: dict, count: int) -> dict[str, Any]:
     """Median raw CKA of the pairs, and how many pairs are significant of how many tested."""
-    raw = upper(square(domain["cka"], count, "cka"))
-    q = upper(square(domain["calibrated"]["q_value"], count, "q_value"))
+    raw = page.upper(square(domain["cka"], count, f"{name}: cka"))
+    q = page.upper(square(domain["calibrated"]["q_value"], count, f"{name}: q_value"))
     raw, q = raw[np.isfinite(raw)], q[np.isfinite(q)]
     significant = int(np.sum(q < domain["calibrated"]["alpha"]))
     median = float(np.median(raw)) if len(raw) else None

@@ -65,17 +65,17 @@ def compare_encoders(
         blocks.append(place_rows(padded, mesh, len(padded)))
     mask = place_rows(mask, mesh, len(mask))
     program = _program(mesh, tuple(ks), method, permutations, alpha)
-    cka, cka_debiased, calibrated, neighbors = jax.tree.map(
+    cka, cka_debiased, calibrated, q_values = jax.tree.map(
         np.asarray, program(blocks, mask, jax.random.key(seed))
     )
     return {
         "n": n,
         "cka": cka,
         "cka_debiased": cka_debiased,
-        "calibrated": {"method": method, "alpha": alpha, **_calibration(calibrated)},
+        "calibrated": {"method": method, "alpha": alpha, **_calibration(calibrated, q_values, 0)},
         "mutual_knn": {
-            str(k): {"recall": neighbors.observed[i], **_calibration(neighbors, i)}
-            for i, k in enumerate(ks)
+            str(k): {"recall": calibrated.observed[i], **_calibration(calibrated, q_values, i)}
+            for i, k in enumerate(ks, start=1)
         },
     }
 
@@ -111,18 +111,16 @@ def separation(
     return result
 
 
-def _calibration(calibration: kernels.Calibration, index: int | None = None) -> dict:
-    """Matrices of one calibration, with q-values over the pairs."""
-    pick = (lambda a: a) if index is None else (lambda a: a[index])
-    p_value = np.array(pick(calibration.p_value))
+def _calibration(calibration: kernels.Calibration, q_values: np.ndarray, index: int) -> dict:
+    """Matrices of one measure's calibration; p and q of an encoder with itself are NaN."""
+    p_value = np.array(calibration.p_value[index])
     upper = np.triu_indices(len(p_value), 1)
     q_value = np.full_like(p_value, np.nan)
-    q_value[upper] = kernels.benjamini_hochberg(jnp.asarray(p_value[upper]))
-    q_value.T[upper] = q_value[upper]
+    q_value[upper] = q_value.T[upper] = q_values[index]
     np.fill_diagonal(p_value, np.nan)
     return {
-        "score": pick(calibration.score),
-        "tau": pick(calibration.tau),
+        "score": calibration.score[index],
+        "tau": calibration.tau[index],
         "p_value": p_value,
         "q_value": q_value,
     }
@@ -130,19 +128,38 @@ def _calibration(calibration: kernels.Calibration, index: int | None = None) -> 
 
 @functools.lru_cache
 def _program(mesh: Mesh, ks: tuple[int, ...], method: str, permutations: int, alpha: float):
-    """The compiled comparison; domains of one size share it."""
-    options = {"method": method, "alpha": alpha, "axis_name": DATA_AXIS}
+    """The compiled comparison, shared by domains of one size.
+
+    Its calibration holds CKA first, then mutual kNN recall for each k.
+    """
 
     def compare(blocks: list[Array], mask: Array, key: Array):
         hsic = kernels.pairwise_hsic(blocks, mask=mask, axis_name=DATA_AXIS)
-        cka, cka_debiased = hsic.cka(), hsic.cka(debiased=True)
         if method == "closed_form":
-            calibrated = kernels.calibrate(hsic, **options)
             neighbors = kernels.mutual_knn(blocks, ks, mask=mask, axis_name=DATA_AXIS)
-            return cka, cka_debiased, calibrated, kernels.calibrate_mutual_knn(neighbors, **options)
-        options.update(permutations=permutations, key=key, mask=mask)
-        calibrated = kernels.calibrate(blocks, **options)
-        return cka, cka_debiased, calibrated, kernels.calibrate_mutual_knn(blocks, ks, **options)
+            cka = (hsic.cka(), *kernels.cka_null_moments(hsic))
+            knn = (neighbors.recall, *neighbors.null_moments())
+            # One call for all measures: the tail's special functions are slow to compile.
+            observed, mean, variance, skewness = jax.tree.map(stack, cka, knn)
+            calibrated = kernels.tail_from_moments(observed, mean, variance, alpha, skewness)
+        else:
+            options = {
+                "method": method,
+                "permutations": permutations,
+                "alpha": alpha,
+                "key": key,
+                "mask": mask,
+                "axis_name": DATA_AXIS,
+            }
+            cka = kernels.calibrate(blocks, **options)
+            knn = kernels.calibrate_mutual_knn(blocks, ks, **options)
+            calibrated = jax.tree.map(stack, cka, knn)
+        upper = np.triu_indices(len(blocks), 1)
+        q_values = jax.vmap(kernels.benjamini_hochberg)(calibrated.p_value[:, *upper])
+        return hsic.cka(), hsic.cka(debiased=True), calibrated, q_values
+
+    def stack(cka: Array, knn: Array) -> Array:
+        return jnp.concatenate([cka[None], knn])
 
     rows = PartitionSpec(DATA_AXIS)
     mapped = jax.shard_map(

@@ -33,6 +33,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
@@ -43,7 +44,7 @@ COLORMAP = "viridis"
 DIAGONAL = "#dddddd"
 INK = "#222222"
 # Below this many inches a side, a cell has no room for a value.
-VALUE_SIDE = 0.25
+VALUE_SIDE = 0.22
 LONGEST_LABEL = 28
 
 
@@ -88,7 +89,7 @@ class CellSize:
 
 
 LARGE = CellSize(5.0, 0.19, 0.6)
-SMALL = CellSize(2.25, 0.14, 0.45)
+SMALL = CellSize(1.84, 0.14, 0.45)
 
 
 def ink_on(color: str | Sequence[float]) -> str:
@@ -173,16 +174,16 @@ def heatmap(
     names = [drawable(labels[i]) for i in order]
     side = size.side(m)
     fits = side >= VALUE_SIDE
-    font = (8.5 if size is LARGE else 7.5) if fits else side * 72 * 0.7
+    font = (8.5 if size is LARGE else 7.0) if fits else side * 72 * 0.7
 
     # Inches: what stands around the cells.
-    chip = 0.19 if tags else 0.05
+    chip = 0.2 if tags else 0.05
     longest = max(_width(name, font) for name in names)
     upright = longest + 0.05 > side
     left, bottom = chip + longest + 0.05, chip + (longest if upright else font * 1.2 / 72) + 0.05
     top = 0.62 if draw_tree and tree is not None else 0.08
     cells = side * m
-    drawing = _Drawing(left + cells + 0.75, bottom + cells + top)
+    drawing = _Drawing(left + cells + 0.6, bottom + cells + top)
     middles = (np.arange(m) + 0.5) * side
     x, y = left + middles, bottom + cells - middles
 
@@ -209,8 +210,8 @@ def heatmap(
             drawing.text(x[i], bottom - chip, name, font, va="top")
     if tags:
         ordered, letter = [tags[i] for i in order], min(6.0, font - 1)
-        drawing.chips(np.full(m, left - 0.1), y, ordered, letter)
-        drawing.chips(x, np.full(m, bottom - 0.1), ordered, letter)
+        drawing.chips(np.full(m, left - 0.09), y, ordered, letter)
+        drawing.chips(x, np.full(m, bottom - 0.09), ordered, letter)
     if draw_tree and tree is not None:
         drawn = hierarchy.dendrogram(tree, no_plot=True)
         # scipy sets the leaves at 5, 15, 25, ...
@@ -219,14 +220,15 @@ def heatmap(
         drawing.lines(across, bottom + cells + 0.05 + height, "#555555", 0.9)
 
     tall = max(min(cells, 2.8), 0.6)
-    corner, low = left + cells + 0.12, bottom + cells - tall
-    drawing.image(colors(np.linspace(1, 0, 256))[:, None], corner, low, 0.11, tall)
-    for fraction in np.linspace(0, 1, 6 if tall > 0.7 else 2):
-        value = limits[0] + fraction * (limits[1] - limits[0])
-        drawing.text(corner + 0.15, low + fraction * tall, f"{value:.2g}", 7, ha="left")
+    corner, low = left + cells + 0.1, bottom + cells - tall
+    drawing.image(colors(np.linspace(1, 0, 256))[:, None], corner, low, 0.1, tall)
+    ticks = MaxNLocator(5 if tall > 0.7 else 1, steps=[1, 2, 5, 10]).tick_values(*limits)
+    for value in ticks[(ticks >= limits[0]) & (ticks <= limits[1] + 1e-9)]:
+        height = low + tall * (value - limits[0]) / (limits[1] - limits[0])
+        drawing.text(corner + 0.13, height, f"{value:.2g}", 7, ha="left")
     words = drawable(quantity, 60)
     size = min(7.5, 7.5 * (low + tall - 0.03) / _width(words, 7.5)) if words else 7.5
-    drawing.text(corner + 0.47, low + tall, words, size, ha="right", up=True)
+    drawing.text(corner + 0.43, low + tall, words, size, ha="right", up=True)
     return drawing.finish()
 
 
@@ -236,7 +238,8 @@ def dots(
     quantity: str,
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> Figure:
-    """Values of several groups, one row a name and one lane a group, with a line at each mean.
+    """Values of several groups, one row a name and one lane a group, with a line at the mean of
+    several.
 
     Args:
         rows: name -> (group, its values); groups without values are left out.
@@ -267,8 +270,9 @@ def dots(
         spots = across(values)
         style = {"s": 17, "color": tag.color, "alpha": 0.75, "lw": 0}
         drawing.axes.scatter(spots, np.full(len(values), height), **style)
-    means = np.array([across(values.mean()) for *_, values in lanes])
-    drawing.lines(np.c_[means, means], np.c_[y - 0.075, y + 0.075], "black", 1.8)
+    several = [(h, across(v.mean())) for h, (*_, v) in zip(y, lanes, strict=True) if len(v) > 1]
+    for height, mean in several:
+        drawing.lines([[mean, mean]], [[height - 0.075, height + 0.075]], "black", 1.8)
     drawing.chips(np.full(len(y), left - 0.13), y, [tag for _, tag, _ in lanes], 6.0)
     for name in names:
         height = np.mean([h for h, lane in zip(y, lanes, strict=True) if lane[0] == name])

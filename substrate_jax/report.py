@@ -84,7 +84,7 @@ def summary_table(result: Mapping[str, Any]) -> str:
     result = page.plain(result)
     rows = [("domain", "images", "median CKA", "discriminative", "MIM", "ratio", "q < α")]
     for name, domain in result["domains"].items():
-        s, key = domain["separation"], key_figures(domain, len(result["encoders"]))
+        s, key = domain["separation"], key_figures(name, domain, len(result["encoders"]))
         rows.append((
             figures.drawable(name), str(domain["n"]), number(key["median"]),
             f"{number(s['discriminative_mean'])} ({s['discriminative_pairs']})",

@@ -86,7 +86,8 @@ class Encoder:
                 f"names={unknown}: {self.name} has no such tap; choose among "
                 f"{', '.join(self.tap_names())}"
             )
-        return self._taps(self.state, images, tuple(names))
+        found = self._taps(self.state, images, tuple(names))
+        return {name: found[name] for name in names}  # jit returns a dict sorted by key
 
     def tap_names(self) -> tuple[str, ...]:
         """Every name `taps` knows, in order of computation."""

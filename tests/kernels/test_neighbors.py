@@ -166,7 +166,7 @@ def test_recall_of_one_encoder_and_invariances():
 def test_null_moments_match_all_permutations(n):
     blocks = encoders(n)
     ks = tuple(range(1, n))
-    mean, variance = recalls(arrays(blocks), ks).null_moments()
+    mean, variance, _ = recalls(arrays(blocks), ks).null_moments()
     for i, k in enumerate(ks):
         for e, f in ((0, 0), (0, 1), (1, 2), (2, 0)):
             null = reference.mutual_knn_null(blocks[e], blocks[f], k)
@@ -180,7 +180,7 @@ def test_null_moments_match_all_permutations_of_hubs():
     x = np.full((n, 3), 0.0, np.float32)
     x[:, 0], x[2:, 1] = 1, np.linspace(-1, 1, n - 2)
     y = encoders(n)[0]
-    mean, variance = recalls(arrays([x, y]), (k,)).null_moments()
+    mean, variance, _ = recalls(arrays([x, y]), (k,)).null_moments()
     a, b = reference.adjacency(x, k), reference.adjacency(y, k)
     null = [(a * b[np.ix_(o, o)]).sum() / (n * k) for o in map(list, permutations(range(n)))]
     assert abs(mean[0, 0, 1] - np.mean(null)) < tolerance(n)

@@ -1,0 +1,24 @@
+"""Modules filled with noise from NumPy: initialisers would each be compiled."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+
+def filled(build, dtype=jnp.float32, seed=3):
+    """The module that `build` makes, with noise around 1 (around 0 for biases and kernels)."""
+    rng = np.random.default_rng(seed)
+    graph, state = nnx.split(nnx.eval_shape(build))
+    leaves = []
+    for path, leaf in nnx.to_flat_state(state):
+        if isinstance(leaf, nnx.Variable):
+            leaf = leaf.replace(noise(path, leaf.get_value().shape, rng).astype(dtype))
+        else:  # a plain array: its values are the caller's to give
+            leaf = np.zeros(leaf.shape, leaf.dtype)
+        leaves.append((path, leaf))
+    return nnx.merge(graph, nnx.from_flat_state(leaves))
+
+
+def noise(path, shape, rng):
+    centre = float(path[-1] != "bias" and len(shape) == 1)
+    return jnp.asarray(centre + rng.uniform(-0.5, 0.5, shape), jnp.float32)

@@ -1,0 +1,406 @@
+"""Checkpoints to encoders and back: every key accounted for, every broken file refused."""
+
+import dataclasses
+import json
+import pickle
+from pathlib import Path
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import nnx
+from huggingface_hub import constants
+from safetensors.numpy import save_file
+
+from substrate_jax.encoders import load_encoder, random_encoder, register_encoder, registry
+from substrate_jax.encoders.convnext import ConvNeXtConfig
+from substrate_jax.encoders.encoder import find_weights, is_at_hand
+from substrate_jax.encoders.registry import encoder_spec
+from substrate_jax.encoders.vit import ViTConfig, resample_positions
+from substrate_jax.encoders.weights import (
+    abstract_module,
+    checkpoint_arrays,
+    file_sha256,
+    fill,
+    fingerprint,
+    inventory,
+    read_safetensors,
+    serialize,
+)
+
+VIT = ViTConfig(8, 2, 2, patch_size=4, image_size=8, layer_scale=0.1, num_classes=3)
+CONVNEXT = ConvNeXtConfig((1,), (8,), kernel_size=3, layer_scale=None, grn=True, image_size=8)
+NAME = "mini_vit_base"
+TINY = "tiny_vit"
+
+
+def arrays_of(config, seed=0):
+    """A checkpoint's arrays, made of noise."""
+    rng = np.random.default_rng(seed)
+    shapes = inventory(abstract_module(config))
+    return {key: rng.normal(0, 0.1, shape).astype(np.float32) for key, shape in shapes.items()}
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """A registry with one more record, of a network of a few hundred parameters."""
+    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+    spec = dataclasses.replace(
+        encoder_spec(NAME), name=TINY, config=VIT, panel=None, checkpoint="timm/tiny_vit.none"
+    )
+    return register_encoder(spec)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / f"{TINY}.safetensors"
+    save_file(arrays_of(VIT), path)
+    return path
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty hub cache, and no network."""
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("config", [VIT, CONVNEXT, encoder_spec("mini_resnet50").config])
+def test_arrays_survive_the_round_trip(config, tmp_path):
+    arrays = arrays_of(config)
+    save_file(arrays, tmp_path / "a.safetensors")
+    module = fill(abstract_module(config), read_safetensors(tmp_path / "a.safetensors"), source="a")
+    again = checkpoint_arrays(module)
+    assert again.keys() == arrays.keys()
+    for key, want in arrays.items():
+        np.testing.assert_array_equal(again[key], want, err_msg=key)
+        assert again[key].dtype == np.float32
+        assert again[key].flags.c_contiguous
+
+
+def test_layouts_are_those_of_torch():
+    shapes = inventory(abstract_module(CONVNEXT))
+    assert shapes["stem.0.weight"] == (8, 3, 4, 4)
+    assert shapes["stages.0.blocks.0.conv_dw.weight"] == (8, 1, 3, 3)
+    assert shapes["stages.0.blocks.0.mlp.fc1.weight"] == (32, 8)
+    arrays = arrays_of(CONVNEXT)
+    module = fill(abstract_module(CONVNEXT), arrays, source="a")
+    kernel = np.asarray(module.stem[0].weight[...])
+    assert kernel[1, 2, 0, 5] == arrays["stem.0.weight"][5, 0, 1, 2]
+    assert module.head.fc.weight[...][3, 7] == arrays["head.fc.weight"][7, 3]
+
+
+def test_half_precision_round_trip():
+    arrays = arrays_of(CONVNEXT)
+    path_bytes = serialize(arrays, {"note": "x"})
+    header = json.loads(path_bytes[8 : 8 + int.from_bytes(path_bytes[:8], "little")])
+    assert header.pop("__metadata__") == {"note": "x"}
+    assert header.keys() == arrays.keys()
+    assert {entry["dtype"] for entry in header.values()} == {"F16"}
+
+
+@pytest.mark.parametrize("stored", [np.float16, np.float64, ml_dtypes.bfloat16])
+def test_checkpoints_of_any_floating_dtype_are_read(stored, tmp_path):
+    arrays = {key: value.astype(stored) for key, value in arrays_of(VIT).items()}
+    save_file(arrays, tmp_path / "a.safetensors")
+    read = read_safetensors(tmp_path / "a.safetensors")
+    got = checkpoint_arrays(fill(abstract_module(VIT), read, source="a"))
+    for key, want in arrays.items():
+        np.testing.assert_array_equal(got[key], want.astype(np.float32), err_msg=key)
+
+
+def edited(**changes):
+    """The checkpoint with keys dropped (None) or set."""
+    arrays = arrays_of(VIT) | {key.replace("__", "."): value for key, value in changes.items()}
+    return {key: value for key, value in arrays.items() if value is not None}
+
+
+STRAY = np.zeros(2, np.float32)
+PROBLEMS = {
+    "unused": ({"stray__weight": STRAY}, "1 unused: stray.weight"),
+    "two unused": ({"stray__b": STRAY, "stray__a": STRAY}, "2 unused: stray.a, stray.b"),
+    "missing": ({"norm__weight": None}, "1 missing: norm.weight"),
+    "misshapen": ({"norm__bias": STRAY}, r"1 misshapen: norm.bias \(2,\) instead of \(8,\)"),
+    "transposed": (
+        {"head__weight": np.zeros((8, 3), np.float32)},
+        r"1 misshapen: head.weight \(8, 3\) instead of \(3, 8\)",
+    ),
+    "all at once": (
+        {"stray__weight": STRAY, "cls_token": None, "head__bias": None, "norm__bias": STRAY},
+        "1 unused: stray.weight; 2 missing: cls_token, head.bias; 1 misshapen: norm.bias",
+    ),
+    "table not square": (
+        {"pos_embed": np.zeros((1, 8, 8), np.float32)},
+        "pos_embed has 7 patch positions, which is not a square",
+    ),
+    "table of another rank": ({"pos_embed": STRAY}, "1 misshapen: pos_embed"),
+    "table of another width": (
+        {"pos_embed": np.zeros((1, 10, 4), np.float32)},
+        r"misshapen: pos_embed \(1, 5, 4\) instead of \(1, 5, 8\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_keys_that_do_not_fit_are_listed(problem, tmp_path):
+    changes, message = PROBLEMS[problem]
+    path = tmp_path / "broken.safetensors"
+    save_file(edited(**changes), path)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_encoder(TINY, weights=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_batch_counters_are_passed_over():
+    config = encoder_spec("mini_resnet50").config
+    arrays = arrays_of(config) | {"bn1.num_batches_tracked": np.array(7)}
+    module = fill(abstract_module(config), arrays, source="a")
+    assert "bn1.num_batches_tracked" not in checkpoint_arrays(module)
+
+
+def test_optional_keys_keep_their_initial_value():
+    arrays = arrays_of(CONVNEXT)
+    given = arrays.pop("head.norm.weight"), arrays.pop("head.norm.bias")
+    optional = encoder_spec("fcmae_base").optional_keys
+    module = fill(abstract_module(CONVNEXT), arrays, source="a", optional_keys=optional)
+    np.testing.assert_array_equal(module.head.norm.weight[...], np.ones(8, np.float32))
+    np.testing.assert_array_equal(module.head.norm.bias[...], np.zeros(8, np.float32))
+    with pytest.raises(ValueError, match=r"2 missing: head.norm.bias, head.norm.weight"):
+        fill(abstract_module(CONVNEXT), arrays, source="a")
+    arrays["head.norm.weight"], arrays["head.norm.bias"] = given
+    module = fill(abstract_module(CONVNEXT), arrays, source="a", optional_keys=optional)
+    np.testing.assert_array_equal(module.head.norm.weight[...], given[0])
+
+
+def truncated(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def header_only(file):
+    file.write_bytes(file.read_bytes()[:40])
+
+
+def lengthened(file):
+    file.write_bytes(file.read_bytes() + b"\0")
+
+
+def pickled(file):
+    file.write_bytes(pickle.dumps({"weight": np.zeros(3)}))
+
+
+BROKEN = {
+    "truncated": truncated,
+    "header only": header_only,
+    "lengthened": lengthened,
+    "empty": lambda file: file.write_bytes(b""),
+    "text": lambda file: file.write_text("<html>not found</html>"),
+    "pickle": pickled,
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_broken_files_are_refused(fault, file):
+    BROKEN[fault](file)
+    with pytest.raises(ValueError, match="is not a whole safetensors file") as caught:
+        load_encoder(TINY, weights=file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_are_found_by_file_and_by_folder(file, tiny):
+    for weights in (file, str(file), file.parent, str(file.parent)):
+        assert find_weights(tiny, weights) == file
+    for absent in (file.parent / "none.safetensors", file.parent / "none"):
+        with pytest.raises(ValueError, match=f"weights '{absent}' for tiny_vit: no such file"):
+            load_encoder(TINY, weights=absent)
+    (file.parent / "other").mkdir()
+    with pytest.raises(ValueError, match=r"other/tiny_vit\.safetensors' for tiny_vit: no"):
+        find_weights(tiny, file.parent / "other")
+    with pytest.raises(ValueError, match="no such file"):
+        read_safetensors(file.parent)
+
+
+@pytest.mark.parametrize("name", registry.list_encoders(panel="mini"))
+def test_bundled_weights_fit(name):
+    """Filling checks every key and shape; nothing is compiled."""
+    spec = encoder_spec(name)
+    path = find_weights(spec)
+    module = fill(abstract_module(spec.config), read_safetensors(path), source=path.name)
+    assert all(np.isfinite(value).all() for value in checkpoint_arrays(module).values())
+    assert is_at_hand(spec)
+
+
+def test_positions_of_equal_size_are_untouched():
+    table = arrays_of(VIT)["pos_embed"]
+    module = abstract_module(VIT)
+    assert module.adapt_checkpoint({"pos_embed": table})["pos_embed"] is table
+    again = resample_positions(table, 2)
+    np.testing.assert_allclose(again, table, rtol=0, atol=4 * np.finfo(np.float32).eps)
+
+
+def test_resampled_positions_keep_the_token_and_constants():
+    rng = np.random.default_rng(0)
+    table = np.ones((1, 26, 1), np.float32) * rng.normal(size=4).astype(np.float32)
+    table[:, 0] = rng.normal(size=4)
+    got = resample_positions(table, 3)
+    assert got.shape == (1, 10, 4)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got[:, 0], table[:, 0])
+    want = np.broadcast_to(table[:, 1:2], (1, 9, 4))
+    np.testing.assert_allclose(got[:, 1:], want, rtol=16 * np.finfo(np.float32).eps)
+
+
+def test_resampled_positions_keep_rows_and_columns_apart():
+    rows, columns = np.meshgrid(np.arange(6.0), np.arange(6.0), indexing="ij")
+    table = np.zeros((1, 37, 2), np.float32)
+    table[0, 1:] = np.stack([rows.ravel(), columns.ravel()], 1)
+    got = resample_positions(table, 3)[0, 1:].reshape(3, 3, 2)
+    np.testing.assert_allclose(got[..., 0], got[..., 1].T, atol=1e-5)
+    assert np.all(np.diff(got[..., 0], axis=0) > 1)
+    # Halving a ramp keeps its centre where the kernel does not reach an edge.
+    np.testing.assert_allclose(got[1, 1], [2.5, 2.5], atol=1e-5)
+
+
+def test_a_table_of_another_size_is_resampled_on_loading(tmp_path):
+    arrays = arrays_of(VIT) | {"pos_embed": np.ones((1, 17, 8), np.float32)}
+    module = fill(abstract_module(VIT), arrays, source="a")
+    np.testing.assert_allclose(module.pos_embed[...], np.ones((1, 5, 8)), rtol=1e-6)
+
+
+def test_fingerprints_tell_apart_what_decides_the_output():
+    wider = dataclasses.replace(VIT, mlp_ratio=3.0)
+    records = [
+        (config, sha, dtype)
+        for config in (VIT, wider, CONVNEXT)
+        for sha in ("a", "b")
+        for dtype in (jnp.float32, jnp.bfloat16)
+    ]
+    prints = [fingerprint(*record) for record in records]
+    assert len(set(prints)) == len(records)
+    assert prints == [fingerprint(*record) for record in records]
+
+
+def test_fingerprints_of_encoders(file, tmp_path):
+    encoder = load_encoder(TINY, weights=file)
+    assert encoder.sha256 == file_sha256(file)
+    assert encoder.source == file.name
+    assert encoder.fingerprint == fingerprint(VIT, file_sha256(file), jnp.float32)
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(file.read_bytes())
+    assert load_encoder(TINY, weights=copy).fingerprint == encoder.fingerprint
+    arrays = arrays_of(VIT)
+    arrays["cls_token"][0, 0, 0] += 1
+    save_file(arrays, copy)
+    assert load_encoder(TINY, weights=copy).fingerprint != encoder.fingerprint
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.float64, jnp.int8])
+def test_other_dtypes_are_refused(dtype, file):
+    with pytest.raises(ValueError, match="choose float32 or bfloat16"):
+        load_encoder(TINY, weights=file, dtype=dtype)
+
+
+def test_without_network_and_cache_the_mend_is_named(hub):
+    assert not is_at_hand(encoder_spec("resnet50"))
+    with pytest.raises(ValueError, match=r"--weights_dir=FOLDER.*--panel=mini") as caught:
+        load_encoder("resnet50")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "resnet50.safetensors" in message
+    assert encoder_spec("resnet50").checkpoint in message
+
+
+def test_the_hub_cache_is_read_without_network(hub, file, tiny):
+    repository = hub / ("models--" + tiny.checkpoint.replace("/", "--"))
+    commit = "0" * 40
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "blobs").mkdir()
+    blob = repository / "blobs" / file_sha256(file)
+    blob.write_bytes(file.read_bytes())
+    (snapshot / "model.safetensors").symlink_to(blob)
+    assert is_at_hand(tiny)
+    assert Path(find_weights(tiny)).samefile(blob)
+    assert load_encoder(TINY).sha256 == file_sha256(file)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+
+
+TAPS = ("patch_embed", "blocks.0", "blocks.1", "norm", "features")
+
+
+def test_features_and_taps_come_from_one_network(file, images):
+    encoder = load_encoder(TINY, weights=file)
+    assert encoder.tap_names() == TAPS
+    features = np.asarray(encoder(images))
+    assert features.shape == (2, encoder.spec.width)
+    assert features.dtype == np.float32
+    assert np.isfinite(features).all()
+    assert np.abs(features[0] - features[1]).max() > 1e-4
+    np.testing.assert_array_equal(encoder(images), features)
+    taps = encoder.taps(images)
+    assert tuple(taps) == TAPS
+    shapes = {name: tap.shape for name, tap in taps.items()}
+    assert shapes["patch_embed"] == (2, 4, 8)
+    assert shapes["blocks.0"] == shapes["blocks.1"] == (2, 5, 8)
+    assert {tap.dtype for tap in taps.values()} == {jnp.dtype(jnp.float32)}
+    # Two programs, fused differently: rounding apart, through two blocks and a norm.
+    np.testing.assert_allclose(taps["features"], features, rtol=0, atol=1e-5)
+    chosen = encoder.taps(images, names=["blocks.1", "patch_embed"])
+    assert tuple(chosen) == ("blocks.1", "patch_embed")
+
+
+def test_an_encoder_says_what_it_takes(file, images):
+    encoder = load_encoder(TINY, weights=file)
+    for wrong in (images[0], images[:, :4], images[..., :1], np.zeros((2, 3, 8, 8), np.float32)):
+        for call in (encoder, encoder.taps):
+            with pytest.raises(ValueError, match=r"tiny_vit takes \[n, 8, 8, 3\]"):
+                call(wrong)
+    with pytest.raises(ValueError, match=r"names=\['blocks.2'\]: tiny_vit has no such tap"):
+        encoder.taps(images, names=["features", "blocks.2"])
+
+
+def test_bfloat16_features_are_float32_and_near(file, images):
+    exact = np.asarray(load_encoder(TINY, weights=file)(images))
+    encoder = load_encoder(TINY, weights=file, dtype=jnp.bfloat16)
+    assert encoder.dtype == jnp.bfloat16
+    assert {leaf.get_value().dtype for _, leaf in state_leaves(encoder)} == {
+        jnp.dtype(jnp.bfloat16)
+    }
+    features = encoder(images)
+    assert features.dtype == jnp.float32
+    # About ten roundings in a row of numbers of the features' size.
+    error = np.linalg.norm(np.asarray(features) - exact) / np.linalg.norm(exact)
+    assert error <= 10 * float(jnp.finfo(jnp.bfloat16).eps)
+    assert error > 0
+
+
+def state_leaves(encoder):
+    return list(nnx.to_flat_state(encoder.state))
+
+
+def test_functional_form_is_the_encoder(file, images):
+    encoder = load_encoder(TINY, weights=file)
+    function, state = encoder.functional()
+    np.testing.assert_allclose(function(state, images), encoder(images), rtol=0, atol=1e-5)
+
+
+def test_random_encoders_are_told_apart_by_seed(monkeypatch, tiny):
+    # Each shape's initialiser is compiled: as few as there can be.
+    small = dataclasses.replace(tiny, config=ViTConfig(4, 0, 1, 4, 8, num_classes=0))
+    monkeypatch.setitem(registry._registry, TINY, small)
+    first, again, other = (random_encoder(TINY, seed) for seed in (0, 0, 1))
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    arrays = [checkpoint_arrays(encoder.module) for encoder in (first, again, other)]
+    for key in ("cls_token", "pos_embed", "patch_embed.proj.weight"):
+        np.testing.assert_array_equal(arrays[0][key], arrays[1][key])
+        assert np.any(arrays[0][key] != arrays[2][key]), key

@@ -1,0 +1,186 @@
+"""The wheel and the editable install, each in an environment of its own, used from elsewhere."""
+
+import ast
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from substrate_jax.encoders import list_encoders
+from substrate_jax.version import __version__
+
+ROOT = Path(__file__).parents[1]
+KERNELS = {path.name for path in (ROOT / "kernels").glob("*.py")}
+HEAVY = ("torch", "tensorflow", "transformers", "tensorflow_datasets")
+PROBE = f"""
+import importlib.util, json, sys
+import substrate_jax
+found = {{
+    "file": substrate_jax.__file__,
+    "version": substrate_jax.__version__,
+    "heavy": [name for name in {HEAVY!r} if name in sys.modules],
+    "kernels": importlib.util.find_spec("kernels") is not None,
+    "experiments": importlib.util.find_spec("experiments") is not None,
+    "encoders": substrate_jax.list_encoders(panel="mini"),
+}}
+import numpy as np
+from substrate_jax.kernels import pairwise_cka
+x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+found["cka"] = np.asarray(pairwise_cka([x, 2 * x])).tolist()
+from substrate_jax.encoders.encoder import find_weights
+from substrate_jax.encoders.registry import encoder_spec
+found["weights"] = [find_weights(encoder_spec(name)).is_file() for name in found["encoders"]]
+print(json.dumps(found))
+"""
+
+
+def call(*command, cwd):
+    """Run to the end without this process's import paths; stdout, or all output on failure."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIP_"))}
+    environment |= {"JAX_PLATFORMS": "cpu", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of the checkout, since building writes into it."""
+    folder = tmp_path_factory.mktemp("source") / "checkout"
+    unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs")
+    shutil.copytree(ROOT, folder, symlinks=True, ignore=unwanted)
+    assert (folder / "substrate_jax" / "kernels").is_symlink()
+    return folder
+
+
+def environment(folder):
+    """A fresh environment in which this one's packages can be imported, ours left out.
+
+    A path file is read in the folder it lies in alone, so an editable install of the project
+    here does not reach there.
+    """
+    call(sys.executable, "-m", "venv", "--without-pip", folder, cwd=ROOT)
+    paths = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
+    here = {sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")}
+    (Path(paths["purelib"]) / "dependencies.pth").write_text("\n".join(sorted(here)) + "\n")
+    return Path(paths["scripts"]) / "python"
+
+
+def install(python, *what, cwd):
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index")
+    # An installed copy in the environment around would be seen, and must not be touched.
+    call(*pip, "--no-deps", "--no-build-isolation", "--ignore-installed", *what, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder)
+    call(*build, source, cwd=folder)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def contents(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.namelist()
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(contents):
+    metadata = f"substrate_jax-{__version__}.dist-info"
+    assert {name.split("/")[0] for name in contents} == {"substrate_jax", metadata}
+    assert len(set(contents)) == len(contents)
+    assert not [name for name in contents if "__pycache__" in name]
+
+
+def test_the_wheel_holds_every_module(contents):
+    # rglob does not follow the link to kernels in every Python version: list it by itself.
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "substrate_jax").rglob("*.py")
+        if "kernels" not in path.relative_to(ROOT).parts
+    }
+    modules |= {f"substrate_jax/kernels/{name}" for name in KERNELS}
+    assert "substrate_jax/kernels/__init__.py" in modules
+    assert {name for name in contents if name.endswith(".py")} == modules
+
+
+def test_the_wheel_holds_data_and_licence(contents):
+    weights = {f"substrate_jax/mini/{name}.safetensors" for name in list_encoders(panel="mini")}
+    templates = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "substrate_jax" / "templates").glob("*.html")
+    }
+    assert templates
+    assert weights | templates <= set(contents)
+    assert [name for name in contents if name.endswith("/LICENSE")]
+
+
+def check_probe(output, inside):
+    found = json.loads(output)
+    assert Path(found["file"]).resolve().is_relative_to(inside.resolve())
+    assert found["version"] == __version__
+    assert found["heavy"] == []
+    assert not found["kernels"]
+    assert not found["experiments"]
+    assert found["encoders"] == list_encoders(panel="mini")
+    assert all(found["weights"])
+    for row in found["cka"]:
+        for value in row:
+            assert abs(value - 1) < 1e-5
+
+
+def test_the_wheel_works_from_elsewhere(wheel, tmp_path):
+    python = environment(tmp_path / "venv")
+    install(python, wheel, cwd=tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    output = call(python, "-c", PROBE, cwd=tmp_path / "elsewhere")
+    check_probe(output, inside=tmp_path / "venv")
+
+
+def test_the_editable_install_works_from_elsewhere(source, tmp_path):
+    python = environment(tmp_path / "venv")
+    install(python, "--editable", source, cwd=tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    output = call(python, "-c", PROBE, cwd=tmp_path / "elsewhere")
+    check_probe(output, inside=source)
+
+
+def test_every_import_is_of_a_required_distribution(wheel):
+    """What the modules import at any level comes from install_requires."""
+    with zipfile.ZipFile(wheel) as archive:
+        sources = [archive.read(name) for name in archive.namelist() if name.endswith(".py")]
+        metadata = archive.read(f"substrate_jax-{__version__}.dist-info/METADATA").decode()
+    required = {
+        re.match(r"Requires-Dist: ([\w.-]+)", line)[1].lower().replace("-", "_")
+        for line in metadata.splitlines()
+        if line.startswith("Requires-Dist:") and "extra ==" not in line
+    }
+    imported = set()
+    for node in (node for text in sources for node in ast.walk(ast.parse(text))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            imported.add(node.module.split(".")[0])
+    imported -= set(sys.stdlib_module_names) | {"substrate_jax"}
+    by_module = importlib.metadata.packages_distributions()
+    for module in sorted(imported):
+        names = {name.lower().replace("-", "_") for name in by_module.get(module, [module])}
+        assert names & required, f"{module} is imported and not required"
