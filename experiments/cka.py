@@ -61,9 +61,12 @@ def run() -> None:
     from substrate_jax.encoders import encoder_spec, select_encoders
     from substrate_jax.mesh import make_mesh
 
+    if FLAGS.list_encoders:
+        print(encoder_table())
+        return
     names = select_encoders(FLAGS.encoders, FLAGS.panel)
     specs = [encoder_spec(name) for name in names]
-    ks = neighbours(FLAGS.k)
+    ks = neighbor_counts(FLAGS.k)
     least = max([4, FLAGS.components + 1, *(k + 1 for k in ks)])
     if least > FLAGS.n:
         raise ValueError(
@@ -156,6 +159,7 @@ def compute(specs, sources, ks, mesh, out: Path) -> None:
             ],
             "domains": domains,
             "pcka": pcka,
+            "notes": notes(sources, features),
         }
         thumbnails = {
             name: [source[int(row)].image for row in np.linspace(0, len(source) - 1, 8)]
@@ -168,7 +172,21 @@ def compute(specs, sources, ks, mesh, out: Path) -> None:
     print(f"report: {path}")
 
 
-def neighbours(words: list[str]) -> tuple[int, ...]:
+def encoder_table() -> str:
+    """All registered encoders, one a line."""
+    from substrate_jax.encoders import encoder_spec, list_encoders
+
+    lines = [f"{'name':20s} {'panel':6s} {'family':9s} {'paradigm':22s} width licence      weights"]
+    for name in list_encoders():
+        spec = encoder_spec(name)
+        lines.append(
+            f"{name:20s} {spec.panel or '-':6s} {spec.family:9s} {spec.paradigm:22s} "
+            f"{spec.width:5d} {spec.licence:12s} {spec.checkpoint}"
+        )
+    return "\n".join(lines)
+
+
+def neighbor_counts(words: list[str]) -> tuple[int, ...]:
     """The values of --k."""
     try:
         ks = tuple(dict.fromkeys(int(word) for word in words))
@@ -221,6 +239,19 @@ def domain_agreement(names: list[str], matrix) -> dict | None:
         "min_pair": [names[rows[lowest]], names[columns[lowest]]],
         "k": FLAGS.components,
     }
+
+
+def notes(sources, features) -> list[str]:
+    """Choices of this run that change how its numbers read."""
+    found = ["Features and products are computed in " + FLAGS.dtype + "."]
+    if FLAGS.normalization == "imagenet":
+        found.append("Every encoder's input has ImageNet's mean and deviation.")
+    else:
+        found.append("Every encoder's input has the mean and deviation of its own checkpoint.")
+    for name, source in sources.items():
+        if left_out := len(source) - len(features[name].ids):
+            found.append(f"{name}: {left_out} of {len(source)} images could not be read.")
+    return found
 
 
 def plan(specs, sources, mesh, out: Path) -> str:

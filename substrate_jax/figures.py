@@ -39,7 +39,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 CSS_DPI = 96
-PIXEL_RATIO = 2
+PIXEL_RATIO = 1.5
 COLORMAP = "viridis"
 DIAGONAL = "#dddddd"
 INK = "#222222"
@@ -77,19 +77,20 @@ def paradigm_tag(paradigm: str) -> Tag:
 
 @dataclasses.dataclass(frozen=True)
 class CellSize:
-    """Side of a heat map's cells in inches: `total / m`, kept between the other two."""
+    """Side of a heat map's cells in inches, `total / m` between two bounds, and size of type."""
 
     total: float
     least: float
     most: float
+    font: float
 
     def side(self, m: int) -> float:
         """Side of one of m x m cells."""
         return float(np.clip(self.total / m, self.least, self.most))
 
 
-LARGE = CellSize(5.0, 0.19, 0.6)
-SMALL = CellSize(1.84, 0.14, 0.45)
+LARGE = CellSize(5.0, 0.19, 0.6, 8.5)
+SMALL = CellSize(1.84, 0.14, 0.45, 7.0)
 
 
 def ink_on(color: str | Sequence[float]) -> str:
@@ -174,7 +175,7 @@ def heatmap(
     names = [drawable(labels[i]) for i in order]
     side = size.side(m)
     fits = side >= VALUE_SIDE
-    font = (8.5 if size is LARGE else 7.0) if fits else side * 72 * 0.7
+    font = size.font if fits else side * 72 * 0.6
 
     # Inches: what stands around the cells.
     chip = 0.2 if tags else 0.05
@@ -286,13 +287,12 @@ def dots(
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file of at most 256 colours, the same bytes each time."""
+    """The figure as a PNG file without transparency, the same bytes each time."""
     figure.set_dpi(CSS_DPI * PIXEL_RATIO)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     buffer = io.BytesIO()
-    pixels.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(buffer, "PNG")
+    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(buffer, "PNG")
     return buffer.getvalue()
 
 

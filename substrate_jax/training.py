@@ -6,6 +6,7 @@ parameters replicated; under jit every mean over the batch, those of batch norma
 is then a mean over all devices.
 """
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def fit(
         only the records since.
 
     Raises:
-        ValueError: `steps` is below 1, or the loss is not finite.
+        ValueError: `steps` is below 1 or below what `checkpoints` holds, or the loss is not finite.
     """
     if steps < 1:
         raise ValueError(f"steps={steps}: train for at least one step")
@@ -86,34 +87,40 @@ def fit(
         return {"parameters": parameters, "rest": rest, "optimizer": optimizer_state}, metrics
 
     step_function = jax.jit(step_function, donate_argnums=0)
-    saver = _Saver(checkpoints) if checkpoints is not None else None
-    first, state = saver.restore(state) if saver else (0, state)
     records: list[dict[str, float]] = []
     pending: list[dict[str, Array]] = []
-    bar = tqdm(total=steps, initial=first, desc=progress, disable=progress is None, unit="step")
-    for step in range(first, steps):
-        batch = {
-            name: place_rows(rows, mesh, len(rows) * jax.process_count())
-            for name, rows in batch_at(step).items()
-        }
-        state, metrics = step_function(state, batch, jnp.uint32(step))
-        pending.append(metrics)
-        bar.update()
-        if (step + 1) % save_every == 0 or step + 1 == steps:
-            record = {"step": step + 1}
-            record |= {k: float(np.mean([float(m[k]) for m in pending])) for k in pending[0]}
-            pending.clear()
-            if not np.isfinite(record["loss"]):
-                raise ValueError(
-                    f"the loss is {record['loss']} by step {step + 1}; lower the learning rate"
-                )
-            records.append(record)
-            bar.set_postfix({k: f"{v:.3f}" for k, v in record.items() if k != "step"})
-            if saver:
-                saver.save(step + 1, state)
-    bar.close()
-    if saver:
-        saver.close()
+    with contextlib.ExitStack() as stack:
+        saver, first = None, 0
+        if checkpoints is not None:
+            saver = stack.enter_context(contextlib.closing(_Saver(checkpoints)))
+            first, state = saver.restore(state)
+        if first > steps:
+            raise ValueError(
+                f"steps={steps}: {str(checkpoints)!r} holds a run of {first} steps; "
+                "ask for as many, or give another folder"
+            )
+        bar = tqdm(total=steps, initial=first, desc=progress, disable=progress is None, unit="step")
+        stack.enter_context(bar)
+        for step in range(first, steps):
+            batch = {
+                name: place_rows(rows, mesh, len(rows) * jax.process_count())
+                for name, rows in batch_at(step).items()
+            }
+            state, metrics = step_function(state, batch, jnp.uint32(step))
+            pending.append(metrics)
+            bar.update()
+            if (step + 1) % save_every == 0 or step + 1 == steps:
+                record = {"step": step + 1}
+                record |= {k: float(np.mean([float(m[k]) for m in pending])) for k in pending[0]}
+                pending.clear()
+                if not np.isfinite(record["loss"]):
+                    raise ValueError(
+                        f"the loss is {record['loss']} by step {step + 1}; lower the learning rate"
+                    )
+                records.append(record)
+                bar.set_postfix({k: f"{v:.3f}" for k, v in record.items() if k != "step"})
+                if saver:
+                    saver.save(step + 1, state)
     module = nnx.merge(graph, state["parameters"], state["rest"])
     module.eval()
     return module, records

@@ -435,7 +435,7 @@ def test_clustering_brings_groups_together():
 
 def test_cells_have_the_colour_of_their_value_in_the_order_of_the_tree():
     matrix = np.array([[1.0, 0.25, 0.75], [0.25, 1.0, -0.5], [0.75, -0.5, 1.0]])
-    size = figures.CellSize(1.5, 0.1, 0.5)
+    size = figures.CellSize(1.5, 0.1, 0.5, 8)
     tree = figures.cluster(matrix)
     names = ["a", "b", "c"]
     figure = figures.heatmap(matrix, names, quantity="q", size=size, tree=tree)
@@ -449,13 +449,27 @@ def test_cells_have_the_colour_of_their_value_in_the_order_of_the_tree():
     np.testing.assert_allclose(colors[i, j], viridis(0.0))
 
 
+def test_colours_survive_the_png_exactly():
+    rng, m = np.random.default_rng(5), 20
+    matrix, tags = symmetric(rng, m, 0, 1, 1), list(figures.PARADIGMS.values()) * 5
+    names = [f"encoder_{i}" for i in range(m)]
+    file = figures.png(figures.heatmap(matrix, names, quantity="q", tags=tags))
+    pixels = np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).reshape(-1, 3)
+    present = {tuple(color) for color in pixels.tolist()}
+    viridis = figures.matplotlib.colormaps[figures.COLORMAP]
+    ends = viridis(np.array([0.0, 1.0]), bytes=True)[:, :3]
+    cells = viridis(matrix[np.triu_indices(m, 1)], bytes=True)[:, :3]
+    for color in (*ends, *cells, (255, 255, 255)):
+        assert tuple(map(int, color)) in present
+
+
 def test_values_are_written_below_the_diagonal_alone():
-    size = figures.CellSize(1.8, 0.1, 0.6)
+    size = figures.CellSize(1.8, 0.1, 0.6, 8)
     matrix = np.full((3, 3), 0.5)
     blank = figures.png(figures.heatmap(matrix, [""] * 3, quantity="", size=size))
     pixels = np.asarray(Image.open(io.BytesIO(blank)).convert("RGB"))
-    # 0.6 inches at 192 pixels, right of and below the margins of an unlabelled map.
-    left, top, side = round(0.1 * 192), round(0.08 * 192), round(0.6 * 192)
+    # Right of and below the margins of an unlabelled map.
+    left, top, side = (round(inches * 96 * figures.PIXEL_RATIO) for inches in (0.1, 0.08, 0.6))
     for i, j in itertools.product(range(3), repeat=2):
         rows = slice(top + i * side + 9, top + (i + 1) * side - 9)
         columns = slice(left + j * side + 9, left + (j + 1) * side - 9)

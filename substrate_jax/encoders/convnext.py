@@ -3,7 +3,8 @@
 V2 drops the layer scale and adds global response normalisation in each block's MLP. Features are
 the spatial mean of the last stage, normalised by the head's LayerNorm. Module names are timm's.
 For masked pretraining (FCMAE), `feature_map` takes a mask of visible positions and holds hidden
-ones at zero before every spatial convolution, the dense equal of the sparse convolution.
+ones at zero around every spatial convolution, so no hidden pixel reaches a visible position. One
+difference from a sparse convolution remains: hidden positions add a constant to the norm of GRN.
 """
 
 from dataclasses import dataclass

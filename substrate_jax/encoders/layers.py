@@ -39,7 +39,7 @@ class LinearKernel(nnx.Param):
 
 
 class Linear(nnx.Module):
-    """x W + b over the last axis, W initialised from a truncated normal of deviation 0.02."""
+    """x W + b over the last axis, W drawn from N(0, 0.02) cut at two deviations."""
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True, rngs: nnx.Rngs):
         initializer = jax.nn.initializers.truncated_normal(0.02)

@@ -120,7 +120,7 @@ def fill(
         value = arrays[_key(path)]
         value = value if order is None else value.transpose(order)
         # Cast on the host: on the device every shape would compile a program of its own.
-        filled.append((path, variable.replace(jnp.asarray(value.astype(dtype)))))
+        filled.append((path, variable.replace(jax.device_put(np.array(value, dtype, order="C")))))
     return nnx.merge(graph, nnx.from_flat_state(filled))
 
 
