@@ -73,7 +73,7 @@ class Recipe:
 
 RECIPES = {
     "mini_resnet50": Recipe("supervised", 10, "adamw", 3e-3),
-    "mini_resnet101": Recipe("supervised", 4, "adamw", 3e-3),
+    "mini_resnet101": Recipe("supervised", 6, "adamw", 3e-3),
     "mini_convnext_base": Recipe("supervised", 6, "muon", 1e-2),
     "mini_vit_base": Recipe("supervised", 14, "muon", 1e-2, options={"patch_dropout": 0.5}),
     "mini_dinov2_base": Recipe("simclr", 6, "muon", 1e-2, batch_size=256),
