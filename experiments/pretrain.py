@@ -165,7 +165,7 @@ def train(name: str, images: np.ndarray, labels: np.ndarray, label_names: tuple[
     partial.replace(path)
     return {
         "encoder": name,
-        "data": FLAGS.data,
+        "data": FLAGS.data.split("@")[0],
         "images": len(images),
         "recipe": dataclasses.asdict(recipe) | {"epochs": epochs},
         "steps": steps,
@@ -225,6 +225,8 @@ def write_card(folder: Path) -> Path:
         "",
         "Top-1 is on the test images. Probe is a logistic regression on frozen features, trained",
         "on the training images; random is the same probe on the same network untrained.",
+        "`cifar100_mini` is a class-balanced subset of CIFAR-100: 300 training and 50 test images",
+        "a class. `--data=tfds:cifar100:train` trains on all of it.",
         "",
         "| encoder | objective | parameters | epochs | steps | top-1 | probe | random | data "
         "| seed | commit |",
@@ -241,7 +243,7 @@ def write_card(folder: Path) -> Path:
             f"| {name} | {record['recipe']['objective']} | {record['parameters']:,} "
             f"| {record['recipe']['epochs']} | {record['steps']} | {top1} "
             f"| {accuracy['probe']:.1%} | {accuracy['random_probe']:.1%} "
-            f"| {record['data'].split('@')[0]} ({record['images']:,} images) | {record['seed']} "
+            f"| {record['data']} ({record['images']:,} images) | {record['seed']} "
             f"| {record['commit'][:10]} |"
         )
     path = folder / "README.md"

@@ -90,7 +90,7 @@ class CellSize:
 
 
 LARGE = CellSize(5.0, 0.19, 0.6, 8.5)
-SMALL = CellSize(1.84, 0.14, 0.45, 7.0)
+SMALL = CellSize(1.84, 0.13, 0.45, 7.0)
 
 
 def ink_on(color: str | Sequence[float]) -> str:

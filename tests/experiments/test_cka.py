@@ -1,5 +1,6 @@
 """The main launcher: numbers against the oracles, resuming, and one-line errors."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -38,6 +39,15 @@ def parsed_flags():
         flags.FLAGS(["test"])
 
 
+def near_ties(x: np.ndarray, k: int, margin: float) -> int:
+    """Rows whose k-th and next neighbours are closer in cosine than rounding can tell apart."""
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    np.fill_diagonal(cosine, -np.inf)
+    ranked = -np.sort(-cosine, axis=1)
+    return int((ranked[:, k - 1] - ranked[:, k] < margin).sum())
+
+
 def run(out: Path, **changes) -> dict:
     with flagsaver.flagsaver(**SMALL | {"out": str(out)} | changes):
         launcher.run()
@@ -67,8 +77,10 @@ def test_numbers_are_those_of_the_oracles(finished):
         for i, j in zip(rows, columns, strict=True):
             for k in (5, 10):
                 got = domain["mutual_knn"][str(k)]["recall"][i][j]
-                # A recall is a count of common neighbours over 48 k.
-                assert got == pytest.approx(reference.mutual_knn(blocks[i], blocks[j], k), abs=1e-6)
+                # A recall counts common neighbours over 48 k; a near tie may change it by one.
+                ties = sum(near_ties(blocks[e], k, tolerance(96)) for e in (i, j))
+                want = reference.mutual_knn(blocks[i], blocks[j], k)
+                assert abs(got - want) * 48 * k < ties + 0.5
         calibrated = domain["calibrated"]
         score, tau = np.array(calibrated["score"]), np.array(calibrated["tau"])
         raw = np.array(domain["cka"])
@@ -101,10 +113,11 @@ def test_pcka_is_that_of_separate_substrates(finished):
 def test_second_run_reads_the_store_and_repeats_the_numbers(finished, monkeypatch):
     out, first = finished
 
-    def refuse(self):
+    def refuse(*arguments):
         raise AssertionError("computed features that were in the store")
 
-    monkeypatch.setattr("substrate_jax.features.extract._program", refuse)
+    module = importlib.import_module("substrate_jax.features.extract")
+    monkeypatch.setattr(module, "_program", refuse)
     second = run(out)
     varying = ("seconds", "command")
     assert {k: v for k, v in second.items() if k not in varying} == {
@@ -116,11 +129,17 @@ def test_second_run_reads_the_store_and_repeats_the_numbers(finished, monkeypatc
 def test_numbers_do_not_depend_on_the_mesh(finished, tmp_path):
     _, eight = finished
     one = run(tmp_path, mesh="data=1")
+    encoders = [load_encoder(name) for name in ENCODERS]
     for name, domain in eight["domains"].items():
         other = one["domains"][name]
+        features = extract(encoders, take(open_source(name), 48, 0), batch_size=24)
+        # The forward passes differ by rounding over some hundred operations.
+        ties = sum(near_ties(x, 10, 100 * tolerance(96)) for x in features.values())
         for key in ("cka", "cka_debiased"):
             np.testing.assert_allclose(domain[key], other[key], atol=10 * tolerance(48 * 96))
-        assert domain["mutual_knn"]["10"]["recall"] == other["mutual_knn"]["10"]["recall"]
+        recalls = (np.array(d["mutual_knn"]["10"]["recall"]) for d in (domain, other))
+        assert np.abs(np.subtract(*recalls)).max() * 480 < ties + 0.5
+        assert ties < 48  # or the comparison would show nothing
 
 
 def test_permutation_calibration_follows_the_closed_form(finished, tmp_path):
