@@ -16,6 +16,7 @@ themselves; PCKA does not depend on it, single components do.
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -156,7 +157,7 @@ def pairwise_pcka(
     """PCKA of every pair of domains seen by one panel; see `pcka`."""
     substrates = [Substrate.fit(features, k) for features in domains]
     xs = [s.standardize(features) for s, features in zip(substrates, domains, strict=True)]
-    return kernels.pairwise_pcka(xs, [substrate.basis for substrate in substrates])
+    return _pairwise_pcka(xs, [substrate.basis for substrate in substrates])
 
 
 def _stack(features: Mapping[str, Float[Array, "n _"]]) -> Float[Array, "n D"]:
@@ -166,7 +167,10 @@ def _stack(features: Mapping[str, Float[Array, "n _"]]) -> Float[Array, "n D"]:
     return jnp.concatenate([jnp.asarray(block) for block in features.values()], axis=1)
 
 
-@jax.jit(static_argnums=1)
+_pairwise_pcka = jax.jit(kernels.pairwise_pcka)
+
+
+@partial(jax.jit, static_argnums=1)
 def _fit(stacked, k):
     x = kernels.standardize(stacked)
     result = kernels.pca(x, k)
