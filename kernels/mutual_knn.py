@@ -40,7 +40,6 @@ References:
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import jax
@@ -50,7 +49,15 @@ from jaxtyping import Array, Bool, Float, Int
 from .cka import mirror
 from .moments import count_rows, divide, psum
 from .neighbors import block_size, check_k, first_row, gather_rows, nearest_neighbors
-from .null import METHODS, Calibration, rescale, row_orders, tail_from_moments
+from .null import (
+    METHODS,
+    Calibration,
+    check_draws,
+    rescale,
+    row_orders,
+    tail_from_moments,
+    tail_from_sample,
+)
 from .validate import all_rows, check_blocks, check_fraction, check_option
 
 
@@ -184,15 +191,7 @@ def calibrate_mutual_knn(
             result = mutual_knn(blocks, ks, mask=mask, block_rows=block_rows, axis_name=axis_name)
         mean, variance, skewness = result.null_moments()
         return tail_from_moments(result.recall, mean, variance, alpha, skewness)
-    if isinstance(blocks, MutualKnn):
-        raise ValueError("blocks must be arrays for method 'permutation', got MutualKnn.")
-    if key is None:
-        raise ValueError("key must be a jax.random.key for method 'permutation', got None.")
-    if (permutations + 1) * alpha < 1:
-        raise ValueError(
-            f"permutations must be at least 1 / alpha - 1 = {math.ceil(1 / alpha) - 1}, "
-            f"got {permutations}: draw more, or tau is the observed maximum."
-        )
+    check_draws(blocks, MutualKnn, key, permutations, alpha)
     result, neighbors, overlap = _mutual_knn(blocks, ks, mask, block_rows, axis_name)
     local = neighbors.shape[1]
     rows, first = all_rows(local, axis_name), first_row(local, axis_name)
@@ -208,12 +207,8 @@ def calibrate_mutual_knn(
 
     # Whole numbers are ranked, as ties are many and the division rounds.
     null = mirror(jax.lax.map(null_counts, orders))
-    pooled = jnp.sort(jnp.concatenate([null, overlap[None]]), axis=0)
-    # Less 1e-9, so that 0.95 * 200 is 190 and not the float just above it.
-    tau = pooled[math.ceil((1 - alpha) * (permutations + 1) - 1e-9) - 1]
+    tau, p_value = tail_from_sample(overlap, null, alpha)
     tau = _recall(tau, result.count, result.ks)
-    above = jnp.sum(null >= overlap[None], axis=0).astype(tau.dtype)
-    p_value = (1 + above) / (permutations + 1)
     return Calibration(rescale(result.recall, tau), tau, p_value, result.recall, method)
 
 

@@ -48,7 +48,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaincc
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from .cka import (
     HIGHEST,
@@ -174,6 +174,32 @@ def tail_from_moments(
     point = jnp.where(value > mean, 0, 1).astype(value.dtype)
     p_value = jnp.where(std > 0, tail, point)
     return Calibration(rescale(observed, tau), tau, p_value, observed, "closed_form")
+
+
+def check_draws(blocks, summary: type, key, permutations: int, alpha: float) -> None:
+    """Raises ValueError unless a null can be sampled: from arrays, with a key, finely enough."""
+    if isinstance(blocks, summary):
+        raise ValueError(f"blocks must be arrays for method 'permutation', got {summary.__name__}.")
+    if key is None:
+        raise ValueError("key must be a jax.random.key for method 'permutation', got None.")
+    if (permutations + 1) * alpha < 1:
+        raise ValueError(
+            f"permutations must be at least 1 / alpha - 1 = {math.ceil(1 / alpha) - 1}, "
+            f"got {permutations}: draw more, or tau is the observed maximum."
+        )
+
+
+def tail_from_sample(
+    observed: Shaped[Array, "*shape"], null: Shaped[Array, "k ..."], alpha: float
+) -> tuple[Shaped[Array, "*shape"], Float[Array, "*shape"]]:
+    """tau, the ceil((1-alpha)(k+1))-th smallest of observed and null, and p, without gradients."""
+    observed, null = jax.lax.stop_gradient((observed, null))
+    draws = null.shape[0]
+    pooled = jnp.sort(jnp.concatenate([null, observed[None]]), axis=0)
+    # Less 1e-9, so that 0.95 * 200 is 190 and not the float just above it.
+    tau = pooled[math.ceil((1 - alpha) * (draws + 1) - 1e-9) - 1]
+    above = jnp.sum(null >= observed[None], axis=0, dtype=float)
+    return tau, (1 + above) / (draws + 1)
 
 
 def permutation_moments(hsic: PairwiseHsic) -> tuple[Float[Array, "E E"], Float[Array, "E E"]]:
@@ -350,27 +376,12 @@ def calibrate(
         hsic = blocks if given else pairwise_hsic(blocks, mask=mask, axis_name=axis_name)
         mean, variance, skewness = cka_null_moments(hsic)
         return tail_from_moments(hsic.cka(), mean, variance, alpha, skewness)
-    if given:
-        raise ValueError("blocks must be arrays for method 'permutation', got PairwiseHsic.")
-    if key is None:
-        raise ValueError("key must be a jax.random.key for method 'permutation', got None.")
-    if (permutations + 1) * alpha < 1:
-        raise ValueError(
-            f"permutations must be at least 1 / alpha - 1 = {math.ceil(1 / alpha) - 1}, "
-            f"got {permutations}: draw more, or tau is the observed maximum."
-        )
+    check_draws(blocks, PairwiseHsic, key, permutations, alpha)
     null, observed = permutation_null(
         blocks, key, permutations=permutations, mask=mask, axis_name=axis_name
     )
-    null = jax.lax.stop_gradient(null)
-    fixed = jax.lax.stop_gradient(observed)
-    pooled = jnp.sort(jnp.concatenate([null, fixed[None]]), axis=0)
-    # Less 1e-9, so that 0.95 * 200 is 190 and not the float just above it.
-    tau = pooled[math.ceil((1 - alpha) * (permutations + 1) - 1e-9) - 1]
-    above = jnp.sum(null >= fixed[None], axis=0).astype(fixed.dtype)
-    return Calibration(
-        rescale(observed, tau), tau, (1 + above) / (permutations + 1), observed, method
-    )
+    tau, p_value = tail_from_sample(observed, null, alpha)
+    return Calibration(rescale(observed, tau), tau, p_value, observed, method)
 
 
 def benjamini_hochberg(p_values: Float[Array, " m"]) -> Float[Array, " m"]:

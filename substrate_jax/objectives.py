@@ -22,7 +22,8 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from substrate_jax.data.preprocess import Preprocess, normalize
 from substrate_jax.encoders.convnext import ConvNeXt
-from substrate_jax.encoders.layers import LayerNorm, Linear, gelu, patchify
+from substrate_jax.encoders.convolutions import patchify
+from substrate_jax.encoders.layers import LayerNorm, Linear, gelu
 from substrate_jax.encoders.vit import Block, ViT, ViTConfig, gather_tokens
 
 Metrics = dict[str, Array]

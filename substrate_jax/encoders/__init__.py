@@ -1,5 +1,6 @@
 """Vision encoders as Flax NNX modules, and the registry of their checkpoints."""
 
+import substrate_jax.encoders.records  # noqa: F401  registers every encoder
 from substrate_jax.encoders.encoder import Encoder, is_at_hand, load_encoder, random_encoder
 from substrate_jax.encoders.registry import (
     GROUPS,

@@ -8,13 +8,14 @@ difference from a sparse convolution remains: hidden positions add a constant to
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from substrate_jax.encoders.convolutions import Conv
 from substrate_jax.encoders.layers import (
-    Conv,
     LayerNorm,
     Linear,
     Mlp,
@@ -27,6 +28,8 @@ from substrate_jax.encoders.layers import (
 @dataclass(frozen=True)
 class ConvNeXtConfig:
     """Shape of a ConvNeXt: blocks and channels a stage, and its stem."""
+
+    family: ClassVar[str] = "convnext"
 
     depths: tuple[int, ...]
     channels: tuple[int, ...]

@@ -2,15 +2,13 @@
 
 The path of a parameter, joined by dots, is its timm key: nothing is renamed on loading. Only the
 memory layout differs (torch keeps convolutions as OIHW and linear maps as [out, in]; here HWIO and
-[in, out]), and the variable's type says so: `ConvKernel` and `LinearKernel` carry the permutation.
+[in, out]), and the variable's type carries the permutation: `ConvKernel`, `LinearKernel`.
 
-Images and feature maps are channels-last: [n, h, w, c]. Convolutions that are matrix products
-(1 x 1, and kernel = stride) are computed as such: on CPU, XLA's convolution is several times
-slower than its dot for them. Statistics of normalisation layers are float32 whatever the input.
+Images and feature maps are channels-last: [n, h, w, c]. Statistics of normalisation layers are
+float32 whatever the input.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +20,6 @@ Tap = Callable[[str, Array], None]
 
 def no_tap(name: str, value: Array) -> None:
     """The tap that records nothing."""
-
-
-class ConvKernel(nnx.Param):
-    """A convolution kernel, HWIO here and OIHW in a checkpoint."""
-
-    from_checkpoint = (2, 3, 1, 0)
-    to_checkpoint = (3, 2, 0, 1)
 
 
 class LinearKernel(nnx.Param):
@@ -52,46 +43,6 @@ class Linear(nnx.Module):
         return y if self.bias is None else add_channels(y, self.bias[...])
 
 
-class Conv(nnx.Module):
-    """2-D convolution, padded as in torch. He-normal (fan-out) unless `std` gives the deviation."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        groups: int = 1,
-        bias: bool = False,
-        std: float | None = None,
-        rngs: nnx.Rngs,
-    ):
-        shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
-        if std is None:
-            initializer = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-        else:
-            initializer = jax.nn.initializers.truncated_normal(std)
-        self.weight = ConvKernel(initializer(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros(out_channels)) if bias else None
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-        self.groups = groups
-
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
-        """Convolve."""
-        weight = self.weight[...]
-        if self.kernel_size == 1 and self.groups == 1 and not self.padding:
-            y = x[:, :: self.stride, :: self.stride] @ weight[0, 0]
-        elif self.kernel_size == self.stride and self.groups == 1 and not self.padding:
-            y = patchify(x, self.stride) @ weight.reshape(-1, weight.shape[-1])
-        elif self.groups == x.shape[-1] == weight.shape[-1] and self.stride == 1:
-            y = depthwise(x, weight, self.padding)
-        else:
-            y = convolution(x, weight, self.stride, self.padding, self.groups)
-        return y if self.bias is None else add_channels(y, self.bias[...])
-
-
 def add_channels(x: Float[Array, "... c"], bias: Float[Array, " c"]) -> Float[Array, "... c"]:
     """x + bias along the last axis, without implicit rank promotion."""
     return x + jax.lax.expand_dims(bias, range(x.ndim - 1))
@@ -100,115 +51,6 @@ def add_channels(x: Float[Array, "... c"], bias: Float[Array, " c"]) -> Float[Ar
 def mul_channels(x: Float[Array, "... c"], scale: Float[Array, " c"]) -> Float[Array, "... c"]:
     """x * scale along the last axis, without implicit rank promotion."""
     return x * jax.lax.expand_dims(scale, range(x.ndim - 1))
-
-
-def patchify(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 w2 d"]:
-    """Cut into size x size patches and flatten each in (row, column, channel) order.
-
-    Rows and columns beyond the last whole patch are dropped, as a strided convolution drops them.
-    """
-    n, h, w, c = x.shape
-    rows, columns = h // size, w // size
-    x = x[:, : rows * size, : columns * size].reshape(n, rows, size, columns, size, c)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows, columns, size * size * c)
-
-
-def convolution(
-    x: Float[Array, "n h w c"],
-    weight: Float[Array, "k k e d"],
-    stride: int,
-    padding: int,
-    groups: int = 1,
-) -> Float[Array, "n h2 w2 d"]:
-    """2-D convolution by XLA, or on CPU for small maps as a product over gathered windows.
-
-    The gradient of XLA's CPU convolution is the slow part: a training step of a small ResNet at
-    32 pixels takes 1.1 s with it and 0.46 s with windows. Windows cost k^2 times the map's memory.
-    """
-
-    def by_xla(x, weight):
-        return jax.lax.conv_general_dilated(
-            x,
-            weight,
-            window_strides=(stride, stride),
-            padding=[(padding, padding)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
-        )
-
-    def by_windows(x, weight):
-        size = weight.shape[0]
-        x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-        rows, columns = ((side - size) // stride + 1 for side in x.shape[1:3])
-        windows = [
-            x[:, i : i + stride * rows : stride, j : j + stride * columns : stride][
-                :, :rows, :columns
-            ]
-            for i in range(size)
-            for j in range(size)
-        ]
-        return jnp.concatenate(windows, axis=-1) @ weight.reshape(-1, weight.shape[-1])
-
-    if groups == 1 and x.shape[1] <= 32:
-        return jax.lax.platform_dependent(x, weight, cpu=by_windows, default=by_xla)
-    return by_xla(x, weight)
-
-
-def depthwise(
-    x: Float[Array, "n h w c"], weight: Float[Array, "k k 1 c"], padding: int
-) -> Float[Array, "n h2 w2 c"]:
-    """Stride-1 depthwise convolution.
-
-    XLA's CPU convolution runs a depthwise kernel one output at a time (1 GF/s measured); there it
-    is written as k^2 shifted multiply-adds, which fuse into one loop (17-30 GF/s measured).
-    """
-    return jax.lax.platform_dependent(
-        x,
-        weight,
-        cpu=lambda x, weight: _shifted_depthwise(x, weight, padding),
-        default=lambda x, weight: convolution(x, weight, 1, padding, groups=x.shape[-1]),
-    )
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _shifted_depthwise(x, weight, padding):
-    size = weight.shape[0]
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    rows, columns = x.shape[1] - size + 1, x.shape[2] - size + 1
-    return sum(
-        mul_channels(x[:, i : i + rows, j : j + columns], weight[i, j, 0])
-        for i in range(size)
-        for j in range(size)
-    )
-
-
-def _shifted_depthwise_forward(x, weight, padding):
-    return _shifted_depthwise(x, weight, padding), (x, weight)
-
-
-def _shifted_depthwise_backward(padding, residuals, cotangent):
-    x, weight = residuals
-    size = weight.shape[0]
-    dx = _shifted_depthwise(cotangent, weight[::-1, ::-1], size - 1 - padding)
-    rows, columns = cotangent.shape[1:3]
-    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-
-    # One image at a time, so that the k^2 partial sums stay in cache.
-    def add_image(sums, image_and_cotangent):
-        image, cotangent = image_and_cotangent
-        products = [
-            (image[i : i + rows, j : j + columns] * cotangent).sum(0)
-            for i in range(size)
-            for j in range(size)
-        ]
-        return [total + product for total, product in zip(sums, products, strict=True)], None
-
-    zeros = [jnp.zeros((columns, x.shape[-1]), x.dtype)] * size**2
-    sums, _ = jax.lax.scan(add_image, zeros, (padded, cotangent))
-    return dx, jnp.stack([total.sum(0) for total in sums]).reshape(weight.shape)
-
-
-_shifted_depthwise.defvjp(_shifted_depthwise_forward, _shifted_depthwise_backward)
 
 
 class LayerNorm(nnx.Module):

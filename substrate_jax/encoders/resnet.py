@@ -6,18 +6,21 @@ are checkpoint keys. A 3 x 3 stem of stride 1 without pooling serves small image
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from substrate_jax.encoders.layers import BatchNorm, Conv, Linear, Tap, no_tap
+from substrate_jax.encoders.convolutions import Conv, max_pool
+from substrate_jax.encoders.layers import BatchNorm, Linear, Tap, no_tap
 
 
 @dataclass(frozen=True)
 class ResNetConfig:
     """Shape of a ResNet: blocks a stage, inner channels a stage, and its stem."""
+
+    family: ClassVar[str] = "resnet"
 
     depths: tuple[int, ...]
     bottleneck: bool
@@ -129,15 +132,3 @@ class ResNet(nnx.Module):
     def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
         """Logits of the checkpoint's own classes."""
         return self.fc(features)
-
-
-def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """Maximum over 3 x 3 windows, stride 2, padded by 1."""
-    return jax.lax.reduce_window(
-        x,
-        jnp.array(-jnp.inf, x.dtype),
-        jax.lax.max,
-        (1, 3, 3, 1),
-        (1, 2, 2, 1),
-        ((0, 0), (1, 1), (1, 1), (0, 0)),
-    )

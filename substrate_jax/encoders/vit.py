@@ -6,7 +6,7 @@ class token, or with `pool="avg"` the normalised mean of the patch tokens. Modul
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from substrate_jax.encoders.convolutions import Conv
 from substrate_jax.encoders.layers import (
-    Conv,
     LayerNorm,
     LayerScale,
     Linear,
@@ -32,6 +32,8 @@ ACTIVATIONS = {"gelu": gelu, "quick_gelu": quick_gelu}
 @dataclass(frozen=True)
 class ViTConfig:
     """Shape of a vision transformer."""
+
+    family: ClassVar[str] = "vit"
 
     width: int
     depth: int

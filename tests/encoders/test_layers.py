@@ -8,7 +8,7 @@ import scipy.special
 import scipy.stats
 from flax import nnx
 
-from substrate_jax.encoders import layers
+from substrate_jax.encoders import convolutions, layers
 from tests.encoders.modules import filled
 from tests.helpers import relative_error, tolerance
 
@@ -91,7 +91,7 @@ def test_windows_equal_xla(kernel, stride, padding, height, width):
     x = normal((2, height, width, 3))
     weight = normal((kernel, kernel, 3, 4), seed=1)
     assert_same_convolution(
-        lambda x, w: layers.convolution(x, w, stride, padding), x, weight, stride, padding
+        lambda x, w: convolutions.convolution(x, w, stride, padding), x, weight, stride, padding
     )
 
 
@@ -99,7 +99,7 @@ def test_large_maps_and_groups_go_to_xla():
     def lowered(side, groups):
         x = jax.ShapeDtypeStruct((1, side, side, 4), jnp.float32)
         weight = jax.ShapeDtypeStruct((3, 3, 4 // groups, 4), jnp.float32)
-        function = jax.jit(lambda x, w: layers.convolution(x, w, 1, 1, groups))
+        function = jax.jit(lambda x, w: convolutions.convolution(x, w, 1, 1, groups))
         return function.lower(x, weight).as_text()
 
     assert "stablehlo.convolution" not in lowered(32, 1)
@@ -123,7 +123,7 @@ def test_depthwise_equals_grouped_xla(kernel, padding, height, width):
     x = normal((3, height, width, 5))
     weight = normal((kernel, kernel, 1, 5), seed=1)
     assert_same_convolution(
-        lambda x, w: layers.depthwise(x, w, padding), x, weight, 1, padding, groups=5
+        lambda x, w: convolutions.depthwise(x, w, padding), x, weight, 1, padding, groups=5
     )
 
 
@@ -132,7 +132,7 @@ def test_depthwise_equals_grouped_xla(kernel, padding, height, width):
 )
 def test_patchify_then_product_is_a_strided_convolution(height, width, size):
     x, weight = normal((2, height, width, 3)), normal((size, size, 3, 4), seed=1)
-    got = layers.patchify(x, size) @ weight.reshape(-1, 4)
+    got = convolutions.patchify(x, size) @ weight.reshape(-1, 4)
     want = by_numpy(x, weight, size, 0)
     assert got.shape == want.shape == (2, height // size, width // size, 4)
     if want.size:
@@ -159,7 +159,7 @@ DISPATCH = {
 @pytest.mark.parametrize("case", DISPATCH)
 def test_every_path_of_conv_is_the_convolution(case):
     sizes, options, height, width = DISPATCH[case]
-    conv = filled(lambda: layers.Conv(*sizes, **options, rngs=nnx.Rngs(0)))
+    conv = filled(lambda: convolutions.Conv(*sizes, **options, rngs=nnx.Rngs(0)))
     x = normal((2, height, width, sizes[0]))
     got = jax.jit(lambda x: conv(x))(x)
     geometry = {"stride": 1, "padding": 0, "groups": 1}
@@ -175,8 +175,8 @@ def test_every_path_of_conv_is_the_convolution(case):
 
 def test_fresh_convolutions_are_spread_as_asked():
     rngs = nnx.Rngs(0)
-    he = np.asarray(layers.Conv(16, 64, 3, rngs=rngs).weight[...])
-    narrow = np.asarray(layers.Conv(16, 64, 3, std=0.02, rngs=rngs).weight[...])
+    he = np.asarray(convolutions.Conv(16, 64, 3, rngs=rngs).weight[...])
+    narrow = np.asarray(convolutions.Conv(16, 64, 3, std=0.02, rngs=rngs).weight[...])
     # The deviation of a sample of N is off by 1 / sqrt(2 N), here 0.7 %; four of those.
     np.testing.assert_allclose(he.std(), np.sqrt(2 / (9 * 64)), rtol=0.03)
     np.testing.assert_allclose(narrow.std(), 0.02 * scipy.stats.truncnorm(-2, 2).std(), rtol=0.03)
@@ -330,9 +330,11 @@ BFLOAT16 = {
     "LayerScale": lambda: layers.LayerScale(4, 0.1),
     "Mlp": lambda: layers.Mlp(4, 8, rngs=nnx.Rngs(0)),
     "Mlp with GRN": lambda: layers.Mlp(4, 8, grn=True, rngs=nnx.Rngs(0)),
-    "pointwise": lambda: layers.Conv(4, 4, 1, bias=True, rngs=nnx.Rngs(0)),
-    "depthwise": lambda: layers.Conv(4, 4, 3, padding=1, groups=4, bias=True, rngs=nnx.Rngs(0)),
-    "general": lambda: layers.Conv(4, 4, 3, padding=1, rngs=nnx.Rngs(0)),
+    "pointwise": lambda: convolutions.Conv(4, 4, 1, bias=True, rngs=nnx.Rngs(0)),
+    "depthwise": lambda: convolutions.Conv(
+        4, 4, 3, padding=1, groups=4, bias=True, rngs=nnx.Rngs(0)
+    ),
+    "general": lambda: convolutions.Conv(4, 4, 3, padding=1, rngs=nnx.Rngs(0)),
 }
 
 

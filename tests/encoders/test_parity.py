@@ -4,7 +4,10 @@ The checkpoints are synthetic (tests/golden/weights.py), the references torch's 
 (tests/golden/make_golden.py). One encoder is held at a time, its file deleted once loaded.
 """
 
+import dataclasses
+import gzip
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +15,13 @@ import pytest
 from safetensors.numpy import load_file
 
 import substrate_jax as sj
+from substrate_jax.encoders import encoder_spec, list_encoders
+from substrate_jax.encoders.weights import abstract_module
+from substrate_jax.encoders.weights import inventory as module_inventory
 from tests.golden import weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-NAMES = (
-    "resnet50",
-    "resnet101",
-    "convnext_base",
-    "fcmae_base",
-    "vit_base",
-    "vit_large",
-    "dinov2_base",
-    "mae_base",
-    "clip_base",
-)
+NAMES = sorted(path.stem for path in (GOLDEN / "encoders").glob("*.npz"))
 # torch's own float32 is 1e-7 to 6e-7 from the reference. The mildest mistakes, made on purpose in
 # torch, are 3e-5 away: tanh GELU in clip_base, a BatchNorm epsilon of 1e-6 in resnet50.
 LIMIT = 1e-5
@@ -33,7 +29,7 @@ LIMIT = 1e-5
 
 def inventory(name):
     """{parameter: shape} of the published checkpoint, from the golden."""
-    text = (GOLDEN / "inventory" / f"{name}.json").read_text()
+    text = gzip.decompress((GOLDEN / "inventory" / f"{name}.json.gz").read_bytes())
     return {key: tuple(shape) for key, shape in json.loads(text).items()}
 
 
@@ -48,25 +44,20 @@ def distance(got, want):
     return float(np.linalg.norm(got - want) / np.linalg.norm(want))
 
 
-@pytest.fixture(scope="module")
-def pictures():
-    return weights.images()
-
-
 @pytest.fixture(scope="module", params=NAMES)
 def loaded(request, tmp_path_factory):
-    """An encoder's name and the encoder on its synthetic checkpoint."""
+    """An encoder's name, the encoder on its synthetic checkpoint, and pictures of its size."""
     path = tmp_path_factory.mktemp(request.param) / "model.safetensors"
     weights.write_safetensors(path, inventory(request.param))
     try:
         encoder = sj.load_encoder(request.param, weights=str(path))
     finally:
         path.unlink()
-    return request.param, encoder
+    return request.param, encoder, weights.images(encoder.spec.config.image_size)
 
 
-def test_features_are_those_of_timm(loaded, pictures):
-    name, encoder = loaded
+def test_features_are_those_of_timm(loaded):
+    name, encoder, pictures = loaded
     want = golden(name)
     got = np.asarray(encoder(pictures))
     assert got.shape == want["features"].shape
@@ -77,8 +68,8 @@ def test_features_are_those_of_timm(loaded, pictures):
     assert error <= LIMIT, report
 
 
-def test_taps_are_those_of_timm(loaded, pictures):
-    name, encoder = loaded
+def test_taps_are_those_of_timm(loaded):
+    name, encoder, pictures = loaded
     want = {k.removeprefix("tap:"): v for k, v in golden(name).items() if k.startswith("tap:")}
     got = encoder.taps(pictures, names=list(want))
     assert set(got) == set(want)
@@ -89,15 +80,25 @@ def test_taps_are_those_of_timm(loaded, pictures):
     assert max(errors.values()) <= LIMIT, report
 
 
-def test_the_parameters_are_those_of_the_checkpoint(loaded):
-    name, encoder = loaded
+def test_every_family_and_the_whole_panel_are_compared():
+    families = {encoder_spec(name).family for name in list_encoders()}
+    assert {encoder_spec(name).family for name in NAMES} == families
+    assert set(list_encoders("paper")) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", [n for n in list_encoders() if not encoder_spec(n).bundled])
+def test_the_parameters_are_those_of_the_checkpoint(name):
     want = {k: s for k, s in inventory(name).items() if not k.endswith("num_batches_tracked")}
-    if name == "dinov2_base":  # published for 518-pixel inputs, run at 224: 16 x 16 patches
-        want["pos_embed"] = (1, 1 + 16 * 16, 768)
-    got = {key: tuple(shape) for key, shape in encoder.inventory().items()}
-    assert sorted(set(want) - set(got)) == []
-    assert sorted(set(got) - set(want)) == []
-    assert got == want
+    assert module_inventory(abstract_module(as_published(name, want))) == want
+
+
+def as_published(name, shapes):
+    """The encoder's config at the image size its checkpoint was made for, read off the table."""
+    config = encoder_spec(name).config
+    if "pos_embed" not in shapes:
+        return config
+    side = math.isqrt(shapes["pos_embed"][1])
+    return dataclasses.replace(config, image_size=side * config.patch_size)
 
 
 @pytest.mark.parametrize("name", NAMES)

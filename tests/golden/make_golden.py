@@ -2,22 +2,24 @@
 
     pip install torch==2.13.0 timm==1.0.31 torchvision==0.28.0
     python -m tests.golden.make_golden            # or with names: ... resnet50 vit_base
+    python -m tests.golden.make_golden inventory  # of every registered checkpoint, without weights
 
-For each network timm is given the synthetic checkpoint of weights.py through its own loading path
-(checkpoint_filter_fn, which resamples DINOv2's 37 x 37 position table to 16 x 16), and the two
-pictures of weights.py. Stored, outputs only:
+For each network of TAPS timm is given the synthetic checkpoint of weights.py through its own
+loading path (checkpoint_filter_fn, which resamples DINOv2's 37 x 37 position table to 16 x 16), and
+the two pictures of weights.py. Stored, outputs only:
 
 - encoders/NAME.npz: `features` [2, d], what forward_head(..., pre_logits=True) gives, and
   `tap:WHERE` [2, c], the mean over positions or tokens at that place. Both from torch in float64
   and rounded once, so the error a test measures is its own. `float32_error`: ||a - b|| / ||b|| of
   torch's own float32 features against them. `torch`, `timm`: the versions.
-- inventory/NAME.json: {name: shape} of the checkpoint in timm's names and torch's layout. It is
+- inventory/NAME.json.gz: {name: shape} of the checkpoint in timm's names and torch's layout. It is
   the state_dict of the model that the full timm name builds, classifier and batch counters
   included, with DINOv2's table as published (518-pixel inputs: 1 + 37 * 37 rows).
 
 It fails if the activations leave a sane range, or the features hardly depend on the picture.
 """
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -25,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from substrate_jax.encoders import encoder_spec, list_encoders
 from tests.golden import weights
 from tests.golden.timm_import import import_timm
 
@@ -32,6 +35,7 @@ timm = import_timm()
 HERE = Path(__file__).parent
 
 RESNET_TAPS = {"stem": "maxpool", **{f"layer{i}": f"layer{i}" for i in range(1, 5)}}
+}
 CONVNEXT_TAPS = {"stem": "stem", **{f"stages.{i}": f"stages.{i}" for i in range(4)}}
 
 
@@ -40,37 +44,53 @@ def vit_taps(depth: int) -> dict[str, str]:
     return {n: n for n in ("blocks.0", f"blocks.{depth // 2}", f"blocks.{depth - 1}", "norm")}
 
 
-# our name -> (timm's name with its tag, tap -> timm's submodule)
-NETWORKS = {
-    "resnet50": ("resnet50.a1_in1k", RESNET_TAPS),
-    "resnet101": ("resnet101.a1h_in1k", RESNET_TAPS),
-    "convnext_base": ("convnext_base.fb_in22k_ft_in1k", CONVNEXT_TAPS),
-    "fcmae_base": ("convnextv2_base.fcmae", CONVNEXT_TAPS),
-    "vit_base": ("vit_base_patch16_224.augreg2_in21k_ft_in1k", vit_taps(12)),
-    "vit_large": ("vit_large_patch16_224.augreg_in21k_ft_in1k", vit_taps(24)),
-    "dinov2_base": ("vit_base_patch14_dinov2.lvd142m", vit_taps(12)),
-    "mae_base": ("vit_base_patch16_224.mae", vit_taps(12)),
-    "clip_base": ("vit_base_patch16_clip_224.openai", vit_taps(12)),
+# encoder -> tap -> timm's submodule
+TAPS = {
+    # resnet
+    "resnet50": RESNET_TAPS,
+    "resnet101": RESNET_TAPS,
+    # convnext
+    "convnext_base": CONVNEXT_TAPS,
+    "fcmae_base": CONVNEXT_TAPS,
+    # vit
+    "vit_base": vit_taps(12),
+    "vit_large": vit_taps(24),
+    "dinov2_base": vit_taps(12),
+    "mae_base": vit_taps(12),
+    "clip_base": vit_taps(12),
 }
 
 
-def build(timm_name: str) -> tuple[torch.nn.Module, dict[str, tuple[int, ...]]]:
-    """The network for 224-pixel inputs with the synthetic checkpoint, and that checkpoint's shapes.
+def timm_name(name: str) -> str:
+    """timm's name with its tag, from the registry."""
+    return encoder_spec(name).checkpoint.removeprefix("timm/")
 
-    The shapes are those at the input size of the published checkpoint.
-    """
+
+def write_inventory(name: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the published checkpoint, written to its file."""
     with torch.device("meta"):
-        published = timm.create_model(timm_name)
-    shapes = {name: tuple(value.shape) for name, value in published.state_dict().items()}
+        published = timm.create_model(timm_name(name))
+    shapes = {key: tuple(value.shape) for key, value in published.state_dict().items()}
+    text = json.dumps(shapes, separators=(",", ":")).encode()
+    (HERE / "inventory" / f"{name}.json.gz").write_bytes(gzip.compress(text, mtime=0))
+    return shapes
 
-    fixed_size = published.pretrained_cfg.get("fixed_input_size", False)
-    model = timm.create_model(timm_name, **({"img_size": 224} if fixed_size else {}))
+
+def build(name: str, shapes: dict[str, tuple[int, ...]]) -> torch.nn.Module:
+    """timm's network for the size we run it at, with the synthetic checkpoint of these shapes."""
+    size = encoder_spec(name).config.image_size
+    model = timm.create_model(timm_name(name))
+    if (
+        model.pretrained_cfg.get("fixed_input_size")
+        and model.pretrained_cfg["input_size"][1] != size
+    ):
+        model = timm.create_model(timm_name(name), img_size=size)
     checkpoint = {n: torch.from_numpy(weights.tensor(n, s)) for n, s in shapes.items()}
     family = sys.modules[type(model).__module__]
     if hasattr(family, "checkpoint_filter_fn"):
         checkpoint = family.checkpoint_filter_fn(checkpoint, model)
     model.load_state_dict(checkpoint, strict=True)
-    return model.eval(), shapes
+    return model.eval()
 
 
 def tap_mean(output: torch.Tensor) -> torch.Tensor:
@@ -109,12 +129,16 @@ def check(name: str, outputs: dict[str, np.ndarray]) -> str:
 def main(names: list[str]) -> None:
     for folder in ("encoders", "inventory"):
         (HERE / folder).mkdir(exist_ok=True)
-    pictures = weights.images()
-    for name in names or NETWORKS:
-        timm_name, taps = NETWORKS[name]
-        model, shapes = build(timm_name)
-        single = run(model, pictures, taps)["features"]
-        outputs = run(model.double(), pictures.astype(np.float64), taps)
+    if names == ["inventory"]:
+        for name in list_encoders():
+            if not encoder_spec(name).bundled:
+                print(name, len(write_inventory(name)))
+        return
+    for name in names or TAPS:
+        pictures = weights.images(encoder_spec(name).config.image_size)
+        model = build(name, write_inventory(name))
+        single = run(model, pictures, TAPS[name])["features"]
+        outputs = run(model.double(), pictures.astype(np.float64), TAPS[name])
         del model
         want = outputs["features"]
         error = float(np.linalg.norm(single - want) / np.linalg.norm(want))
@@ -125,9 +149,6 @@ def main(names: list[str]) -> None:
             torch=torch.__version__,
             timm=timm.__version__,
             **{key: value.astype(np.float32) for key, value in sorted(outputs.items())},
-        )
-        (HERE / "inventory" / f"{name}.json").write_text(
-            json.dumps({k: list(s) for k, s in shapes.items()}, separators=(",", ":")) + "\n"
         )
 
 

@@ -1,0 +1,66 @@
+"""The mini panel: small networks of the same modules at 32 pixels, whose weights are bundled.
+
+Each stands in for a member of the paper's panel, trained on the same paradigm.
+"""
+
+from substrate_jax.data.preprocess import Preprocess
+from substrate_jax.encoders.convnext import ConvNeXtConfig
+from substrate_jax.encoders.records.timm import SHARED
+from substrate_jax.encoders.registry import EncoderSpec, register_encoder
+from substrate_jax.encoders.resnet import ResNetConfig
+from substrate_jax.encoders.vit import ViTConfig
+
+
+def _resnet(depths: tuple[int, ...]) -> ResNetConfig:
+    return ResNetConfig(
+        depths,
+        bottleneck=True,
+        channels=(16, 32, 64, 128),
+        stem_channels=32,
+        stem_kernel=3,
+        stem_stride=2,
+        stem_pool=False,
+        num_classes=100,
+        image_size=32,
+    )
+
+
+def _vit(patch_size: int, **options) -> ViTConfig:
+    return ViTConfig(96, 4, 3, patch_size=patch_size, image_size=32, **options)
+
+
+def _convnext(**options) -> ConvNeXtConfig:
+    options = {"num_classes": 100} | options
+    return ConvNeXtConfig((2, 4), (64, 128), patch_size=4, image_size=32, **options)
+
+
+# stands in for, configuration, paper
+_MEMBERS = {
+    "supervised": (
+        ("resnet50", _resnet((1, 1, 2, 1)), "1512.03385"),
+        ("resnet101", _resnet((1, 2, 4, 1)), "1512.03385"),
+        ("convnext_base", _convnext(layer_scale=0.1), "2201.03545"),
+        ("vit_base", _vit(4, pool="avg", num_classes=100), "2010.11929"),
+    ),
+    "self_supervised": (("dinov2_base", _vit(8, layer_scale=0.1, num_classes=0), "2002.05709"),),
+    "masked_reconstruction": (
+        ("mae_base", _vit(4, num_classes=0), "2111.06377"),
+        ("fcmae_base", _convnext(layer_scale=None, grn=True, num_classes=0), "2301.00808"),
+    ),
+    "image_text": (("clip_base", _vit(8, pre_norm=True, eps=1e-5, num_classes=64), "2103.00020"),),
+}
+for _paradigm, _members in _MEMBERS.items():
+    for _name, _config, _paper in _members:
+        register_encoder(
+            EncoderSpec(
+                name=f"mini_{_name}",
+                config=_config,
+                paradigm=_paradigm,
+                preprocess=Preprocess(_config.image_size),
+                checkpoint=f"mini_{_name}.safetensors",
+                licence="apache-2.0",
+                paper=_paper,
+                panel="mini",
+                shared=_name in SHARED,
+            )
+        )

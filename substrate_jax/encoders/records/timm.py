@@ -1,0 +1,67 @@
+"""What the records of timm's checkpoints share: preprocessing by name, and the paper's panel."""
+
+from substrate_jax.data.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    INCEPTION_MEAN,
+    INCEPTION_STD,
+    Preprocess,
+)
+from substrate_jax.encoders.registry import Config, EncoderSpec, Paradigm, register_encoder
+
+# Members of the panel of arXiv:2606.07882, and those of its five-encoder panel across domains.
+PAPER = {
+    "resnet50", "resnet101", "regnety_032", "efficientnet_b0", "convnext_base", "vit_base",
+    "vit_large", "swin_tiny", "mobilevitv2_175", "maxvit_base", "beitv2_base", "dinov2_base",
+    "mae_base", "fcmae_base", "clip_base",
+}  # fmt: skip
+SHARED = {"resnet50", "convnext_base", "vit_base", "dinov2_base", "efficientnet_b0"}
+NORMALISATION = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "inception": (INCEPTION_MEAN, INCEPTION_STD),
+    "clip": (CLIP_MEAN, CLIP_STD),
+}
+
+
+def register_timm(
+    name: str,
+    model: str,
+    config: Config,
+    paradigm: Paradigm = "supervised",
+    *,
+    crop_fraction: float,
+    normalisation: str = "imagenet",
+    interpolation: str = "bicubic",
+    licence: str = "apache-2.0",
+    paper: str,
+    optional_keys: tuple[str, ...] = (),
+) -> None:
+    """Add the record of a published checkpoint.
+
+    Args:
+        name: the name users give.
+        model: timm's name with its tag, such as `resnet50.a1_in1k`; the hub id is `timm/MODEL`.
+        config: shape of the network at the size we run it.
+        paradigm: what the weights were trained on.
+        crop_fraction, normalisation, interpolation: the checkpoint's preprocessing.
+        licence: of the weights.
+        paper: arXiv id of the method.
+        optional_keys: parameters the checkpoint may lack.
+    """
+    mean, std = NORMALISATION[normalisation]
+    register_encoder(
+        EncoderSpec(
+            name=name,
+            config=config,
+            paradigm=paradigm,
+            preprocess=Preprocess(config.image_size, crop_fraction, mean, std, interpolation),
+            checkpoint=f"timm/{model}",
+            licence=licence,
+            paper=paper,
+            panel="paper" if name in PAPER else None,
+            shared=name in SHARED,
+            optional_keys=optional_keys,
+        )
+    )
