@@ -24,7 +24,8 @@ flags.DEFINE_enum("panel", "mini", ["mini", "paper"], "Where `all` and groups lo
 flags.DEFINE_list(
     "encoders",
     ["all"],
-    "Names, or groups: all, discriminative, mim, supervised, self_supervised, image_text, shared.",
+    "Names; groups: all, discriminative, mim, supervised, self_supervised, image_text, shared; "
+    "hf:ORG/NAME[@REVISION] or hf:FOLDER for checkpoints in transformers' format.",
 )
 flags.DEFINE_bool("list_encoders", False, "Print the encoders of both panels and stop.")
 flags.DEFINE_string(
@@ -32,7 +33,9 @@ flags.DEFINE_string(
     "sample",
     "Names or NAME=SOURCE, with SOURCE tfds:..., dir:..., npz:... or sample:...",
 )
-flags.DEFINE_string("weights_dir", None, "Folder with NAME.safetensors for each encoder.")
+flags.DEFINE_string(
+    "weights_dir", None, "Folder with NAME.safetensors, ORG/NAME/ as downloaded, or a hub cache."
+)
 flags.DEFINE_integer("n", 512, "Images a domain, chosen by a hash of their ids and the seed.")
 flags.DEFINE_list("k", ["10", "30", "100"], "Neighbours for mutual kNN recall.")
 flags.DEFINE_integer("components", 16, "Principal components of a substrate.")
@@ -67,14 +70,14 @@ def run() -> None:
     """Resolve the plan, extract features, compare, and write the report."""
     from substrate_jax.data.domains import open_source, resolve_domains
     from substrate_jax.data.sources import take
-    from substrate_jax.encoders import encoder_spec, select_encoders
+    from substrate_jax.encoders import find_spec, select_encoders
     from substrate_jax.mesh import make_mesh
 
     if FLAGS.list_encoders:
         print(encoder_table())
         return
     names = select_encoders(FLAGS.encoders, FLAGS.panel)
-    specs = [encoder_spec(name) for name in names]
+    specs = [find_spec(name, FLAGS.weights_dir) for name in names]
     ks = neighbor_counts(FLAGS.k)
     least = max([4, FLAGS.components + 1, *(k + 1 for k in ks)])
     if least > FLAGS.n:
@@ -169,6 +172,7 @@ def compute(specs, sources, ks, mesh, out: Path) -> None:
                     "width": encoder.spec.width,
                     "parameters": parameter_count(encoder.spec.config),
                     "source": encoder.source,
+                    "revision": encoder.revision,
                     "sha256": encoder.sha256,
                 }
                 for encoder in encoders

@@ -8,6 +8,8 @@ fraction c become
     x = central s x s box of the resized image
     y = (x / 255 - mean) / std           per channel, float32
 
+Some checkpoints want the picture squashed instead: both sides resized to r, whatever their ratio.
+
 The work is in two parts. `resize_crop` runs on the host, in worker threads: Pillow resamples with
 the filter stretched over the source pixels (antialiased), rounds to uint8 and releases Python's
 lock while it does; uint8 is a quarter of the bytes to send to the device. `normalize` is a
@@ -56,6 +58,8 @@ class Preprocess:
       mean: per-channel mean of pixels in [0, 1], RGB.
       std: per-channel standard deviation of pixels in [0, 1], RGB.
       interpolation: "nearest", "bilinear", "bicubic" or "lanczos".
+      crop_mode: "center" keeps the ratio of the sides and cuts off what is over; "squash" resizes
+        both sides to `resized` before the crop.
 
     Raises:
       ValueError: a value out of its range.
@@ -70,6 +74,7 @@ class Preprocess:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: str = "bicubic"
+    crop_mode: str = "center"
 
     def __post_init__(self):
         if self.size < 1:
@@ -87,6 +92,8 @@ class Preprocess:
             raise ValueError(
                 f"interpolation={self.interpolation!r}: give one of {', '.join(_FILTERS)}"
             )
+        if self.crop_mode not in ("center", "squash"):
+            raise ValueError(f"crop_mode={self.crop_mode!r}: give center or squash")
 
     @property
     def resized(self) -> int:
@@ -94,13 +101,13 @@ class Preprocess:
         return math.floor(self.size / self.crop_fraction)
 
     @property
-    def pixels(self) -> tuple[int, float, str]:
+    def pixels(self) -> tuple[int, float, str, str]:
         """The part that `resize_crop` depends on: networks that share it share the pixels."""
-        return (self.size, self.crop_fraction, self.interpolation)
+        return (self.size, self.crop_fraction, self.interpolation, self.crop_mode)
 
 
 def resize_crop(image: UInt8[np.ndarray, "h w 3"], spec: Preprocess) -> UInt8[np.ndarray, "s s 3"]:
-    """Resize the shorter side to `spec.resized` and keep the central square.
+    """Resize the shorter side, or both, to `spec.resized` and keep the central square.
 
     Args:
       image: uint8 [h, w, 3], values 0 to 255.
@@ -122,7 +129,9 @@ def resize_crop(image: UInt8[np.ndarray, "h w 3"], spec: Preprocess) -> UInt8[np
         )
     height, width = image.shape[:2]
     short = spec.resized
-    if height <= width:
+    if spec.crop_mode == "squash":
+        target = (short, short)
+    elif height <= width:
         target = (int(short * width / height), short)
     else:
         target = (short, int(short * height / width))

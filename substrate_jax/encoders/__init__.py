@@ -1,7 +1,13 @@
 """Vision encoders as Flax NNX modules, and the registry of their checkpoints."""
 
 import substrate_jax.encoders.records  # noqa: F401  registers every encoder
-from substrate_jax.encoders.encoder import Encoder, is_at_hand, load_encoder, random_encoder
+from substrate_jax.encoders.encoder import (
+    Encoder,
+    find_spec,
+    is_at_hand,
+    load_encoder,
+    random_encoder,
+)
 from substrate_jax.encoders.registry import (
     GROUPS,
     EncoderSpec,
@@ -16,6 +22,7 @@ __all__ = [
     "Encoder",
     "EncoderSpec",
     "encoder_spec",
+    "find_spec",
     "is_at_hand",
     "list_encoders",
     "load_encoder",

@@ -1,8 +1,9 @@
 """Load an encoder by name and call it: `load_encoder("resnet50")(images)`.
 
 Weights come from a file or folder the user names, from the package for the mini panel, or from the
-Hugging Face hub (its cache first). Features are the pooled penultimate ones, equal to timm's
-`forward_head(forward_features(x), pre_logits=True)`.
+Hugging Face hub (its cache first). `hf:ORG/NAME`, `hf:ORG/NAME@REVISION` and `hf:FOLDER` are
+checkpoints in transformers' format, which need no record. Features are the pooled penultimate ones,
+equal to timm's `forward_head(forward_features(x), pre_logits=True)`.
 """
 
 import contextlib
@@ -20,8 +21,14 @@ from jaxtyping import Array, Float, UInt8
 
 from substrate_jax.data import preprocess as preprocessing
 from substrate_jax.data.preprocess import Preprocess
+from substrate_jax.encoders import hub
 from substrate_jax.encoders import weights as checkpoints
-from substrate_jax.encoders.registry import EncoderSpec, encoder_spec
+from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX, EncoderSpec, encoder_spec
+from substrate_jax.encoders.transformers_format import (
+    transformers_encoder,
+    transformers_sha256,
+    transformers_spec,
+)
 
 
 class Encoder:
@@ -30,18 +37,27 @@ class Encoder:
     Attributes:
         spec: the record in the registry.
         module: the Flax NNX module, in evaluation mode.
-        source: the file its weights were read from.
+        source: name of the file or folder its weights were read from, or the hub's repository.
         sha256: hash of that file.
+        revision: commit of the hub's repository, where the file lies in a hub cache.
         dtype: dtype of parameters and activations; features are float32 always.
     """
 
     def __init__(
-        self, spec: EncoderSpec, module: nnx.Module, *, source: str, sha256: str, dtype=jnp.float32
+        self,
+        spec: EncoderSpec,
+        module: nnx.Module,
+        *,
+        source: str,
+        sha256: str,
+        revision: str | None = None,
+        dtype=jnp.float32,
     ):
         self.spec = spec
         self.module = module
         self.source = source
         self.sha256 = sha256
+        self.revision = revision
         self.dtype = jnp.dtype(dtype)
         self._graph, self.state = nnx.split(module)
         self._features = jax.jit(self.functional()[0])
@@ -129,9 +145,10 @@ def load_encoder(
     """An encoder with its weights.
 
     Args:
-        name: see `list_encoders()`.
-        weights: a safetensors file in timm's naming, or a folder holding `NAME.safetensors`; by
-            default the bundled file for the mini panel and the hub's for published checkpoints.
+        name: see `list_encoders()`; or hf:ORG/NAME, hf:ORG/NAME@REVISION, hf:FOLDER.
+        weights: a safetensors file in timm's naming, or a folder as `substrate_jax.encoders.hub`
+            describes; by default the bundled file for the mini panel and the hub's for published
+            checkpoints.
         dtype: float32 or bfloat16, of parameters and activations.
         preprocess: in place of the record's.
 
@@ -146,23 +163,30 @@ def load_encoder(
         >>> encoder(jnp.zeros((2, 32, 32, 3))).shape
         (2, 96)
     """
-    spec = encoder_spec(name)
-    if preprocess is not None:
-        spec = dataclasses.replace(spec, preprocess=preprocess)
     if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
         raise ValueError(f"dtype={jnp.dtype(dtype).name}: choose float32 or bfloat16")
-    path = find_weights(spec, weights)
+    if name.startswith(TRANSFORMERS_PREFIX):
+        path = find_transformers(name, weights)
+        sha256 = transformers_sha256(path)
+        spec, arrays = transformers_encoder(path, name)
+    else:
+        spec = encoder_spec(name)
+        path = find_weights(spec, weights)
+        sha256 = hub.checked_sha256(path, spec.sha256)
+        arrays = checkpoints.read_safetensors(path)
+    if preprocess is not None:
+        spec = dataclasses.replace(spec, preprocess=preprocess)
     module = checkpoints.fill(
         checkpoints.abstract_module(spec.config),
-        checkpoints.read_safetensors(path),
+        arrays,
         source=path.name,
         optional_keys=spec.optional_keys,
         dtype=dtype,
     )
     module.eval()
-    return Encoder(
-        spec, module, source=path.name, sha256=checkpoints.file_sha256(path), dtype=dtype
-    )
+    revision = hub.revision_of(path)
+    source = path.name if revision is None else spec.checkpoint
+    return Encoder(spec, module, source=source, sha256=sha256, revision=revision, dtype=dtype)
 
 
 def random_encoder(name: str, seed: int = 0, *, dtype: jnp.dtype = jnp.float32) -> Encoder:
@@ -181,46 +205,49 @@ def find_weights(spec: EncoderSpec, weights: str | Path | None = None) -> Path:
     Raises:
         ValueError: it is nowhere to be had; the message says where to put it.
     """
-    if weights is not None:
-        path = Path(weights)
-        path = path / f"{spec.name}.safetensors" if path.is_dir() else path
-        if not path.is_file():
-            raise ValueError(f"weights {str(path)!r} for {spec.name}: no such file; place it there")
-        return path
-    if spec.bundled:
+    if weights is None and spec.bundled:
         return Path(str(resources.files("substrate_jax") / "mini" / spec.checkpoint))
-    return Path(_hub_file(spec))
+    folder = None if weights is None else Path(weights)
+    if folder is not None and not folder.is_dir():
+        if not folder.is_file():
+            raise ValueError(f"weights {str(folder)!r} for {spec.name}: no such file or folder")
+        return folder
+    return hub.find_file(spec.name, spec.checkpoint, spec.revision, folder)
+
+
+def find_spec(name: str, weights: str | Path | None = None) -> EncoderSpec:
+    """The record of a registered encoder, or of one in transformers' format from its configs."""
+    if name.startswith(TRANSFORMERS_PREFIX):
+        return transformers_spec(find_transformers(name, weights, hub.TRANSFORMERS_CONFIGS), name)
+    return encoder_spec(name)
 
 
 def is_at_hand(spec: EncoderSpec, weights: str | Path | None = None) -> bool:
     """Whether the weights can be had without a download."""
     if spec.bundled or weights is not None:
         return True
-    import huggingface_hub
+    if spec.name.startswith(TRANSFORMERS_PREFIX):
+        place, revision = _place(spec.name)
+        return Path(place).is_dir() or hub.is_cached(place, revision)
+    return hub.is_cached(spec.checkpoint, spec.revision)
 
-    cached = huggingface_hub.try_to_load_from_cache(spec.checkpoint, "model.safetensors")
-    return isinstance(cached, str)
+
+def find_transformers(
+    name: str,
+    weights: str | Path | None = None,
+    files: tuple[str, ...] = hub.TRANSFORMERS_FILES,
+) -> Path:
+    """The folder of a checkpoint in transformers' format; see `find_weights`."""
+    place, revision = _place(name)
+    if Path(place).is_dir():
+        return Path(place)
+    return hub.find_snapshot(place, revision, None if weights is None else Path(weights), files)
 
 
-def _hub_file(spec: EncoderSpec) -> str:
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    mend = (
-        f"put {spec.name}.safetensors in a folder and give --weights_dir=FOLDER, "
-        "or use --panel=mini, whose weights are bundled"
-    )
-    try:
-        with contextlib.suppress(LocalEntryNotFoundError):
-            return huggingface_hub.hf_hub_download(
-                spec.checkpoint, "model.safetensors", local_files_only=True
-            )
-        return huggingface_hub.hf_hub_download(spec.checkpoint, "model.safetensors")
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            f"the checkpoint {spec.checkpoint!r} of {spec.name} is not cached and cannot be "
-            f"fetched ({type(error).__name__}); {mend}"
-        ) from error
+def _place(name: str) -> tuple[str, str | None]:
+    """hf:ORG/NAME@REVISION -> ORG/NAME, REVISION."""
+    place, _, revision = name.removeprefix(TRANSFORMERS_PREFIX).partition("@")
+    return place, revision or None
 
 
 def _precision(dtype: jnp.dtype) -> contextlib.AbstractContextManager:

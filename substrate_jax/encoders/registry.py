@@ -49,6 +49,8 @@ class EncoderSpec:
         panel: "paper" for the panel of arXiv:2606.07882, "mini" for bundled stand-ins, else None.
         shared: member of the five-encoder panel used across domains.
         optional_keys: parameters the checkpoint may lack, which then keep their initial value.
+        revision: commit of the hub's repository to take the weights from; its latest by default.
+        sha256: hash the weights must have; any by default.
     """
 
     name: str
@@ -61,6 +63,8 @@ class EncoderSpec:
     panel: Literal["paper", "mini"] | None = None
     shared: bool = False
     optional_keys: tuple[str, ...] = ()
+    revision: str | None = None
+    sha256: str | None = None
 
     @property
     def family(self) -> str:
@@ -94,6 +98,7 @@ class EncoderSpec:
 
 GROUPS = ("discriminative", "mim", "supervised", "self_supervised", "image_text", "shared")
 PANELS = ("mini", "paper")
+TRANSFORMERS_PREFIX = "hf:"  # names of checkpoints in transformers' format, which need no record
 _registry: dict[str, EncoderSpec] = {}
 
 
@@ -138,7 +143,7 @@ def list_encoders(panel: str | None = None, group: str | None = None) -> list[st
 
     Example:
         >>> list_encoders(panel="paper", group="mim")
-        ['mae_base', 'fcmae_base']
+        ['fcmae_base', 'mae_base']
     """
     if panel is not None and panel not in PANELS:
         raise ValueError(f"unknown panel {panel!r}: choose one of {', '.join(PANELS)}")
@@ -152,14 +157,14 @@ def list_encoders(panel: str | None = None, group: str | None = None) -> list[st
 
 
 def select_encoders(names: Iterable[str], panel: str) -> list[str]:
-    """Resolve a user's list: `all`, groups of the panel, and names from anywhere, without repeats.
+    """Resolve a user's list: `all`, groups of the panel, names and `hf:` ids, without repeats.
 
     Raises:
         ValueError: a word is neither a group nor an encoder, or nothing is left.
 
     Example:
         >>> select_encoders(["mim", "resnet18"], panel="paper")
-        ['mae_base', 'fcmae_base', 'resnet18']
+        ['fcmae_base', 'mae_base', 'resnet18']
     """
     chosen: list[str] = []
     for word in names:
@@ -167,6 +172,8 @@ def select_encoders(names: Iterable[str], panel: str) -> list[str]:
             chosen += list_encoders(panel)
         elif word in GROUPS:
             chosen += list_encoders(panel, word)
+        elif word.startswith(TRANSFORMERS_PREFIX):
+            chosen.append(word)
         else:
             chosen.append(encoder_spec(word).name)
     if not chosen:

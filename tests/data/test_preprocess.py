@@ -20,18 +20,20 @@ def cubic_weights(source: int, target: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("shape", "resized", "box"),
+    ("shape", "crop_mode", "resized", "box"),
     [
-        ((40, 60), (16, 24), (3, 7)),  # landscape: 16 / 40 * 60 = 24
-        ((61, 40), (24, 16), (7, 3)),  # portrait: floor(16 * 61 / 40) = 24
-        ((9, 7), (20, 16), (5, 3)),  # enlarged: floor(16 * 9 / 7) = 20
-        ((16, 16), (16, 16), (3, 3)),  # nothing to resize
+        ((40, 60), "center", (16, 24), (3, 7)),  # landscape: 16 / 40 * 60 = 24
+        ((61, 40), "center", (24, 16), (7, 3)),  # portrait: floor(16 * 61 / 40) = 24
+        ((9, 7), "center", (20, 16), (5, 3)),  # enlarged: floor(16 * 9 / 7) = 20
+        ((16, 16), "center", (16, 16), (3, 3)),  # nothing to resize
+        ((40, 60), "squash", (16, 16), (3, 3)),
+        ((16, 9), "squash", (16, 16), (3, 3)),  # one side only
     ],
 )
-def test_resize_crop_matches_the_definition(shape, resized, box):
+def test_resize_crop_matches_the_definition(shape, crop_mode, resized, box):
     # Values away from 0 and 255, so that no overshoot is clipped in between.
     image = np.random.default_rng(0).integers(80, 176, (*shape, 3), np.uint8)
-    spec = P.Preprocess(size=10, crop_fraction=10 / 16)
+    spec = P.Preprocess(size=10, crop_fraction=10 / 16, crop_mode=crop_mode)
     assert spec.resized == 16
     want = np.einsum(
         "yh,xw,hwc->yxc",
@@ -100,6 +102,7 @@ def test_spec_from_lists_is_hashable_and_equal():
         ({"mean": (0.5,)}, r"mean=\(0.5,\)"),
         ({"std": (1.0, 0.0, 1.0)}, "give positive values"),
         ({"interpolation": "cubic"}, "'cubic': give one of nearest, bilinear, bicubic"),
+        ({"crop_mode": "border"}, "crop_mode='border': give center or squash"),
     ],
 )
 def test_spec_refuses(change, message):

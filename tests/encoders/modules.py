@@ -1,8 +1,10 @@
-"""Modules filled with noise from NumPy: initialisers would each be compiled."""
+"""Modules and checkpoints made of noise from NumPy: initialisers would each be compiled."""
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+from substrate_jax.encoders.weights import abstract_module, inventory
 
 
 def filled(build, dtype=jnp.float32, seed=3):
@@ -22,3 +24,10 @@ def filled(build, dtype=jnp.float32, seed=3):
 def noise(path, shape, rng):
     centre = float(path[-1] != "bias" and len(shape) == 1)
     return jnp.asarray(centre + rng.uniform(-0.5, 0.5, shape), jnp.float32)
+
+
+def arrays_of(config, seed=0):
+    """A checkpoint's arrays, made of noise."""
+    rng = np.random.default_rng(seed)
+    shapes = inventory(abstract_module(config))
+    return {key: rng.normal(0, 0.1, shape).astype(np.float32) for key, shape in shapes.items()}

@@ -22,7 +22,7 @@ def by_xla(x, weight, stride, padding, groups=1):
         x,
         weight,
         (stride, stride),
-        [(padding, padding)] * 2,
+        "SAME" if padding == "same" else [(padding, padding)] * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
@@ -31,8 +31,11 @@ def by_xla(x, weight, stride, padding, groups=1):
 def by_numpy(x, weight, stride, padding, groups=1):
     """Convolution in float64, one kernel entry at a time."""
     x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
-    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     size, _, channels, _ = weight.shape
+    pads = [(padding, padding)] * 2
+    if padding == "same":
+        pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+    x = np.pad(x, ((0, 0), *pads, (0, 0)))
     rows, columns = ((side - size) // stride + 1 for side in x.shape[1:3])
     out = np.zeros((len(x), rows, columns, weight.shape[-1]))
     each = weight.shape[-1] // groups
@@ -74,56 +77,64 @@ def assert_same_convolution(function, x, weight, stride, padding, groups=1):
     assert relative_error(got[0], oracle) <= tolerance(lengths["output"])
 
 
-# kernel, stride, padding, height, width
+# kernel, stride, padding, groups, height, width; six channels in
 CONVOLUTIONS = [
-    (1, 1, 0, 4, 5),
-    (1, 2, 1, 5, 4),
-    (2, 1, 1, 5, 5),
-    (2, 2, 0, 7, 6),
-    (3, 1, 1, 6, 5),
-    (3, 2, 1, 7, 8),
-    (7, 2, 3, 9, 8),
+    (1, 1, 0, 1, 4, 5),
+    (1, 2, 1, 1, 5, 4),
+    (2, 1, 1, 1, 5, 5),
+    (2, 2, 0, 1, 7, 6),
+    (3, 1, 1, 1, 6, 5),
+    (3, 2, 1, 1, 7, 8),
+    (3, 2, "same", 1, 7, 8),
+    (5, 2, "same", 1, 5, 6),
+    (3, 1, 1, 3, 6, 5),
+    (3, 2, "same", 2, 7, 8),
 ]
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding", "height", "width"), CONVOLUTIONS)
-def test_windows_equal_xla(kernel, stride, padding, height, width):
-    x = normal((2, height, width, 3))
-    weight = normal((kernel, kernel, 3, 4), seed=1)
+@pytest.mark.parametrize(("kernel", "stride", "padding", "groups", "height", "width"), CONVOLUTIONS)
+def test_windows_equal_xla(kernel, stride, padding, groups, height, width):
+    x = normal((2, height, width, 6))
+    weight = normal((kernel, kernel, 6 // groups, 12), seed=1)
+    options = (stride, padding, groups)
     assert_same_convolution(
-        lambda x, w: convolutions.convolution(x, w, stride, padding), x, weight, stride, padding
+        lambda x, w: convolutions.convolution(x, w, *options), x, weight, *options
     )
 
 
-def test_large_maps_and_groups_go_to_xla():
+def test_large_maps_go_to_xla():
     def lowered(side, groups):
         x = jax.ShapeDtypeStruct((1, side, side, 4), jnp.float32)
         weight = jax.ShapeDtypeStruct((3, 3, 4 // groups, 4), jnp.float32)
         function = jax.jit(lambda x, w: convolutions.convolution(x, w, 1, 1, groups))
         return function.lower(x, weight).as_text()
 
-    assert "stablehlo.convolution" not in lowered(32, 1)
-    assert "stablehlo.convolution" in lowered(33, 1)
-    assert "stablehlo.convolution" in lowered(32, 2)
+    for groups in (1, 2):
+        assert "stablehlo.convolution" not in lowered(32, groups)
+        assert "stablehlo.convolution" in lowered(33, groups)
 
 
-# kernel, padding, height, width
+# kernel, stride, padding, height, width
 DEPTHWISE = [
-    (1, 0, 3, 4),
-    (2, 1, 4, 3),
-    (3, 0, 5, 4),
-    (3, 1, 5, 4),
-    (3, 2, 3, 4),
-    (7, 3, 4, 5),
+    (1, 1, 0, 3, 4),
+    (2, 1, 1, 4, 3),
+    (3, 1, 0, 5, 4),
+    (3, 1, 1, 5, 4),
+    (3, 1, 2, 3, 4),
+    (7, 1, 3, 4, 5),
+    (3, 2, 1, 5, 6),
+    (3, 1, "same", 5, 4),
+    (5, 2, "same", 7, 6),
+    (2, 1, "same", 4, 3),
 ]
 
 
-@pytest.mark.parametrize(("kernel", "padding", "height", "width"), DEPTHWISE)
-def test_depthwise_equals_grouped_xla(kernel, padding, height, width):
+@pytest.mark.parametrize(("kernel", "stride", "padding", "height", "width"), DEPTHWISE)
+def test_depthwise_equals_grouped_xla(kernel, stride, padding, height, width):
     x = normal((3, height, width, 5))
     weight = normal((kernel, kernel, 1, 5), seed=1)
     assert_same_convolution(
-        lambda x, w: convolutions.depthwise(x, w, padding), x, weight, 1, padding, groups=5
+        lambda x, w: convolutions.depthwise(x, w, padding, stride), x, weight, stride, padding, 5
     )
 
 
@@ -150,6 +161,9 @@ DISPATCH = {
     "depthwise strided": ((4, 4, 3), {"padding": 1, "groups": 4, "stride": 2}, 5, 4),
     "depthwise multiplied": ((3, 6, 3), {"padding": 1, "groups": 3}, 5, 4),
     "grouped": ((4, 6, 3), {"padding": 1, "groups": 2}, 5, 4),
+    "pointwise same": ((4, 6, 1), {"padding": "same", "stride": 2}, 5, 4),
+    "patches same": ((3, 6, 2), {"padding": "same", "stride": 2}, 7, 6),
+    "depthwise same": ((4, 4, 5), {"padding": "same", "groups": 4, "stride": 2}, 6, 7),
     "one channel": ((1, 4, 3), {"padding": 1}, 5, 4),
     "general": ((3, 6, 3), {"padding": 1, "stride": 2, "bias": True, "std": 0.02}, 7, 6),
     "general large": ((2, 3, 3), {"padding": 1}, 33, 5),

@@ -3,14 +3,12 @@
 import dataclasses
 import json
 import pickle
-from pathlib import Path
 
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
-from huggingface_hub import constants
 from safetensors.numpy import save_file
 
 from substrate_jax.encoders import load_encoder, random_encoder, register_encoder, registry
@@ -28,18 +26,12 @@ from substrate_jax.encoders.weights import (
     read_safetensors,
     serialize,
 )
+from tests.encoders.modules import arrays_of
 
 VIT = ViTConfig(8, 2, 2, patch_size=4, image_size=8, layer_scale=0.1, num_classes=3)
 CONVNEXT = ConvNeXtConfig((1,), (8,), kernel_size=3, layer_scale=None, grn=True, image_size=8)
 NAME = "mini_vit_base"
 TINY = "tiny_vit"
-
-
-def arrays_of(config, seed=0):
-    """A checkpoint's arrays, made of noise."""
-    rng = np.random.default_rng(seed)
-    shapes = inventory(abstract_module(config))
-    return {key: rng.normal(0, 0.1, shape).astype(np.float32) for key, shape in shapes.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -57,16 +49,6 @@ def file(tmp_path):
     path = tmp_path / f"{TINY}.safetensors"
     save_file(arrays_of(VIT), path)
     return path
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """An empty hub cache, and no network."""
-    folder = tmp_path / "hub"
-    folder.mkdir()
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    return folder
 
 
 @pytest.mark.parametrize("config", [VIT, CONVNEXT, encoder_spec("mini_resnet50").config])
@@ -217,9 +199,6 @@ def test_weights_are_found_by_file_and_by_folder(file, tiny):
     for absent in (file.parent / "none.safetensors", file.parent / "none"):
         with pytest.raises(ValueError, match=f"weights '{absent}' for tiny_vit: no such file"):
             load_encoder(TINY, weights=absent)
-    (file.parent / "other").mkdir()
-    with pytest.raises(ValueError, match=r"other/tiny_vit\.safetensors' for tiny_vit: no"):
-        find_weights(tiny, file.parent / "other")
     with pytest.raises(ValueError, match="no such file"):
         read_safetensors(file.parent)
 
@@ -302,32 +281,6 @@ def test_fingerprints_of_encoders(file, tmp_path):
 def test_other_dtypes_are_refused(dtype, file):
     with pytest.raises(ValueError, match="choose float32 or bfloat16"):
         load_encoder(TINY, weights=file, dtype=dtype)
-
-
-def test_without_network_and_cache_the_mend_is_named(hub):
-    assert not is_at_hand(encoder_spec("resnet50"))
-    with pytest.raises(ValueError, match=r"--weights_dir=FOLDER.*--panel=mini") as caught:
-        load_encoder("resnet50")
-    message = str(caught.value)
-    assert "\n" not in message
-    assert "resnet50.safetensors" in message
-    assert encoder_spec("resnet50").checkpoint in message
-
-
-def test_the_hub_cache_is_read_without_network(hub, file, tiny):
-    repository = hub / ("models--" + tiny.checkpoint.replace("/", "--"))
-    commit = "0" * 40
-    snapshot = repository / "snapshots" / commit
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
-    (repository / "blobs").mkdir()
-    blob = repository / "blobs" / file_sha256(file)
-    blob.write_bytes(file.read_bytes())
-    (snapshot / "model.safetensors").symlink_to(blob)
-    assert is_at_hand(tiny)
-    assert Path(find_weights(tiny)).samefile(blob)
-    assert load_encoder(TINY).sha256 == file_sha256(file)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ _TRAINED_ON_IMAGENET = ("tiny", "small", "base", "large")
 _TRAINED_ON_IMAGENET_21K = ("base", "large", "xlarge")
 
 # suffix of our name, timm's tag, input size, crop fraction, normalisation, classes, sizes.
-# At 384 and 512 pixels timm squashes the image to a square; here its central square is taken.
 for _suffix, _tag, _image_size, _crop, _normalisation, _classes, _names in (
     ("", "in1k", 224, 0.95, "imagenet", 1000, _TRAINED_ON_IMAGENET),
     ("_384", "in1k", 384, 1.0, "inception", 1000, _TRAINED_ON_IMAGENET),
@@ -31,5 +30,6 @@ for _suffix, _tag, _image_size, _crop, _normalisation, _classes, _names in (
             MaxViTConfig(*_SIZES[_name], num_classes=_classes, image_size=_image_size),
             crop_fraction=_crop,
             normalisation=_normalisation,
+            crop_mode="center" if _image_size == 224 else "squash",
             paper="2204.01697",
         )

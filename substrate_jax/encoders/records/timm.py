@@ -35,6 +35,7 @@ def register_timm(
     crop_fraction: float,
     normalisation: str = "imagenet",
     interpolation: str = "bicubic",
+    crop_mode: str = "center",
     licence: str = "apache-2.0",
     paper: str,
     optional_keys: tuple[str, ...] = (),
@@ -46,7 +47,7 @@ def register_timm(
         model: timm's name with its tag, such as `resnet50.a1_in1k`; the hub id is `timm/MODEL`.
         config: shape of the network at the size we run it.
         paradigm: what the weights were trained on.
-        crop_fraction, normalisation, interpolation: the checkpoint's preprocessing.
+        crop_fraction, normalisation, interpolation, crop_mode: the checkpoint's preprocessing.
         licence: of the weights.
         paper: arXiv id of the method.
         optional_keys: parameters the checkpoint may lack.
@@ -57,7 +58,9 @@ def register_timm(
             name=name,
             config=config,
             paradigm=paradigm,
-            preprocess=Preprocess(config.image_size, crop_fraction, mean, std, interpolation),
+            preprocess=Preprocess(
+                config.image_size, crop_fraction, mean, std, interpolation, crop_mode
+            ),
             checkpoint=f"timm/{model}",
             licence=licence,
             paper=paper,
