@@ -109,7 +109,7 @@ def cka_page(result: dict, thumbnails: Thumbnails) -> Page:
             caption = f"{len(images)} of the {domain['n']:,} images."
             blocks = itertools.chain([page.strip(images, caption, f"Images of {name}")], blocks)
         sections.append(Section(f"Domain: {name}", list(blocks)))
-    sections.append(Section("Encoders", [_encoder_table(encoders, tags)]))
+    sections.append(Section("Encoders", [encoder_table(encoders, tags)]))
     sections.append(Section("How this was made", page.provenance(result)))
     methods = dict.fromkeys(domain["calibrated"]["method"] for domain in domains.values())
     lede = (
@@ -364,7 +364,8 @@ def _pair_table(domain: dict, file: str, names: list[str], tags: dict[str, Tag])
     return Table("All pairs", caption, heads, rows, file, tags)
 
 
-def _encoder_table(encoders: list[dict], tags: dict[str, Tag]) -> Table:
+def encoder_table(encoders: list[dict], tags: dict[str, Tag]) -> Table:
+    """The encoders of a run, and where their weights are from."""
     rows = []
     for encoder in encoders:
         learning, digest = paradigm_tag(encoder["paradigm"]).meaning, encoder["sha256"]

@@ -17,7 +17,6 @@ M. Okabe, K. Ito (2008), Color universal design.
 """
 
 import dataclasses
-import functools
 import io
 import itertools
 from collections.abc import Mapping, Sequence
@@ -25,27 +24,23 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float
-from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize, to_rgb, to_rgba
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
-from matplotlib.path import Path
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from substrate_jax.drawing import INK, Drawing, drawable, ink_on, text_width
+
 CSS_DPI = 96
 PIXEL_RATIO = 1.5
 COLORMAP = "viridis"
 DIAGONAL = "#dddddd"
-INK = "#222222"
+FRAME = "#d55e00"
 # Below this many inches a side, a cell has no room for a value.
 VALUE_SIDE = 0.22
-LONGEST_LABEL = 28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,19 +86,6 @@ class CellSize:
 
 LARGE = CellSize(5.0, 0.19, 0.6, 8.5)
 SMALL = CellSize(1.84, 0.13, 0.45, 7.0)
-
-
-def ink_on(color: str | Sequence[float]) -> str:
-    """Black or white, whichever contrasts more with a colour (relative luminance of WCAG 2).
-
-    Example:
-        >>> ink_on("#ffffff"), ink_on("#0072b2")
-        ('#000000', '#ffffff')
-    """
-    rgb = np.asarray(color[:3] if not isinstance(color, str) else to_rgb(color))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
-    return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
 
 
 def cluster(similarity: Float[np.ndarray, "m m"]) -> Float[np.ndarray, "m-1 4"] | None:
@@ -179,26 +161,21 @@ def heatmap(
 
     # Inches: what stands around the cells.
     chip = 0.2 if tags else 0.05
-    longest = max(_width(name, font) for name in names)
+    longest = max(text_width(name, font) for name in names)
     upright = longest + 0.05 > side
     left, bottom = chip + longest + 0.05, chip + (longest if upright else font * 1.2 / 72) + 0.05
     top = 0.62 if draw_tree and tree is not None else 0.08
     cells = side * m
-    drawing = _Drawing(left + cells + 0.6, bottom + cells + top)
+    drawing = Drawing(left + cells + 0.6, bottom + cells + top)
     middles = (np.arange(m) + 0.5) * side
     x, y = left + middles, bottom + cells - middles
 
-    colors = matplotlib.colormaps[COLORMAP].with_extremes(bad="white")
-    colored = colors(Normalize(*limits)(np.ma.masked_invalid(matrix)))
+    colored = _colors(matrix, limits)
     colored[np.arange(m), np.arange(m)] = to_rgba(DIAGONAL)
-    drawing.image(colored, left, bottom, cells, cells)
-    edges = np.arange(1, m)[:, None] * [side, side]
-    ends = np.broadcast_to([0, cells], edges.shape)
-    drawing.lines(left + np.r_[edges, ends], bottom + np.r_[ends, edges], "white", 0.6)
-    for (i, j), value in np.ndenumerate(matrix):
-        if (fits and i > j) or (i != j and np.isnan(value)):
-            ink = ink_on(colored[i, j])
-            drawing.text(x[j], y[i], short(value), min(font - 0.5, side * 30), color=ink)
+    written = np.isnan(matrix) & ~np.eye(m, dtype=bool)
+    if fits:
+        written |= np.tri(m, k=-1, dtype=bool)
+    _cells(drawing, matrix, colored, written, left, bottom, side, min(font - 0.5, side * 30))
     if rings is not None:
         i, j = np.nonzero(np.triu(np.asarray(rings)[np.ix_(order, order)], 1))
         drawing.axes.scatter(x[j], y[i], s=16, facecolor="white", edgecolor="black", lw=0.9)
@@ -220,16 +197,73 @@ def heatmap(
         height = np.asarray(drawn["dcoord"]) / max(float(tree[:, 2].max()), 1e-6) * (top - 0.1)
         drawing.lines(across, bottom + cells + 0.05 + height, "#555555", 0.9)
 
-    tall = max(min(cells, 2.8), 0.6)
-    corner, low = left + cells + 0.1, bottom + cells - tall
-    drawing.image(colors(np.linspace(1, 0, 256))[:, None], corner, low, 0.1, tall)
-    ticks = MaxNLocator(5 if tall > 0.7 else 1, steps=[1, 2, 5, 10]).tick_values(*limits)
-    for value in ticks[(ticks >= limits[0]) & (ticks <= limits[1] + 1e-9)]:
-        height = low + tall * (value - limits[0]) / (limits[1] - limits[0])
-        drawing.text(corner + 0.13, height, f"{value:.2g}", 7, ha="left")
-    words = drawable(quantity, 60)
-    size = min(7.5, 7.5 * (low + tall - 0.03) / _width(words, 7.5)) if words else 7.5
-    drawing.text(corner + 0.43, low + tall, words, size, ha="right", up=True)
+    _color_bar(drawing, limits, quantity, left + cells + 0.1, bottom + cells, cells)
+    return drawing.finish()
+
+
+def grid(
+    matrix: Float[np.ndarray, "m k"],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    quantity: str,
+    titles: tuple[str, str] = ("", ""),
+    limits: tuple[float, float] = (0.0, 1.0),
+    size: CellSize = SMALL,
+    frames: Bool[np.ndarray, "m k"] | None = None,
+) -> Figure:
+    """A matrix of two lists of things as coloured cells with their values, in the order given.
+
+    Args:
+        matrix: one row a name of `rows`, one column a name of `columns`; NaN is a white cell.
+        rows: names beside the rows, from top to bottom.
+        columns: names under the columns.
+        quantity: what the colours stand for, with its unit.
+        titles: what the rows are, and what the columns are.
+        limits: values of the first and last colour.
+        size: how large the cells are.
+        frames: cells with a dark frame.
+
+    Returns:
+        The figure; `png` makes bytes of it.
+
+    Raises:
+        ValueError: the matrix does not fit its names.
+    """
+    m, k = len(rows), len(columns)
+    if np.shape(matrix) != (m, k) or m * k < 1:
+        raise ValueError(f"matrix has shape {np.shape(matrix)}; give {m} x {k}, as the names are")
+    matrix = np.asarray(matrix, np.float64)
+    side = size.side(max(m, k))
+    font = size.font if side >= VALUE_SIDE else side * 72 * 0.6
+    beside, under = [drawable(name) for name in rows], [drawable(name) for name in columns]
+    title = 0.25 if any(titles) else 0.0
+    left = title + max(text_width(name, font) for name in beside) + 0.1
+    longest = max(text_width(name, font) for name in under)
+    upright = longest + 0.05 > side
+    bottom = title + (longest if upright else font * 1.2 / 72) + 0.1
+    wide, high = side * k, side * m
+    drawing = Drawing(left + wide + 0.6, bottom + high + 0.08)
+    written = np.isnan(matrix) | (side >= VALUE_SIDE)
+    colored = _colors(matrix, limits)
+    _cells(drawing, matrix, colored, written, left, bottom, side, min(font - 0.5, side * 30))
+    x, y = left + (np.arange(k) + 0.5) * side, bottom + high - (np.arange(m) + 0.5) * side
+    for height, name in zip(y, beside, strict=True):
+        drawing.text(left - 0.05, height, name, font, ha="right")
+    for middle, name in zip(x, under, strict=True):
+        if upright:
+            drawing.text(middle, bottom - 0.05, name, font, ha="right", up=True)
+        else:
+            drawing.text(middle, bottom - 0.05, name, font, va="top")
+    corners = side / 2 * np.array([[-1, -1], [-1, 1], [1, 1], [1, -1], [-1, -1]])
+    for row, column in np.argwhere(frames) if frames is not None else ():
+        edges = corners + np.array([x[column], y[row]])
+        pairs = np.stack([edges[:-1], edges[1:]], axis=1)
+        drawing.lines(pairs[..., 0], pairs[..., 1], FRAME, 1.6)
+    beside, under = (drawable(title, 60) for title in titles)
+    drawing.text(0.11, bottom + high / 2, beside, size.font, up=True)
+    drawing.text(left + wide / 2, 0.11, under, size.font)
+    _color_bar(drawing, limits, quantity, left + wide + 0.1, bottom + high, high)
     return drawing.finish()
 
 
@@ -260,8 +294,8 @@ def dots(
     gaps = (1.55 if a[0] != b[0] else 1.0 for a, b in itertools.pairwise(lanes))
     y = 0.17 * np.cumsum([0.0, *gaps])[::-1]
     y = y - y.min() + 0.62
-    left, width = max(_width(drawable(name), 9) for name in names) + 0.35, 5.2
-    drawing = _Drawing(left + width + 0.3, y.max() + 0.18)
+    left, width = max(text_width(drawable(name), 9) for name in names) + 0.35, 5.2
+    drawing = Drawing(left + width + 0.3, y.max() + 0.18)
 
     def across(value):
         return left + width * (np.asarray(value) - limits[0]) / (limits[1] - limits[0])
@@ -317,81 +351,36 @@ def short(value: float) -> str:
     return f"−{text}" if value < 0 else text
 
 
-def drawable(text: str, longest: int = LONGEST_LABEL) -> str:
-    """The text with characters that the font lacks as "?", shortened in its middle."""
-    known = _characters()
-    text = "".join(c if ord(c) in known else "?" for c in " ".join(text.split()))
-    keep = (longest - 1) // 2
-    return text if len(text) <= longest else f"{text[:keep]}…{text[-keep:]}"
+def _colors(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Colour of each value, white for none."""
+    colors = matplotlib.colormaps[COLORMAP].with_extremes(bad="white")
+    return colors(Normalize(*limits)(np.ma.masked_invalid(values)))
 
 
-@functools.cache
-def _font(weight: str = "normal") -> font_manager.FontProperties:
-    path = font_manager.findfont(font_manager.FontProperties(weight=weight))
-    return font_manager.FontProperties(fname=path)
+def _cells(drawing: Drawing, matrix, colored, written, left, bottom, side, size) -> None:
+    """Coloured cells with white lines between them, and the values that are to be written."""
+    m, k = matrix.shape
+    wide, high = side * k, side * m
+    drawing.image(colored, left, bottom, wide, high)
+    for count, other, upright in ((k, high, True), (m, wide, False)):
+        edges = np.arange(1, count)[:, None] * [side, side]
+        ends = np.broadcast_to([0, other], edges.shape)
+        across, up = (edges, ends) if upright else (ends, edges)
+        drawing.lines(left + across, bottom + up, "white", 0.6)
+    for i, j in np.argwhere(written):
+        place = left + (j + 0.5) * side, bottom + high - (i + 0.5) * side
+        drawing.text(*place, short(matrix[i, j]), size, color=ink_on(colored[i, j]))
 
 
-@functools.cache
-def _characters() -> frozenset[int]:
-    return frozenset(font_manager.get_font(_font().get_file()).get_charmap())
-
-
-@functools.lru_cache(4096)
-def _outline(text: str, weight: str) -> Path:
-    """Outline of a line of text that starts at 0, in units of its size."""
-    vertices, codes = text_to_path.get_text_path(_font(weight), text, ismath=False)
-    return Path(np.reshape(vertices, (-1, 2)) / text_to_path.FONT_SCALE, codes)
-
-
-def _width(text: str, size: float) -> float:
-    """Inches of a text."""
-    vertices = _outline(text, "normal").vertices
-    return float(vertices[:, 0].max()) * size / 72 if len(vertices) else 0.0
-
-
-class _Drawing:
-    """A figure with one axes in inches all over it: no ticks, no layout pass.
-
-    Text is drawn as outlines, all of one colour as one path: a report has thousands of labels, and
-    each text object of matplotlib takes milliseconds.
-    """
-
-    def __init__(self, width: float, height: float):
-        self.axes = Figure(figsize=(width, height), facecolor="white").add_axes((0, 0, 1, 1))
-        self.axes.set(xlim=(0, width), ylim=(0, height), autoscale_on=False)
-        self.axes.set_axis_off()
-        self.outlines: dict[str, list[Path]] = {}
-
-    def text(self, x, y, text, size, *, ha="center", va="center", color=INK, bold=False, up=False):
-        outline = _outline(text, "bold" if bold else "normal")
-        if not len(outline.vertices):
-            return
-        points = outline.vertices * (size / 72)
-        width = points[:, 0].max()
-        # From the baseline, in units of the size: half of a capital, and its height.
-        shift = {"left": 0, "center": width / 2, "right": width}[ha]
-        points = points - [shift, {"center": 0.36, "top": 0.73}[va] * size / 72]
-        if up:
-            points = points @ [[0, 1], [-1, 0]]
-        self.outlines.setdefault(color, []).append(Path(np.add(points, [x, y]), outline.codes))
-
-    def chips(self, x, y, tags, size):
-        self.axes.scatter(
-            x, y, s=(size * 1.6) ** 2, marker="s", color=[t.color for t in tags], lw=0
-        )
-        for a, b, tag in zip(x, y, tags, strict=True):
-            self.text(a, b, tag.letter, size, color=tag.ink, bold=True)
-
-    def lines(self, x, y, color, width):
-        segments = np.stack([x, y], axis=-1)
-        self.axes.add_artist(LineCollection(segments, colors=color, linewidths=width))
-
-    def image(self, colors, left, bottom, width, height):
-        extent = (left, left + width, bottom, bottom + height)
-        self.axes.imshow(colors, extent=extent, interpolation="nearest", aspect="auto")
-
-    def finish(self) -> Figure:
-        for color, paths in self.outlines.items():
-            path = Path.make_compound_path(*paths)
-            self.axes.add_artist(PathPatch(path, facecolor=color, lw=0, zorder=4))
-        return self.axes.figure
+def _color_bar(drawing: Drawing, limits, quantity: str, corner, top, room) -> None:
+    """The scale of colours, hanging from `top`, with what they stand for beside it."""
+    tall = max(min(room, 2.8), 0.6)
+    low = top - tall
+    drawing.image(_colors(np.linspace(*limits[::-1], 256), limits)[:, None], corner, low, 0.1, tall)
+    ticks = MaxNLocator(5 if tall > 0.7 else 1, steps=[1, 2, 5, 10]).tick_values(*limits)
+    for value in ticks[(ticks >= limits[0]) & (ticks <= limits[1] + 1e-9)]:
+        height = low + tall * (value - limits[0]) / (limits[1] - limits[0])
+        drawing.text(corner + 0.13, height, f"{value:.2g}", 7, ha="left")
+    words = drawable(quantity, 60)
+    size = min(7.5, 7.5 * (low + tall - 0.03) / text_width(words, 7.5)) if words else 7.5
+    drawing.text(corner + 0.43, low + tall, words, size, ha="right", up=True)

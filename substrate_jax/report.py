@@ -1,9 +1,9 @@
 """From a result to what people read: result.json, figures and one self-contained report.html.
 
-An experiment hands over one dict. Its first keys are the same for all experiments (`KEYS`): what
-was run, with what, on what, for how long. Matrices are lists of lists in the order of "encoders"
-(or of "domains" beside a domain x domain matrix); None stands for a number that does not exist.
-Other experiments join `PAGES` with a function from result to `Page`.
+An experiment hands over one dict. `KEYS` are the same for all experiments: what was run, with
+what, for how long, on which encoders. `OWN_KEYS` are those of one experiment. Matrices are lists of
+lists in the order of "encoders" (or of the names beside them); None stands for a number that does
+not exist. An experiment joins `PAGES` with a function from result to `Page`.
 
 Cost: that of the figures, about 0.1 s each.
 
@@ -18,20 +18,25 @@ from typing import Any
 
 from substrate_jax import figures, page
 from substrate_jax.cka_page import Thumbnails, cka_page, key_figures
+from substrate_jax.layers_page import layers_page
 from substrate_jax.page import number
 
 KEYS = (
-    "experiment", "command", "versions", "devices", "seconds", "arguments",
-    "encoders", "domains", "pcka", "notes",
+    "experiment", "command", "versions", "devices", "seconds", "arguments", "encoders", "notes",
 )  # fmt: skip
-PAGES: dict[str, Callable[[dict, Thumbnails], page.Page]] = {"cka": cka_page}
+OWN_KEYS = {"cka": ("domains", "pcka"), "layers": ("domain", "comparison")}
+PAGES: dict[str, Callable[[dict, Thumbnails], page.Page]] = {
+    "cka": cka_page,
+    "layers": layers_page,
+}
 
 
 def write_result(result: Mapping[str, Any], folder: str | Path) -> Path:
     """Write `folder`/result.json, all of it or nothing.
 
-    The keys in `KEYS` come first and in that order, others after them by name; inside them the
-    order is the given one. NaN and infinity become null, a row of a matrix stands on one line.
+    The keys in `KEYS` come first, then those of the experiment in `OWN_KEYS`, others after them by
+    name; inside them the order is the given one. NaN and infinity become null, a row of a matrix
+    stands on one line.
 
     Args:
         result: strings, numbers, arrays, lists and dicts.
@@ -47,7 +52,8 @@ def write_result(result: Mapping[str, Any], folder: str | Path) -> Path:
         content = page.plain(result)
     except ValueError as error:
         raise ValueError(f"result holds {error}") from None
-    first = {key: content[key] for key in KEYS if key in content}
+    own = OWN_KEYS.get(content.get("experiment"), ())
+    first = {key: content[key] for key in (*KEYS, *own) if key in content}
     rest = {key: content[key] for key in sorted(content.keys() - first.keys())}
     return page.write_file(Path(folder) / "result.json", _json(first | rest) + "\n")
 
@@ -71,7 +77,7 @@ def write_report(
     experiment = result.get("experiment")
     if experiment not in PAGES:
         raise ValueError(f"result['experiment'] is {experiment!r}; give one of {', '.join(PAGES)}")
-    if missing := [key for key in KEYS if key not in result]:
+    if missing := [key for key in (*KEYS, *OWN_KEYS[experiment]) if key not in result]:
         raise ValueError(f"result lacks {', '.join(missing)}; give the whole result")
     report = PAGES[experiment](page.plain(result), thumbnails or {})
     for picture in report.pictures:

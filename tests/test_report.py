@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from substrate_jax import figures, page
-from substrate_jax.report import KEYS, summary_table, write_report, write_result
+from substrate_jax.report import KEYS, OWN_KEYS, summary_table, write_report, write_result
 
 PANEL = {
     "resnet50": "supervised",
@@ -355,7 +355,7 @@ def test_result_is_json_in_a_known_order(tmp_path):
     path = write_result(shuffled, tmp_path / "new")
     text = path.read_text(encoding="utf-8")
     loaded = json.loads(text, parse_constant=pytest.fail)
-    assert list(loaded) == [*KEYS, "alpha", "zeta"]
+    assert list(loaded) == [*KEYS, *OWN_KEYS["cka"], "alpha", "zeta"]
     assert loaded == page.plain(shuffled)
     p_value = loaded["domains"]["photographs"]["calibrated"]["p_value"]
     assert [p_value[0][0], p_value[1][1]] == [None, None]
@@ -479,7 +479,7 @@ def test_values_are_written_below_the_diagonal_alone():
 
 def test_ink_meets_the_contrast_of_wcag_on_every_colour_used():
     colors = figures.matplotlib.colormaps[figures.COLORMAP](np.linspace(0, 1, 256))[:, :3]
-    chips = [figures.to_rgb(tag.color) for tag in figures.PARADIGMS.values()]
+    chips = [figures.matplotlib.colors.to_rgb(tag.color) for tag in figures.PARADIGMS.values()]
     for color in (*colors, *chips):
         linear = np.where(color <= np.array(0.04045), np.array(color) / 12.92,
                           ((np.array(color) + 0.055) / 1.055) ** 2.4)  # fmt: skip

@@ -73,9 +73,14 @@ class Encoder:
         """Hash of all that decides the output: architecture, weights, arithmetic."""
         return checkpoints.fingerprint(self.spec.config, self.sha256, self.dtype)
 
-    def functional(self) -> tuple[Callable, nnx.State]:
-        """A pure function `(state, images) -> features` and its state, to jit or shard."""
-        return partial(_features, self._graph, self.dtype), self.state
+    def functional(self, names: Sequence[str] | None = None) -> tuple[Callable, nnx.State]:
+        """A pure function `(state, images) -> features` and its state, to jit or shard.
+
+        With `names` of taps the function gives a dict of them in place of the features.
+        """
+        if names is None:
+            return partial(_features, self._graph, self.dtype), self.state
+        return partial(_taps, self._graph, self.dtype, names=tuple(names)), self.state
 
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
         """Pooled penultimate features of normalised images, float32."""

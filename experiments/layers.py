@@ -1,0 +1,166 @@
+"""Compare the layers of two encoders, or of one with itself: a heat map of linear CKA.
+
+    python -m experiments.layers
+
+compares two encoders of the bundled mini panel on photographs, without any download. Others:
+
+    python -m experiments.layers --encoders=mini_mae_base
+    python -m experiments.layers --encoders=resnet50,hf:facebook/dinov2-base --weights_dir=WEIGHTS \
+        --domain=mine=dir:PICTURES --n=2000 --layers='layer.*,blocks\\..*'
+
+CKA is exact, of all images at once, whatever the batch size and the mesh. With --pool=mean the
+vectors of a layer are kept in OUT/features, so a run that stops goes on where it was; flattened
+activations are too large to keep, and such a run starts afresh. Written to OUT: result.json,
+figures and report.html.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import launch, panel
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(panel)
+flags.DEFINE_string("domain", "photographs", "A domain, or NAME=SOURCE as for --domains.")
+flags.DEFINE_list(
+    "layers",
+    ["all"],
+    "Regular expressions for whole names, such as stem,'blocks\\..*'; or all. Several names of one "
+    "array count once. --dry_run lists the names.",
+)
+flags.DEFINE_enum(
+    "pool",
+    "mean",
+    ["mean", "flatten"],
+    "Features of a layer: its mean over positions or tokens, or all of its activation.",
+)
+flags.DEFINE_bool("debiased", False, "Show debiased CKA first; both are computed.")
+flags.DEFINE_float("memory", 4.0, "GiB for the features and Gram matrices of layers.")
+
+
+def run() -> None:
+    """Resolve the plan, compare the layers, and write the report."""
+    from substrate_jax.data.domains import open_source, resolve_domains
+    from substrate_jax.data.sources import take
+    from substrate_jax.encoders.table import text_table
+    from substrate_jax.layer_rows import choose_layers, plan_layers
+    from substrate_jax.mesh import make_mesh
+
+    if FLAGS.list_encoders:
+        print(text_table())
+        return
+    specs = panel.chosen_specs()
+    panel.check_alpha()
+    if FLAGS.permutations < 0:
+        raise ValueError(f"permutations={FLAGS.permutations}: give 0 or more")
+    domains = resolve_domains(FLAGS.domain)
+    if len(domains) > 1:
+        raise ValueError(f"domain={FLAGS.domain!r} names {len(domains)} domains; give one")
+    if len(specs) <= 2:  # else the plan refuses; tracing a whole panel takes a while
+        layers = choose_layers({spec.name: spec.config for spec in specs}, FLAGS.layers)
+    else:
+        layers = {spec.name: {} for spec in specs}
+    plan = plan_layers(layers, FLAGS.n, pool=FLAGS.pool, memory=int(FLAGS.memory * 2**30))
+    mesh = make_mesh(FLAGS.mesh)
+    ((name, source_spec),) = domains.items()
+    source = take(open_source(source_spec), FLAGS.n, FLAGS.seed)
+    out = Path(FLAGS.out or "runs/layers")
+    if FLAGS.dry_run:
+        print(describe_plan(specs, plan, name, mesh, out))
+        return
+    with launch.claim(out):
+        compute(specs, name, source_spec, source, mesh, out)
+
+
+def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None:
+    """Everything after the plan; `out` is held by this run."""
+    from substrate_jax import report
+    from substrate_jax.features import FeatureStore
+    from substrate_jax.layers_comparison import compare_layers
+    from substrate_jax.layers_page import match_table
+
+    stages = launch.Stages()
+    with stages("load"):
+        encoders = [panel.load(spec) for spec in specs]
+    store = None
+    if FLAGS.pool == "mean":
+        store = FeatureStore(FLAGS.store or out / "features", FLAGS.chunk_rows)
+    with launch.progress_bar(name, len(source), "image") as progress:
+        comparison = compare_layers(
+            encoders,
+            source,
+            layers=FLAGS.layers,
+            pool=FLAGS.pool,
+            alpha=FLAGS.alpha,
+            permutations=FLAGS.permutations,
+            seed=FLAGS.seed,
+            mesh=mesh,
+            memory=int(FLAGS.memory * 2**30),
+            progress=progress,
+            stage=stages,
+            store=store,
+            batch_size=FLAGS.batch_size,
+            skip_bad=FLAGS.skip_bad,
+            workers=FLAGS.workers,
+            device_memory=panel.device_memory_bytes(),
+        )
+    if not launch.is_first_process():
+        return
+    with stages("report"):
+        comparison["measure"] = "cka_debiased" if FLAGS.debiased else "cka"
+        result = {
+            "experiment": "layers",
+            **launch.provenance(mesh),
+            "encoders": [panel.encoder_record(encoder) for encoder in encoders],
+            "domain": {"name": name} | panel.domain_record(name, source_spec, source),
+            "comparison": comparison,
+            "notes": notes(name, len(source), comparison),
+        }
+        path = report.write_report(
+            result | {"seconds": stages.total()}, out, thumbnails={name: panel.thumbnails(source)}
+        )
+    result["seconds"] = stages.total()
+    report.write_result(result, out)
+    print(match_table(result))
+    seconds = max(stages.seconds["extract"], 1e-3)
+    rate = comparison["passes"] * comparison["n"] / seconds
+    print(f"{rate:.0f} images/s in {seconds:.1f} s of extraction, compilation included")
+    print(f"report: {path}")
+
+
+def notes(name: str, asked: int, comparison: dict) -> list[str]:
+    """Choices of this run that change how its numbers read."""
+    found = panel.arithmetic_notes() + panel.unreadable_note(name, asked, comparison["n"])
+    if comparison["space"] == "feature" and FLAGS.permutations:
+        found.append("In feature space the null of the maximum over pairs is not sampled.")
+    return found
+
+
+def describe_plan(specs, plan, domain: str, mesh, out: Path) -> str:
+    """What a run would do: encoders, layers and their shapes, memory, downloads."""
+    from substrate_jax.layer_rows import width_of
+
+    encoders, missing = panel.encoder_lines(specs)
+    lines = [
+        f"mesh: {dict(mesh.shape)}   out: {out}   dtype: {FLAGS.dtype}   pool: {plan.pool}",
+        *("encoders:", *encoders),
+    ]
+    for encoder, layers in plan.layers.items():
+        lines.append(f"layers of {encoder}:")
+        lines += [
+            f"  {name:28s} {'x'.join(map(str, shape)):>14s} -> [{plan.n}, "
+            f"{width_of(shape, plan.pool)}]"
+            for name, shape in layers.items()
+        ]
+    lines.append(
+        f"domain: {domain}, {plan.n} images, {len(plan.groups)} passes, {plan.space} space, "
+        f"{plan.bytes / 2**20:.1f} MiB of rows and Gram matrices"
+    )
+    lines.append(f"to download: {missing / 2**20:.0f} MiB")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    FLAGS.set_default("encoders", "mini_resnet50,mini_vit_base")
+    launch.start(run)

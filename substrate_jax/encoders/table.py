@@ -1,0 +1,120 @@
+"""The registry as tables: what `--list_encoders` prints, docs/encoders.md and README show.
+
+    python -m substrate_jax.encoders.table    # in a checkout: count parameters, rewrite the tables
+
+Parameters are counted once, into parameters.json: building 300 networks takes a minute.
+"""
+
+import json
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+from substrate_jax.encoders.registry import EncoderSpec, encoder_spec, list_encoders
+
+COLUMNS = (
+    "name", "family", "paradigm", "parameters", "width", "input", "licence", "checkpoint",
+)  # fmt: skip
+MARKERS = "<!-- encoders: begin -->\n", "<!-- encoders: end -->\n"
+
+
+def parameters() -> dict[str, int]:
+    """Parameters of every registered network, running statistics left out."""
+    file = resources.files("substrate_jax") / "encoders" / "parameters.json"
+    return json.loads(file.read_text())
+
+
+def row(spec: EncoderSpec, count: int) -> tuple[str, ...]:
+    """The cells of one encoder, in the order of COLUMNS."""
+    return (
+        spec.name,
+        spec.family,
+        spec.paradigm,
+        f"{count / 1e6:.2f} M",
+        str(spec.width),
+        str(spec.preprocess.size),
+        spec.licence,
+        spec.checkpoint,
+    )
+
+
+def rows(names: Iterable[str] | None = None) -> list[tuple[str, ...]]:
+    """The cells of the named encoders, of all by default."""
+    counts = parameters()
+    names = list_encoders() if names is None else names
+    return [row(encoder_spec(name), counts[name]) for name in names]
+
+
+def text_table(names: Iterable[str] | None = None) -> str:
+    """Aligned columns, one encoder a line.
+
+    Example:
+        >>> print(text_table(["resnet18"]))
+        name     family paradigm   parameters width input licence    checkpoint
+        resnet18 resnet supervised 11.69 M    512   224   apache-2.0 timm/resnet18.a1_in1k
+    """
+    lines = [COLUMNS, *rows(names)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    return "\n".join(
+        " ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def markdown_table() -> str:
+    """Every encoder, for docs/encoders.md."""
+    head = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    return "\n".join([*head, *("| " + " | ".join(cells) + " |" for cells in rows())]) + "\n"
+
+
+def family_table() -> str:
+    """One line a family, for README."""
+    lines = [
+        "| family | published checkpoints | parameters | in the paper's panel |",
+        "|---" * 4 + "|",
+    ]
+    counts, by_family = parameters(), {}
+    for name in list_encoders():
+        if not encoder_spec(name).bundled:
+            by_family.setdefault(encoder_spec(name).family, []).append(name)
+    for family, names in sorted(by_family.items()):
+        sizes = sorted(counts[name] / 1e6 for name in names)
+        panel = ", ".join(name for name in names if encoder_spec(name).panel == "paper")
+        lines.append(
+            f"| {family} | {len(names)} | {sizes[0]:.1f} to {sizes[-1]:,.0f} M | {panel} |"
+        )
+    total = sum(len(names) for names in by_family.values())
+    lines.append(f"| all | {total} | | {len(list_encoders('paper'))} |")
+    return "\n".join(lines) + "\n"
+
+
+def documents(root: Path) -> dict[Path, str]:
+    """The files that show the registry, and what they should hold."""
+    readme = (root / "README.md").read_text()
+    before, rest = readme.split(MARKERS[0])
+    after = rest.split(MARKERS[1])[1]
+    heading = (
+        "# Encoders\n\nGenerated from the registry by `python -m substrate_jax.encoders.table`. "
+        "Licences are those of the weights.\n\n"
+    )
+    return {
+        root / "README.md": before + MARKERS[0] + family_table() + MARKERS[1] + after,
+        root / "docs" / "encoders.md": heading + markdown_table(),
+    }
+
+
+def main() -> None:
+    """Count parameters, then rewrite the documents of the checkout."""
+    from substrate_jax.encoders.weights import parameter_count
+
+    root = Path(__file__).parents[2]
+    counts = {name: parameter_count(encoder_spec(name).config) for name in list_encoders()}
+    (root / "substrate_jax" / "encoders" / "parameters.json").write_text(
+        json.dumps(counts, indent=0) + "\n"
+    )
+    for path, text in documents(root).items():
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
