@@ -1,12 +1,17 @@
 """Measure the kernels against this machine's own ceilings, and against peers where installed.
 
     python -m experiments.bench --what=cka --n=4096
+    python -m experiments.bench --what=extract --encoders=all
 
 `cka`: pairwise CKA of 14 encoders with the widths of the paper's panel, on random features. Prints
 the median of repeats after a warm-up, the compile time apart, the fraction of the ceiling (the
 largest float32 matrix product, measured in the same run) counting only the flops that are needed,
 and, with torch installed, the time of the usual way: for each pair, both centred n x n Gram
 matrices and their inner products. The largest disagreement of the two results is printed too.
+
+`extract`: images a second of the forward pass of each encoder of the paper's panel, batch 16 at
+224 pixels, on random weights; with torch and timm installed, of timm's network with the same
+weights in the same run, turn by turn: eager float32 on CPU, torch.compile in --dtype on a GPU.
 """
 
 import json
@@ -20,7 +25,10 @@ from absl import flags
 from experiments import launch
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("what", "cka", ["cka"], "What to measure.")
+flags.DEFINE_enum("what", "cka", ["cka", "extract"], "What to measure.")
+flags.DEFINE_list("encoders", ["all"], "Of the paper's panel, for --what=extract.")
+flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "For --what=extract.")
+flags.DEFINE_integer("batch_size", 16, "Images at once, for --what=extract.")
 flags.DEFINE_integer("n", 4096, "Rows.")
 flags.DEFINE_integer("repeats", 3, "Timed repeats, of which the median counts.")
 
@@ -31,6 +39,11 @@ PAPER_WIDTHS = (
 
 def run() -> None:
     """Measure, print a table, and write result.json."""
+    {"cka": bench_cka, "extract": bench_extract}[FLAGS.what]()
+
+
+def bench_cka() -> None:
+    """Pairwise CKA."""
     import jax
     import numpy as np
 
@@ -96,14 +109,170 @@ def run() -> None:
     print(json.dumps(result["devices"]))
 
 
+def bench_extract() -> None:
+    """The forward pass of every encoder."""
+    import jax
+
+    from substrate_jax import report
+    from substrate_jax.encoders import select_encoders
+    from substrate_jax.mesh import make_mesh
+
+    names = select_encoders(FLAGS.encoders, "paper")
+    if FLAGS.dry_run:
+        print(f"{len(names)} encoders, batch {FLAGS.batch_size}, {FLAGS.dtype}: {', '.join(names)}")
+        return
+    out = Path(FLAGS.out or "runs/bench")
+    rows = []
+    with launch.claim(out):
+        print(
+            f"{'encoder':18s} {'compile s':>9s} {'images/s':>9s} {'timm':>9s} {'ratio':>6s}  error"
+        )
+        for name in names:
+            row = bench_encoder(name)
+            rows.append(row)
+            peer = ""
+            if "peer" in row:
+                peer = f" {row['peer']:9.1f} {row['ratio']:6.2f}  {row['error']:.1e}"
+            print(f"{name:18s} {row['compile']:9.1f} {row['ours']:9.1f}{peer}", flush=True)
+            jax.clear_caches()
+        result = {
+            "experiment": "bench",
+            **launch.provenance(make_mesh(FLAGS.mesh)),
+            "what": FLAGS.what,
+            "batch_size": FLAGS.batch_size,
+            "dtype": FLAGS.dtype,
+            "rows": rows,
+            **peer_versions(),
+        }
+        report.write_result(result, out)
+    print(json.dumps(result["devices"] | peer_versions()))
+
+
+def bench_encoder(name: str) -> dict:
+    """Images a second of one encoder, and of timm's network where that is installed."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from substrate_jax.encoders import encoder_spec, weights
+    from substrate_jax.encoders.encoder import Encoder
+
+    spec = encoder_spec(name)
+    size = spec.config.image_size
+    images = np.random.default_rng(FLAGS.seed).standard_normal(
+        (FLAGS.batch_size, size, size, 3), np.float32
+    )
+    peer = timm_network(spec)
+    if peer is None:
+        shapes = weights.inventory(weights.abstract_module(spec.config))
+        rng = np.random.default_rng(FLAGS.seed)
+        arrays = {key: 0.02 * rng.standard_normal(s, np.float32) for key, s in shapes.items()}
+        arrays |= {key: np.ones_like(a) for key, a in arrays.items() if key.endswith("_var")}
+    else:
+        arrays = {key: value.numpy() for key, value in peer.state_dict().items()}
+    module = weights.fill(
+        weights.abstract_module(spec.config),
+        arrays,
+        source=name,
+        optional_keys=spec.optional_keys,
+        dtype=jnp.dtype(FLAGS.dtype),
+    )
+    module.eval()
+    encoder = Encoder(spec, module, source=name, sha256="", dtype=jnp.dtype(FLAGS.dtype))
+    function, state = encoder.functional()
+    placed = jax.device_put(images)
+    start = time.perf_counter()
+    program = jax.jit(function).lower(state, placed).compile()
+    row = {"encoder": name, "compile": time.perf_counter() - start}
+
+    def ours():
+        return jax.block_until_ready(program(state, placed))
+
+    if peer is None:
+        seconds, _ = median_seconds(ours)
+        return row | {"ours": FLAGS.batch_size / seconds}
+    theirs = timm_forward(peer, images)
+    features, reference = ours(), theirs()
+    times = [(timed(ours), timed(theirs)) for _ in range(FLAGS.repeats)]
+    mine, their = (float(np.median(column)) for column in zip(*times, strict=True))
+    error = np.linalg.norm(np.asarray(features) - reference) / np.linalg.norm(reference)
+    return row | {
+        "ours": FLAGS.batch_size / mine,
+        "peer": FLAGS.batch_size / their,
+        "ratio": their / mine,
+        "error": float(error),
+    }
+
+
+def timm_network(spec):
+    """timm's network of a checkpoint's architecture at our image size; None without timm."""
+    try:
+        from tests.golden.timm_import import import_timm
+
+        timm = import_timm()
+    except ImportError:
+        return None
+    model = spec.checkpoint.removeprefix("timm/")
+    network = timm.create_model(model)
+    size, published = spec.config.image_size, network.pretrained_cfg
+    if published.get("fixed_input_size") and published["input_size"][1] != size:
+        network = timm.create_model(model, img_size=size)
+    return network.eval()
+
+
+def timm_forward(network, images):
+    """A call that gives the features as float32 NumPy, the device's work done."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
+    network = network.to(device)
+    if device == "cuda":
+        dtype = getattr(torch, FLAGS.dtype)
+        pixels = pixels.to(dtype, memory_format=torch.channels_last)
+        network = network.to(dtype=dtype, memory_format=torch.channels_last)
+
+    def features(pixels):
+        return network.forward_head(network.forward_features(pixels), pre_logits=True)
+
+    if device == "cuda":
+        features = torch.compile(features)
+
+    def call():
+        with torch.inference_mode():
+            return features(pixels).float().cpu().numpy()
+
+    return call
+
+
+def peer_versions() -> dict:
+    """Versions of torch and timm and torch's device, where installed."""
+    try:
+        from importlib.metadata import version
+
+        import torch
+    except ImportError:
+        return {}
+    cuda = torch.cuda.is_available()
+    return {
+        "torch": torch.__version__,
+        "timm": version("timm"),
+        "torch_device": torch.cuda.get_device_name() if cuda else "cpu",
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def timed(function: Callable) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
 def median_seconds(function: Callable) -> tuple[float, object]:
     """Median wall time of a call after one warm-up, and its result."""
     value = function()
-    times = []
-    for _ in range(FLAGS.repeats):
-        start = time.perf_counter()
-        value = function()
-        times.append(time.perf_counter() - start)
+    times = [timed(function) for _ in range(FLAGS.repeats)]
     return sorted(times)[len(times) // 2], value
 
 
