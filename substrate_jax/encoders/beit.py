@@ -10,23 +10,31 @@ Features are the normalised mean of the patch tokens. Module names are timm's.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from substrate_jax.encoders.convolutions import Conv
+from substrate_jax.encoders.attention import (
+    attend,
+    relative_bias,
+    relative_positions,
+    split_heads,
+    without_tables,
+)
 from substrate_jax.encoders.layers import (
     LayerNorm,
     Linear,
     Mlp,
     Tap,
     add_channels,
+    classifier,
     mul_channels,
     no_tap,
+    run_blocks,
+    truncated_normal,
 )
-from substrate_jax.encoders.swin import attend, relative_positions, without_tables
+from substrate_jax.encoders.vit import PatchEmbed
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ def relative_positions_with_token(grid: int) -> Int[np.ndarray, "t t"]:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with a bias for each relative position."""
+    """Self-attention of many heads with a bias for each relative position."""
 
     def __init__(self, config: BEiTConfig, *, rngs: nnx.Rngs):
         width = config.width
@@ -107,8 +115,8 @@ class Attention(nnx.Module):
         """Attend over the tokens; `positions` says the table's row for each pair."""
         query, value = self.q_bias[...], self.v_bias[...]
         qkv = add_channels(self.qkv(x), jnp.concatenate([query, jnp.zeros_like(query), value]))
-        table = self.relative_position_bias_table[...].astype(jnp.float32)
-        return self.proj(attend(qkv, self.heads, table.T[:, positions][None]))
+        bias = relative_bias(self.relative_position_bias_table[...], positions)[None]
+        return self.proj(attend(*split_heads(qkv, 3, self.heads), bias))
 
 
 class Block(nnx.Module):
@@ -131,31 +139,17 @@ class Block(nnx.Module):
         return x + mul_channels(self.mlp(self.norm2(x)), self.gamma_2[...])
 
 
-class PatchEmbed(nnx.Module):
-    """Each patch, flattened, times one matrix."""
-
-    def __init__(self, config: BEiTConfig, *, rngs: nnx.Rngs):
-        size = config.patch_size
-        self.proj = Conv(3, config.width, size, stride=size, bias=True, std=0.02, rngs=rngs)
-
-    def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n t c"]:
-        """Embed the patches in row-major order."""
-        x = self.proj(images)
-        return x.reshape(x.shape[0], -1, x.shape[-1])
-
-
 class BEiT(nnx.Module):
     """Images to pooled features; `classify` maps those to logits."""
 
     def __init__(self, config: BEiTConfig, *, rngs: nnx.Rngs):
         self.config = config
         width = config.width
-        self.patch_embed = PatchEmbed(config, rngs=rngs)
-        initializer = jax.nn.initializers.truncated_normal(0.02)
-        self.cls_token = nnx.Param(initializer(rngs.params(), (1, 1, width)))
+        self.patch_embed = PatchEmbed(width, config.patch_size, rngs=rngs)
+        self.cls_token = nnx.Param(truncated_normal(rngs.params(), (1, 1, width)))
         self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.depth)])
         self.fc_norm = LayerNorm(width, eps=config.eps)
-        self.head = Linear(width, config.num_classes, rngs=rngs) if config.num_classes else None
+        self.head = classifier(width, config.num_classes, rngs=rngs)
 
     def features(self, images: Float[Array, "n h w 3"], tap: Tap = no_tap) -> Float[Array, "n d"]:
         """Pooled penultimate features."""
@@ -165,9 +159,7 @@ class BEiT(nnx.Module):
         x = jnp.concatenate([token, patches], axis=1)
         # One constant for all blocks: at 512 pixels it has 4 MB.
         positions = jnp.asarray(relative_positions_with_token(self.config.grid))
-        for index, block in enumerate(self.blocks):
-            x = block(x, positions)
-            tap(f"blocks.{index}", x)
+        x = run_blocks(self.blocks, x, tap, "blocks", positions)
         return self.fc_norm(x[:, 1:].mean(1))
 
     def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:

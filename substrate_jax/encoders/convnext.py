@@ -21,10 +21,12 @@ from substrate_jax.encoders.layers import (
     LayerNorm,
     Linear,
     Mlp,
+    NormHead,
     Tap,
     gelu,
     mul_channels,
     no_tap,
+    run_blocks,
 )
 
 
@@ -124,34 +126,6 @@ class Stage(nnx.Module):
         self.blocks = nnx.List([Block(channels, config, rngs=rngs) for _ in range(depth)])
 
 
-class Hidden(nnx.Module):
-    """One layer: gelu(fc(x))."""
-
-    def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs):
-        self.fc = Linear(width, hidden, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "n c"]) -> Float[Array, "n d"]:
-        """Apply the layer."""
-        return gelu(self.fc(x))
-
-
-class Head(nnx.Module):
-    """The norm after pooling, a hidden layer if there is one, and the classifier."""
-
-    def __init__(self, config: ConvNeXtConfig, *, rngs: nnx.Rngs):
-        channels, hidden = config.channels[-1], config.head_hidden
-        eps = config.eps if config.head_eps is None else config.head_eps
-        self.norm = LayerNorm(channels, eps=eps)
-        self.pre_logits = Hidden(channels, hidden, rngs=rngs) if hidden else None
-        classes = config.num_classes
-        self.fc = Linear(config.width, classes, rngs=rngs) if classes else None
-
-    def __call__(self, pooled: Float[Array, "n c"]) -> Float[Array, "n d"]:
-        """Features of the pooled map."""
-        x = self.norm(pooled)
-        return x if self.pre_logits is None else self.pre_logits(x)
-
-
 class ConvNeXt(nnx.Module):
     """Images to pooled features; `classify` maps those to logits."""
 
@@ -170,7 +144,14 @@ class ConvNeXt(nnx.Module):
             in_channels = config.channels[max(index - 1, 0)]
             stages.append(Stage(in_channels, channels, depth, config, rngs=rngs))
         self.stages = nnx.List(stages)
-        self.head = Head(config, rngs=rngs)
+        self.head = NormHead(
+            config.channels[-1],
+            config.num_classes,
+            hidden=config.head_hidden,
+            activation=gelu,
+            eps=config.eps if config.head_eps is None else config.head_eps,
+            rngs=rngs,
+        )
 
     def feature_map(
         self,
@@ -194,10 +175,7 @@ class ConvNeXt(nnx.Module):
             if stage.downsample is not None:
                 norm, convolution = stage.downsample
                 x = convolution(norm(x))
-            mask = mask_at(x)
-            for index, block in enumerate(stage.blocks):
-                x = block(x, mask)
-                tap(f"stages.{number}.blocks.{index}", x)
+            x = run_blocks(stage.blocks, x, tap, f"stages.{number}.blocks", mask_at(x))
             tap(f"stages.{number}", x)
         return x
 

@@ -15,8 +15,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from substrate_jax.encoders.convolutions import Conv, Padding, SqueezeExcite
-from substrate_jax.encoders.layers import BatchNorm, Linear, Tap, no_tap
+from substrate_jax.encoders.convolutions import Conv, Padding, SqueezeExcite, round_channels
+from substrate_jax.encoders.layers import BatchNorm, Tap, classifier, no_tap, run_blocks
 
 # kernel, stride of the first block, expansion, channels, blocks: of B0
 STAGES = (
@@ -28,17 +28,6 @@ STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-
-
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """The nearest multiple of the divisor, or the next where that loses over a tenth.
-
-    Example:
-        >>> round_channels(32 * 1.1), round_channels(11)
-        (32, 16)
-    """
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 @dataclass(frozen=True)
@@ -192,17 +181,14 @@ class EfficientNet(nnx.Module):
         self.blocks = nnx.List(stages)
         self.conv_head = Conv(in_channels, config.width, 1, rngs=rngs)
         self.bn2 = BatchNorm(config.width, eps=config.eps)
-        classes = config.num_classes
-        self.classifier = Linear(config.width, classes, rngs=rngs) if classes else None
+        self.classifier = classifier(config.width, config.num_classes, rngs=rngs)
 
     def features(self, images: Float[Array, "n h w 3"], tap: Tap = no_tap) -> Float[Array, "n d"]:
         """Pooled penultimate features."""
         x = jax.nn.silu(self.bn1(self.conv_stem(images)))
         tap("stem", x)
         for stage, blocks in enumerate(self.blocks):
-            for index, block in enumerate(blocks):
-                x = block(x)
-                tap(f"blocks.{stage}.{index}", x)
+            x = run_blocks(blocks, x, tap, f"blocks.{stage}")
             tap(f"blocks.{stage}", x)
         x = jax.nn.silu(self.bn2(self.conv_head(x)))
         tap("head", x)

@@ -8,7 +8,7 @@ Images and feature maps are channels-last: [n, h, w, c]. Statistics of normalisa
 float32 whatever the input.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,25 @@ def no_tap(name: str, value: Array) -> None:
     """The tap that records nothing."""
 
 
+def run_blocks(blocks: Iterable[nnx.Module], x: Array, tap: Tap, name: str, *arguments) -> Array:
+    """The blocks one after another, each on x and the arguments, tapped as `name.index`."""
+    for index, block in enumerate(blocks):
+        x = block(x, *arguments)
+        tap(f"{name}.{index}", x)
+    return x
+
+
+# Without a key nothing is drawn: tracing the generator was half the time of an abstract module.
+def normal(key: Array | None, shape: tuple[int, ...], std: float) -> Array:
+    """Numbers from N(0, std^2); zeros without a key."""
+    return jnp.zeros(shape) if key is None else std * jax.random.normal(key, shape)
+
+
+def truncated_normal(key: Array | None, shape: tuple[int, ...], std: float = 0.02) -> Array:
+    """Numbers from N(0, std^2), redrawn beyond two deviations; zeros without a key."""
+    return jnp.zeros(shape) if key is None else std * jax.random.truncated_normal(key, -2, 2, shape)
+
+
 class LinearKernel(nnx.Param):
     """A linear map, [in, out] here and [out, in] in a checkpoint."""
 
@@ -33,8 +52,7 @@ class Linear(nnx.Module):
     """x W + b over the last axis, W drawn from N(0, 0.02) cut at two deviations."""
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True, rngs: nnx.Rngs):
-        initializer = jax.nn.initializers.truncated_normal(0.02)
-        self.weight = LinearKernel(initializer(rngs.params(), (in_features, out_features)))
+        self.weight = LinearKernel(truncated_normal(rngs.params(), (in_features, out_features)))
         self.bias = nnx.Param(jnp.zeros(out_features)) if bias else None
 
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... d"]:
@@ -54,18 +72,22 @@ def mul_channels(x: Float[Array, "... c"], scale: Float[Array, " c"]) -> Float[A
 
 
 class LayerNorm(nnx.Module):
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis, in float32."""
+    """(x - mean) / sqrt(var + eps) * weight + bias in float32, statistics over the given axes.
 
-    def __init__(self, width: int, *, eps: float = 1e-6):
+    Over the last alone it is the usual one; over all but the first, group normalisation of one
+    group. Weight and bias are by channel.
+    """
+
+    def __init__(self, width: int, *, eps: float = 1e-6, axes: int | tuple[int, ...] = -1):
         self.weight = nnx.Param(jnp.ones(width))
         self.bias = nnx.Param(jnp.zeros(width))
-        self.eps = eps
+        self.eps, self.axes = eps, axes
 
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
-        """Normalise the last axis."""
+        """Normalise."""
         y = x.astype(jnp.float32)
-        y = y - y.mean(-1, keepdims=True)
-        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        y = y - y.mean(self.axes, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(self.axes, keepdims=True) + self.eps)
         y = mul_channels(y, self.weight[...].astype(jnp.float32))
         return add_channels(y, self.bias[...].astype(jnp.float32)).astype(x.dtype)
 
@@ -160,6 +182,42 @@ class Mlp(nnx.Module):
         """Apply the two layers."""
         x = self.activation(self.fc1(x))
         return self.fc2(x if self.grn is None else self.grn(x))
+
+
+def classifier(width: int, num_classes: int, *, rngs: nnx.Rngs) -> Linear | None:
+    """The map from features to logits, None for no classes."""
+    return Linear(width, num_classes, rngs=rngs) if num_classes else None
+
+
+class Head(nnx.Module):
+    """A classifier that checkpoints call `fc`."""
+
+    def __init__(self, width: int, num_classes: int, *, rngs: nnx.Rngs):
+        self.fc = classifier(width, num_classes, rngs=rngs)
+
+
+class NormHead(nnx.Module):
+    """activation(hidden(norm(x))), or norm(x) without a hidden layer; and a classifier of that."""
+
+    def __init__(
+        self,
+        width: int,
+        num_classes: int,
+        *,
+        hidden: int | None,
+        activation: Callable[[Array], Array],
+        eps: float,
+        rngs: nnx.Rngs,
+    ):
+        self.norm = LayerNorm(width, eps=eps)
+        self.pre_logits = nnx.Dict(fc=Linear(width, hidden, rngs=rngs)) if hidden else None
+        self.fc = classifier(hidden or width, num_classes, rngs=rngs)
+        self.activation = activation
+
+    def __call__(self, pooled: Float[Array, "n c"]) -> Float[Array, "n d"]:
+        """Features of the pooled map."""
+        x = self.norm(pooled)
+        return x if self.pre_logits is None else self.activation(self.pre_logits.fc(x))
 
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -12,23 +12,33 @@ names are timm's. Not covered: timm's own variants (`maxvit_*_rw_*`, `maxxvit*`)
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from substrate_jax.encoders.attention import (
+    attend,
+    cut,
+    relative_bias,
+    relative_positions,
+    split_heads,
+    uncut,
+)
 from substrate_jax.encoders.convolutions import Conv, SqueezeExcite
 from substrate_jax.encoders.layers import (
     BatchNorm,
     LayerNorm,
     Linear,
     Mlp,
+    NormHead,
     Tap,
+    gelu_tanh,
     no_tap,
+    normal,
+    run_blocks,
 )
 
 STRIDE = 32
@@ -36,9 +46,6 @@ HEAD_WIDTH = 32
 CONV_EPS, ATTENTION_EPS = 1e-3, 1e-5
 
 Partition = Literal["window", "grid"]
-# Axes of [n, rows, i, columns, j, c] or [n, i, rows, j, columns, c] that bring rows and columns,
-# which number the windows or grids, before i and j, which number the points of one.
-AXES = {"window": (0, 1, 3, 2, 4, 5), "grid": (0, 2, 4, 1, 3, 5)}
 
 
 @dataclass(frozen=True)
@@ -82,11 +89,6 @@ class MaxViTConfig:
     def build(self, rngs: nnx.Rngs) -> "MaxViT":
         """The module with fresh weights."""
         return MaxViT(self, rngs=rngs)
-
-
-def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The tanh approximation of GELU, which TensorFlow trained with."""
-    return jax.nn.gelu(x, approximate=True)
 
 
 class Stem(nnx.Module):
@@ -144,33 +146,19 @@ class RelativePosition(nnx.Module):
 
     def __init__(self, window: int, heads: int, *, rngs: nnx.Rngs):
         shape = (heads, 2 * window - 1, 2 * window - 1)
-        self.relative_position_bias_table = nnx.Param(
-            0.02 * jax.random.normal(rngs.params(), shape)
-        )
+        self.relative_position_bias_table = nnx.Param(normal(rngs.params(), shape, 0.02))
         self.window = window
 
     def __call__(self) -> Float[Array, "heads t t"]:
         """Bias by head, query and key, float32."""
-        table = self.relative_position_bias_table[...].astype(jnp.float32)
-        return table.reshape(table.shape[0], -1)[:, offsets(self.window)]
-
-
-@lru_cache
-def offsets(window: int) -> Int[np.ndarray, "t t"]:
-    """Place of key minus query in a flat (2 w - 1) x (2 w - 1) table, points row-major.
-
-    Example:
-        >>> offsets(2)[0].tolist(), offsets(2)[3].tolist()
-        ([4, 5, 7, 8], [0, 1, 3, 4])
-    """
-    row, column = np.divmod(np.arange(window**2), window)
-    rows = row[None] - row[:, None] + window - 1
-    columns = column[None] - column[:, None] + window - 1
-    return rows * (2 * window - 1) + columns
+        table = self.relative_position_bias_table[...]
+        # This table goes by key minus query.
+        positions = relative_positions(self.window).T
+        return relative_bias(table.reshape(table.shape[0], -1).T, positions)
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with relative positions, scores in float32."""
+    """Self-attention of many heads with relative positions."""
 
     def __init__(self, width: int, window: int, *, rngs: nnx.Rngs):
         self.heads = width // HEAD_WIDTH
@@ -178,16 +166,10 @@ class Attention(nnx.Module):
         self.rel_pos = RelativePosition(window, self.heads, rngs=rngs)
         self.proj = Linear(width, width, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "m t c"]) -> Float[Array, "m t c"]:
-        """Attend over the tokens of each window."""
-        m, tokens, width = x.shape
-        qkv = self.qkv(x).reshape(m, tokens, 3, self.heads, HEAD_WIDTH)
-        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
-        query = query * HEAD_WIDTH**-0.5
-        scores = jnp.einsum("mhqc,mhkc->mhqk", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(scores + self.rel_pos()[None], axis=-1).astype(x.dtype)
-        attended = jnp.einsum("mhqk,mhkc->mqhc", weights, value)
-        return self.proj(attended.reshape(m, tokens, width))
+    def __call__(self, x: Float[Array, "n m t c"]) -> Float[Array, "n m t c"]:
+        """Attend over the positions of each window or grid."""
+        heads = split_heads(self.qkv(x), 3, self.heads)
+        return self.proj(attend(*heads, self.rel_pos()[None, None]))
 
 
 class PartitionAttention(nnx.Module):
@@ -202,34 +184,16 @@ class PartitionAttention(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         """Apply the block."""
-        parts = split(self.norm1(x), self.window, self.partition)
-        x = x + merge(self.attn(parts), x.shape, self.window, self.partition)
+        x = x + self._attention(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
-
-def split(
-    x: Float[Array, "n h w c"], window: int, partition: Partition
-) -> Float[Array, "m window*window c"]:
-    """The points of each window, or of each grid, row-major."""
-    folded = x.reshape(_folded(x.shape, window, partition)).transpose(AXES[partition])
-    return folded.reshape(-1, window**2, x.shape[-1])
-
-
-def merge(
-    parts: Float[Array, "m t c"], shape: tuple[int, ...], window: int, partition: Partition
-) -> Float[Array, "n h w c"]:
-    """The map of this shape that `split` cut."""
-    folded = _folded(shape, window, partition)
-    axes = AXES[partition]
-    parts = parts.reshape([folded[axis] for axis in axes])
-    return parts.transpose(np.argsort(axes)).reshape(shape)
-
-
-def _folded(shape, window, partition):
-    n, h, w, c = shape
-    if partition == "window":
-        return n, h // window, window, w // window, window, c
-    return n, window, h // window, window, w // window, c
+    def _attention(self, x: Float[Array, "n s s c"]) -> Float[Array, "n s s c"]:
+        side = x.shape[1]
+        if self.partition == "window":
+            return uncut(self.attn(cut(x, self.window)), side)
+        # The first points of all windows of side s / w make the first grid, and so on.
+        grids = cut(x, side // self.window).swapaxes(1, 2)
+        return uncut(self.attn(grids).swapaxes(1, 2), side)
 
 
 class Block(nnx.Module):
@@ -265,22 +229,6 @@ class Stage(nnx.Module):
         )
 
 
-class Hidden(nnx.Module):
-    """The head's hidden layer."""
-
-    def __init__(self, width: int, *, rngs: nnx.Rngs):
-        self.fc = Linear(width, width, rngs=rngs)
-
-
-class Head(nnx.Module):
-    """The norm after pooling, a hidden layer, and the classifier."""
-
-    def __init__(self, width: int, num_classes: int, *, rngs: nnx.Rngs):
-        self.norm = LayerNorm(width, eps=ATTENTION_EPS)
-        self.pre_logits = Hidden(width, rngs=rngs)
-        self.fc = Linear(width, num_classes, rngs=rngs) if num_classes else None
-
-
 class MaxViT(nnx.Module):
     """Images to pooled features; `classify` maps those to logits."""
 
@@ -292,19 +240,23 @@ class MaxViT(nnx.Module):
             stages.append(Stage(in_channels, channels, depth, config.partition, rngs=rngs))
             in_channels = channels
         self.stages = nnx.List(stages)
-        self.head = Head(config.width, config.num_classes, rngs=rngs)
+        self.head = NormHead(
+            config.width,
+            config.num_classes,
+            hidden=config.width,
+            activation=jnp.tanh,
+            eps=ATTENTION_EPS,
+            rngs=rngs,
+        )
 
     def features(self, images: Float[Array, "n h w 3"], tap: Tap = no_tap) -> Float[Array, "n d"]:
         """Penultimate features: the head's hidden layer."""
         x = self.stem(images)
         tap("stem", x)
         for number, stage in enumerate(self.stages):
-            for index, block in enumerate(stage.blocks):
-                x = block(x)
-                tap(f"stages.{number}.blocks.{index}", x)
+            x = run_blocks(stage.blocks, x, tap, f"stages.{number}.blocks")
             tap(f"stages.{number}", x)
-        pooled = self.head.norm(x.mean((1, 2)))
-        return jnp.tanh(self.head.pre_logits.fc(pooled))
+        return self.head(x.mean((1, 2)))
 
     def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
         """Logits of the checkpoint's own classes."""

@@ -13,6 +13,7 @@ the spatial mean of the last stage. Module names are timm's.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -21,20 +22,16 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from substrate_jax.encoders.convolutions import Conv
-from substrate_jax.encoders.layers import (
-    BatchNorm,
-    Linear,
-    Tap,
-    add_channels,
-    mul_channels,
-    no_tap,
-)
+from substrate_jax.encoders.convolutions import Conv, ConvNorm, round_channels
+from substrate_jax.encoders.layers import Head, LayerNorm, Mlp, Tap, no_tap, run_blocks
 
 PATCH = 2
 # Of each stage: channels at multiplier 1, inverted residuals, transformer blocks after them.
 STAGES = ((64, 1, 0), (128, 2, 0), (256, 1, 2), (384, 1, 4), (512, 1, 3))
 STEM = 32
+
+# Each image over space and channels.
+ImageNorm = partial(LayerNorm, eps=1e-5, axes=(1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -67,69 +64,22 @@ class MobileViTV2Config:
         return MobileViTV2(self, rngs=rngs)
 
 
-class ConvNorm(nnx.Module):
-    """Convolution, batch normalisation, and SiLU where `activate` is set."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        groups: int = 1,
-        activate: bool = True,
-        rngs: nnx.Rngs,
-    ):
-        self.conv = Conv(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=kernel_size // 2,
-            groups=groups,
-            rngs=rngs,
-        )
-        self.bn = BatchNorm(out_channels)
-        self.activate = activate
-
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
-        """Apply the layers."""
-        x = self.bn(self.conv(x))
-        return jax.nn.silu(x) if self.activate else x
-
-
 class InvertedResidual(nnx.Module):
     """1 x 1 expansion to twice the channels, depthwise 3 x 3, linear 1 x 1 projection."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, *, rngs: nnx.Rngs):
-        hidden = divisible(2.0 * in_channels)
-        self.conv1_1x1 = ConvNorm(in_channels, hidden, 1, rngs=rngs)
-        self.conv2_kxk = ConvNorm(hidden, hidden, 3, stride=stride, groups=hidden, rngs=rngs)
-        self.conv3_1x1 = ConvNorm(hidden, out_channels, 1, activate=False, rngs=rngs)
+        hidden, silu = round_channels(2 * in_channels), jax.nn.silu
+        self.conv1_1x1 = ConvNorm(in_channels, hidden, 1, activation=silu, rngs=rngs)
+        self.conv2_kxk = ConvNorm(
+            hidden, hidden, 3, stride=stride, groups=hidden, activation=silu, rngs=rngs
+        )
+        self.conv3_1x1 = ConvNorm(hidden, out_channels, 1, rngs=rngs)
         self.residual = stride == 1 and in_channels == out_channels
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
         """Apply the block."""
         y = self.conv3_1x1(self.conv2_kxk(self.conv1_1x1(x)))
         return x + y if self.residual else y
-
-
-class ImageNorm(nnx.Module):
-    """Normalise each image over space and channels (one group), then scale channels; float32."""
-
-    def __init__(self, width: int, *, eps: float = 1e-5):
-        self.weight = nnx.Param(jnp.ones(width))
-        self.bias = nnx.Param(jnp.zeros(width))
-        self.eps = eps
-
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """Normalise each image."""
-        y = x.astype(jnp.float32)
-        y = y - y.mean((1, 2, 3), keepdims=True)
-        y = y * jax.lax.rsqrt(jnp.square(y).mean((1, 2, 3), keepdims=True) + self.eps)
-        y = mul_channels(y, self.weight[...].astype(jnp.float32))
-        return add_channels(y, self.bias[...].astype(jnp.float32)).astype(x.dtype)
 
 
 class LinearAttention(nnx.Module):
@@ -150,18 +100,6 @@ class LinearAttention(nnx.Module):
         return self.out_proj(attended.reshape(n, h, w, c))
 
 
-class Mlp(nnx.Module):
-    """fc2(silu(fc1(x))), which the checkpoint keeps as 1 x 1 convolutions."""
-
-    def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs):
-        self.fc1 = Conv(width, hidden, 1, bias=True, rngs=rngs)
-        self.fc2 = Conv(hidden, width, 1, bias=True, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """Apply the two layers."""
-        return self.fc2(jax.nn.silu(self.fc1(x)))
-
-
 class TransformerBlock(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
@@ -169,7 +107,8 @@ class TransformerBlock(nnx.Module):
         self.norm1 = ImageNorm(width)
         self.attn = LinearAttention(width, rngs=rngs)
         self.norm2 = ImageNorm(width)
-        self.mlp = Mlp(width, 2 * width, rngs=rngs)
+        linear = partial(Conv, kernel_size=1, bias=True)
+        self.mlp = Mlp(width, 2 * width, activation=jax.nn.silu, linear=linear, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         """Apply the block."""
@@ -181,12 +120,14 @@ class MobileViTBlock(nnx.Module):
     """Depthwise convolution, projection to half the channels, transformer, projection back."""
 
     def __init__(self, channels: int, depth: int, *, rngs: nnx.Rngs):
-        width = divisible(0.5 * channels)
-        self.conv_kxk = ConvNorm(channels, channels, 3, groups=channels, rngs=rngs)
+        width = round_channels(channels / 2)
+        self.conv_kxk = ConvNorm(
+            channels, channels, 3, groups=channels, activation=jax.nn.silu, rngs=rngs
+        )
         self.conv_1x1 = Conv(channels, width, 1, rngs=rngs)
         self.transformer = nnx.List([TransformerBlock(width, rngs=rngs) for _ in range(depth)])
         self.norm = ImageNorm(width)
-        self.conv_proj = ConvNorm(width, channels, 1, activate=False, rngs=rngs)
+        self.conv_proj = ConvNorm(width, channels, 1, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
         """Apply the block; odd sides become even."""
@@ -197,20 +138,13 @@ class MobileViTBlock(nnx.Module):
         return self.conv_proj(self.norm(x))
 
 
-class Head(nnx.Module):
-    """The classifier."""
-
-    def __init__(self, width: int, num_classes: int, *, rngs: nnx.Rngs):
-        self.fc = Linear(width, num_classes, rngs=rngs) if num_classes else None
-
-
 class MobileViTV2(nnx.Module):
     """Images to pooled features; `classify` maps those to logits."""
 
     def __init__(self, config: MobileViTV2Config, *, rngs: nnx.Rngs):
         self.config = config
         in_channels = int(STEM * config.multiplier)
-        self.stem = ConvNorm(3, in_channels, 3, stride=2, rngs=rngs)
+        self.stem = ConvNorm(3, in_channels, 3, stride=2, activation=jax.nn.silu, rngs=rngs)
         stages = []
         for number, channels in enumerate(config.channels):
             _, residuals, depth = config.stages[number]
@@ -230,9 +164,7 @@ class MobileViTV2(nnx.Module):
         x = self.stem(images)
         tap("stem", x)
         for number, stage in enumerate(self.stages):
-            for index, block in enumerate(stage):
-                x = block(x)
-                tap(f"stages.{number}.{index}", x)
+            x = run_blocks(stage, x, tap, f"stages.{number}")
             tap(f"stages.{number}", x)
         return x.mean((1, 2))
 
@@ -256,14 +188,3 @@ def _tents(old: int, new: int) -> Float[np.ndarray, "new old"]:
     """Share of each old position in each new one."""
     positions = np.linspace(0, old - 1, new)
     return np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(old)[None]))
-
-
-def divisible(channels: float) -> int:
-    """The nearest multiple of 8, at least 8 and no less than nine tenths of `channels`.
-
-    Example:
-        >>> [divisible(channels) for channels in (3.0, 44.0, 112.0)]
-        [8, 48, 112]
-    """
-    nearest = max(8, int(channels + 4) // 8 * 8)
-    return nearest + 8 if nearest < 0.9 * channels else nearest

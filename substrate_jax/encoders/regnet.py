@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from substrate_jax.encoders.convolutions import ConvNorm, SqueezeExcite
-from substrate_jax.encoders.layers import Linear, Tap, no_tap
+from substrate_jax.encoders.layers import Head, Tap, no_tap
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,7 @@ class RegNet(nnx.Module):
                 blocks[f"b{index}"] = Block(in_channels, channels, stride, config, rngs=rngs)
                 in_channels = channels
             setattr(self, f"s{stage}", nnx.Dict(blocks))
-        classes = config.num_classes
-        self.head = nnx.Dict(fc=Linear(in_channels, classes, rngs=rngs) if classes else None)
+        self.head = Head(config.width, config.num_classes, rngs=rngs)
 
     def features(self, images: Float[Array, "n h w 3"], tap: Tap = no_tap) -> Float[Array, "n d"]:
         """Pooled penultimate features."""

@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from substrate_jax.encoders.convolutions import Conv, max_pool
-from substrate_jax.encoders.layers import BatchNorm, Linear, Tap, no_tap
+from substrate_jax.encoders.layers import BatchNorm, Tap, classifier, no_tap, run_blocks
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class ResNet(nnx.Module):
                 blocks.append(Block(in_channels, channels, stride, config, rngs=rngs))
                 in_channels = channels * config.expansion
             setattr(self, f"layer{stage}", nnx.List(blocks))
-        self.fc = Linear(in_channels, config.num_classes, rngs=rngs) if config.num_classes else None
+        self.fc = classifier(config.width, config.num_classes, rngs=rngs)
 
     def features(self, images: Float[Array, "n h w 3"], tap: Tap = no_tap) -> Float[Array, "n d"]:
         """Pooled penultimate features."""
@@ -146,10 +146,9 @@ class ResNet(nnx.Module):
             x = max_pool(x)
         tap("stem", x)
         for stage in range(1, len(self.config.depths) + 1):
-            for index, block in enumerate(getattr(self, f"layer{stage}")):
-                x = block(x)
-                tap(f"layer{stage}.{index}", x)
-            tap(f"layer{stage}", x)
+            name = f"layer{stage}"
+            x = run_blocks(getattr(self, name), x, tap, name)
+            tap(name, x)
         return x.mean((1, 2))
 
     def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:

@@ -14,14 +14,31 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from substrate_jax.encoders.convolutions import Conv, patchify
-from substrate_jax.encoders.layers import LayerNorm, Linear, Mlp, Tap, no_tap
+from substrate_jax.encoders.attention import (
+    attend,
+    cut,
+    relative_bias,
+    relative_positions,
+    split_heads,
+    uncut,
+    without_tables,
+)
+from substrate_jax.encoders.convolutions import Conv
+from substrate_jax.encoders.layers import (
+    Head,
+    LayerNorm,
+    Linear,
+    Mlp,
+    Tap,
+    no_tap,
+    run_blocks,
+    truncated_normal,
+)
 
 # What the published networks were trained with; weights behind it underflow to 0.
 MASKED = -100.0
@@ -88,21 +105,6 @@ class SwinConfig:
         return Swin(self, rngs=rngs)
 
 
-def relative_positions(side: int) -> Int[np.ndarray, "t t"]:
-    """Row of the bias table for each pair of positions in a square of `side` x `side`.
-
-    With s the side, query (r, c) and key (r', c') have row (r - r' + s - 1) (2 s - 1) +
-    (c - c' + s - 1).
-
-    Example:
-        >>> relative_positions(2)[0]  # the first position as query
-        array([4, 3, 1, 0], dtype=int32)
-    """
-    coordinates = np.indices((side, side), np.int32).reshape(2, -1)
-    rows, columns = coordinates[:, :, None] - coordinates[:, None, :] + np.int32(side - 1)
-    return rows * np.int32(2 * side - 1) + columns
-
-
 def shift_regions(side: int, window: int, shift: int) -> Int[np.ndarray, "w t"]:
     """Which part of the map each position of each window of a rolled map comes from.
 
@@ -110,37 +112,15 @@ def shift_regions(side: int, window: int, shift: int) -> Int[np.ndarray, "w t"]:
     """
     region = np.searchsorted([side - window, side - shift], np.arange(side), side="right")
     regions = 3 * region[:, None] + region
-    cut = regions.reshape(side // window, window, side // window, window)
-    return cut.transpose(0, 2, 1, 3).reshape(-1, window**2).astype(np.int32)
-
-
-def attend(
-    qkv: Float[Array, "*n t d"], heads: int, bias: Float[Array, "*m h t t"]
-) -> Float[Array, "*n t c"]:
-    """softmax(query key^T / sqrt(width) + bias) value for each head, scores in float32.
-
-    Args:
-        qkv: queries, keys and values side by side, d = 3 c.
-        heads: number of heads, which share out the c channels.
-        bias: added to the scores; float32, of as many axes as they have.
-    """
-    *batch, tokens, width = qkv.shape
-    qkv = qkv.reshape(*batch, tokens, 3, heads, width // (3 * heads))
-    query, key, value = (qkv[..., i, :, :] for i in range(3))
-    query = query * query.shape[-1] ** -0.5
-    scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores + bias, axis=-1).astype(qkv.dtype)
-    attended = jnp.einsum("...hqk,...khd->...qhd", weights, value)
-    return attended.reshape(*batch, tokens, width // 3)
+    return cut(regions[None, :, :, None], window)[0, :, :, 0]
 
 
 class WindowAttention(nnx.Module):
-    """Multi-head self-attention within windows, with a bias for each relative position."""
+    """Self-attention of many heads within windows, with a bias for each relative position."""
 
     def __init__(self, channels: int, heads: int, window: int, *, rngs: nnx.Rngs):
-        initializer = jax.nn.initializers.truncated_normal(0.02)
         self.relative_position_bias_table = nnx.Param(
-            initializer(rngs.params(), ((2 * window - 1) ** 2, heads))
+            truncated_normal(rngs.params(), ((2 * window - 1) ** 2, heads))
         )
         self.qkv = Linear(channels, 3 * channels, rngs=rngs)
         self.proj = Linear(channels, channels, rngs=rngs)
@@ -150,12 +130,12 @@ class WindowAttention(nnx.Module):
         self, x: Float[Array, "n w t c"], regions: Int[np.ndarray, "w t"] | None = None
     ) -> Float[Array, "n w t c"]:
         """Attend within each window, and within each of its `regions` where they are given."""
-        table = self.relative_position_bias_table[...].astype(jnp.float32)
-        bias = table.T[:, relative_positions(self.window)][None, None]
+        table = self.relative_position_bias_table[...]
+        bias = relative_bias(table, relative_positions(self.window))[None, None]
         if regions is not None:
             apart = jnp.asarray(regions[:, :, None] != regions[:, None, :])
             bias = bias + jnp.where(apart, MASKED, 0.0)[None, :, None]
-        return self.proj(attend(self.qkv(x), self.heads, bias))
+        return self.proj(attend(*split_heads(self.qkv(x), 3, self.heads), bias))
 
 
 class Block(nnx.Module):
@@ -176,16 +156,12 @@ class Block(nnx.Module):
         return x + self.mlp(self.norm2(x))
 
     def _attention(self, x: Float[Array, "n s s c"]) -> Float[Array, "n s s c"]:
-        n, side, _, channels = x.shape
-        window, shift, cuts = self.window, self.shift, side // self.window
-        regions = None
-        if shift:
-            x = jnp.roll(x, (-shift, -shift), (1, 2))
-            regions = shift_regions(side, window, shift)
-        x = self.attn(patchify(x, window).reshape(n, cuts**2, window**2, channels), regions)
-        x = x.reshape(n, cuts, cuts, window, window, channels).transpose(0, 1, 3, 2, 4, 5)
-        x = x.reshape(n, side, side, channels)
-        return jnp.roll(x, (shift, shift), (1, 2)) if shift else x
+        side, window, shift = x.shape[1], self.window, self.shift
+        if not shift:
+            return uncut(self.attn(cut(x, window)), side)
+        x = jnp.roll(x, (-shift, -shift), (1, 2))
+        x = uncut(self.attn(cut(x, window), shift_regions(side, window, shift)), side)
+        return jnp.roll(x, (shift, shift), (1, 2))
 
 
 class PatchMerging(nnx.Module):
@@ -236,13 +212,6 @@ class PatchEmbed(nnx.Module):
         return self.norm(self.proj(images))
 
 
-class Head(nnx.Module):
-    """The classifier."""
-
-    def __init__(self, width: int, num_classes: int, *, rngs: nnx.Rngs):
-        self.fc = Linear(width, num_classes, rngs=rngs) if num_classes else None
-
-
 class Swin(nnx.Module):
     """Images to pooled features; `classify` maps those to logits."""
 
@@ -262,9 +231,7 @@ class Swin(nnx.Module):
         for index, stage in enumerate(self.layers):
             if stage.downsample is not None:
                 x = stage.downsample(x)
-            for number, block in enumerate(stage.blocks):
-                x = block(x)
-                tap(f"layers.{index}.blocks.{number}", x)
+            x = run_blocks(stage.blocks, x, tap, f"layers.{index}.blocks")
             tap(f"layers.{index}", x)
         x = self.norm(x)
         tap("norm", x)
@@ -277,14 +244,3 @@ class Swin(nnx.Module):
     def adapt_checkpoint(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Leave out the index and mask tables of older files, which follow from the config."""
         return without_tables(arrays)
-
-
-def without_tables(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A checkpoint without `relative_position_index` and `attn_mask`.
-
-    Example:
-        >>> without_tables({"blocks.0.attn.relative_position_index": 0, "blocks.0.attn.proj": 1})
-        {'blocks.0.attn.proj': 1}
-    """
-    tables = ("relative_position_index", "attn_mask")
-    return {key: value for key, value in arrays.items() if key.rsplit(".", 1)[-1] not in tables}

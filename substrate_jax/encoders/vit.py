@@ -21,6 +21,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from substrate_jax.encoders.attention import attend, split_heads
 from substrate_jax.encoders.convolutions import Conv
 from substrate_jax.encoders.layers import (
     LayerNorm,
@@ -28,10 +29,14 @@ from substrate_jax.encoders.layers import (
     Linear,
     Mlp,
     Tap,
+    classifier,
     gelu,
     gelu_tanh,
     no_tap,
+    normal,
     quick_gelu,
+    run_blocks,
+    truncated_normal,
 )
 
 ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu}
@@ -106,7 +111,7 @@ class ViTConfig:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention, scores in float32."""
+    """Self-attention of many heads."""
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         self.qkv = Linear(width, 3 * width, rngs=rngs)
@@ -115,14 +120,7 @@ class Attention(nnx.Module):
 
     def __call__(self, x: Float[Array, "n t c"]) -> Float[Array, "n t c"]:
         """Attend over the tokens."""
-        n, tokens, width = x.shape
-        qkv = self.qkv(x).reshape(n, tokens, 3, self.heads, width // self.heads)
-        query, key, value = qkv.transpose(2, 0, 3, 1, 4)
-        query = query * (width // self.heads) ** -0.5
-        scores = jnp.einsum("nhqc,nhkc->nhqk", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-        attended = jnp.einsum("nhqk,nhkc->nqhc", weights, value)
-        return self.proj(attended.reshape(n, tokens, width))
+        return self.proj(attend(*split_heads(self.qkv(x), 3, self.heads)))
 
 
 class SwiGlu(nnx.Module):
@@ -170,7 +168,7 @@ class AttentionPool(nnx.Module):
 
     def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs):
         width = config.width
-        self.latent = nnx.Param(width**-0.5 * jax.random.normal(rngs.params(), (1, 1, width)))
+        self.latent = nnx.Param(normal(rngs.params(), (1, 1, width), width**-0.5))
         self.q = Linear(width, width, rngs=rngs)
         self.kv = Linear(width, 2 * width, rngs=rngs)
         self.proj = Linear(width, width, rngs=rngs)
@@ -180,30 +178,18 @@ class AttentionPool(nnx.Module):
 
     def __call__(self, x: Float[Array, "n t c"]) -> Float[Array, "n c"]:
         """Pool the tokens."""
-        n, tokens, width = x.shape
-        size = width // self.heads
-        query = self.q(self.latent[...]).reshape(self.heads, size) * size**-0.5
-        kv = self.kv(x).reshape(n, tokens, 2, self.heads, size)
-        key, value = kv[:, :, 0], kv[:, :, 1]
-        scores = jnp.einsum("hc,nthc->nht", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-        y = self.proj(jnp.einsum("nht,nthc->nhc", weights, value).reshape(n, width))
+        (query,) = split_heads(self.q(self.latent[...]), 1, self.heads)
+        key, value = split_heads(self.kv(x), 2, self.heads)
+        query = jnp.broadcast_to(query, (x.shape[0], *query.shape[1:]))
+        y = self.proj(attend(query, key, value)[:, 0])
         return y + self.mlp(self.norm(y))
 
 
 class PatchEmbed(nnx.Module):
     """Each patch, flattened, times one matrix."""
 
-    def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs):
-        self.proj = Conv(
-            3,
-            config.width,
-            config.patch_size,
-            stride=config.patch_size,
-            bias=not config.pre_norm,
-            std=0.02,
-            rngs=rngs,
-        )
+    def __init__(self, width: int, size: int, *, bias: bool = True, rngs: nnx.Rngs):
+        self.proj = Conv(3, width, size, stride=size, bias=bias, std=0.02, rngs=rngs)
 
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n t c"]:
         """Embed the patches in row-major order."""
@@ -217,12 +203,10 @@ class ViT(nnx.Module):
     def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs):
         self.config = config
         width = config.width
-        self.patch_embed = PatchEmbed(config, rngs=rngs)
+        self.patch_embed = PatchEmbed(width, config.patch_size, bias=not config.pre_norm, rngs=rngs)
         rows = config.grid**2 + config.table_prefix
         self.cls_token = _token(rngs, 1, width) if config.class_token else None
-        self.pos_embed = nnx.Param(
-            0.02 * jax.random.truncated_normal(rngs.params(), -2, 2, (1, rows, width))
-        )
+        self.pos_embed = nnx.Param(truncated_normal(rngs.params(), (1, rows, width)))
         self.reg_token = _token(rngs, config.registers, width) if config.registers else None
         self.norm_pre = LayerNorm(width, eps=config.eps) if config.pre_norm else None
         self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.depth)])
@@ -230,7 +214,7 @@ class ViT(nnx.Module):
         self.norm = None if pooled else LayerNorm(width, eps=config.eps)
         self.attn_pool = AttentionPool(config, rngs=rngs) if config.pool == "map" else None
         self.fc_norm = LayerNorm(width, eps=config.eps) if pooled else None
-        self.head = Linear(width, config.num_classes, rngs=rngs) if config.num_classes else None
+        self.head = classifier(width, config.num_classes, rngs=rngs)
 
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n t c"]:
         """Patch tokens with their positions, without class token and registers."""
@@ -250,9 +234,7 @@ class ViT(nnx.Module):
             x = jnp.concatenate([tokens, x], axis=1)
         if self.norm_pre is not None:
             x = self.norm_pre(x)
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            tap(f"blocks.{index}", x)
+        x = run_blocks(self.blocks, x, tap, "blocks")
         if self.norm is not None:
             x = self.norm(x)
             tap("norm", x)
@@ -288,7 +270,7 @@ class ViT(nnx.Module):
 
 
 def _token(rngs: nnx.Rngs, count: int, width: int) -> nnx.Param:
-    return nnx.Param(1e-6 * jax.random.normal(rngs.params(), (1, count, width)))
+    return nnx.Param(normal(rngs.params(), (1, count, width), 1e-6))
 
 
 def resample_positions(

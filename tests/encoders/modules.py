@@ -1,5 +1,6 @@
 """Modules and checkpoints made of noise from NumPy: initialisers would each be compiled."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -8,7 +9,7 @@ from substrate_jax.encoders.weights import abstract_module, inventory
 
 
 def filled(build, dtype=jnp.float32, seed=3):
-    """The module that `build` makes, with noise around 1 (around 0 for biases and kernels)."""
+    """The module that `build` makes, with noise around 1 (around 0 for biases, means, kernels)."""
     rng = np.random.default_rng(seed)
     graph, state = nnx.split(nnx.eval_shape(build))
     leaves = []
@@ -22,8 +23,14 @@ def filled(build, dtype=jnp.float32, seed=3):
 
 
 def noise(path, shape, rng):
-    centre = float(path[-1] != "bias" and len(shape) == 1)
+    centre = float(path[-1] not in ("bias", "running_mean") and len(shape) == 1)
     return jnp.asarray(centre + rng.uniform(-0.5, 0.5, shape), jnp.float32)
+
+
+def leaves(module):
+    """Parameters and running statistics by path."""
+    state = nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))
+    return {path: np.asarray(leaf.get_value()) for path, leaf in nnx.to_flat_state(state)}
 
 
 def arrays_of(config, seed=0):
@@ -31,3 +38,8 @@ def arrays_of(config, seed=0):
     rng = np.random.default_rng(seed)
     shapes = inventory(abstract_module(config))
     return {key: rng.normal(0, 0.1, shape).astype(np.float32) for key, shape in shapes.items()}
+
+
+def quick_jit(function):
+    """`jax.jit` with little optimisation: small networks take longer to compile than to run."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})

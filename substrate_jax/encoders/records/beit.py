@@ -7,6 +7,7 @@ end with the one set they were fine-tuned on. V1 was pretrained on 22k, V2 on 1k
 from substrate_jax.encoders.beit import BEiTConfig
 from substrate_jax.encoders.records.timm import register_timm
 
+# width, depth, heads
 _SIZES = {"base": (768, 12, 12), "large": (1024, 24, 16)}
 _SUFFIXES = {"in22k_in1k": "", "in22k": "_in22k", "in1k": "_in1k"}
 # size, pixels, sets of fine-tuning

@@ -85,8 +85,8 @@ for _size in ("tiny", "small", "base", "large"):
         licence="dinov3-license",
         paper="2508.10104",
     )
-# name, timm's name, size, image side, outputs of the head, what differs from the common shape
-for _name, _model, _size, _side, _embedding, _options in (
+# name, timm's name, size, pixels, outputs of the head, what differs from the common shape
+for _name, _model, _size, _pixels, _embedding, _options in (
     ("base", "base.clip_laion2b", "base", 256, 640, {}),
     ("base_augreg", "base.clip_laion2b_augreg", "base", 256, 640, {}),
     ("large", "large_mlp.clip_laion2b_augreg", "large", 256, 768, {"head_hidden": 1536}),
@@ -96,7 +96,7 @@ for _name, _model, _size, _side, _embedding, _options in (
     register_timm(
         f"openclip_convnext_{_name}",
         f"convnext_{_model}",
-        _config(_size, num_classes=_embedding, image_size=_side, **_options),
+        _config(_size, num_classes=_embedding, image_size=_pixels, **_options),
         "image_text",
         crop_fraction=1.0,
         normalisation="clip",

@@ -3,7 +3,7 @@
 from substrate_jax.encoders.efficientnet import EfficientNetConfig
 from substrate_jax.encoders.records.timm import register_timm
 
-# Multipliers of width and depth by size
+# Multipliers of width and depth, B0 to B7
 _SCALES = (
     (1.0, 1.0),
     (1.0, 1.1),
@@ -14,6 +14,7 @@ _SCALES = (
     (1.8, 2.6),
     (2.0, 3.1),
 )
+# tag, pixels, crop, normalisation
 for _size, (_tag, _pixels, _crop, _normalisation) in enumerate(
     (
         ("ra_in1k", 224, 0.875, "imagenet"),
@@ -31,6 +32,7 @@ for _size, (_tag, _pixels, _crop, _normalisation) in enumerate(
         normalisation=_normalisation,
         paper="1905.11946",
     )
+# pixels, crop
 for _size, (_pixels, _crop) in enumerate(
     (
         (224, 0.875),

@@ -11,25 +11,26 @@ _SIZES = {
     "large": ((2, 6, 14, 2), (128, 256, 512, 1024), 128),
     "xlarge": ((2, 6, 14, 2), (192, 384, 768, 1536), 192),
 }
-_TRAINED_ON_IMAGENET = ("tiny", "small", "base", "large")
-_TRAINED_ON_IMAGENET_21K = ("base", "large", "xlarge")
+# Sizes whose weights were trained on ImageNet-1k alone, and on ImageNet-21k first
+_IN1K = ("tiny", "small", "base", "large")
+_IN21K = ("base", "large", "xlarge")
 
-# suffix of our name, timm's tag, input size, crop fraction, normalisation, classes, sizes.
-for _suffix, _tag, _image_size, _crop, _normalisation, _classes, _names in (
-    ("", "in1k", 224, 0.95, "imagenet", 1000, _TRAINED_ON_IMAGENET),
-    ("_384", "in1k", 384, 1.0, "inception", 1000, _TRAINED_ON_IMAGENET),
-    ("_512", "in1k", 512, 1.0, "inception", 1000, _TRAINED_ON_IMAGENET),
-    ("_in21k", "in21k", 224, 0.95, "inception", 21843, _TRAINED_ON_IMAGENET_21K),
-    ("_384_in21k_ft_in1k", "in21k_ft_in1k", 384, 1.0, "inception", 1000, _TRAINED_ON_IMAGENET_21K),
-    ("_512_in21k_ft_in1k", "in21k_ft_in1k", 512, 1.0, "inception", 1000, _TRAINED_ON_IMAGENET_21K),
+# suffix of our name, timm's tag, pixels, crop, normalisation, classes, sizes
+for _suffix, _tag, _pixels, _crop, _normalisation, _classes, _sizes in (
+    ("", "in1k", 224, 0.95, "imagenet", 1000, _IN1K),
+    ("_384", "in1k", 384, 1.0, "inception", 1000, _IN1K),
+    ("_512", "in1k", 512, 1.0, "inception", 1000, _IN1K),
+    ("_in21k", "in21k", 224, 0.95, "inception", 21843, _IN21K),
+    ("_384_in21k_ft_in1k", "in21k_ft_in1k", 384, 1.0, "inception", 1000, _IN21K),
+    ("_512_in21k_ft_in1k", "in21k_ft_in1k", 512, 1.0, "inception", 1000, _IN21K),
 ):
-    for _name in _names:
+    for _size in _sizes:
         register_timm(
-            f"maxvit_{_name}{_suffix}",
-            f"maxvit_{_name}_tf_{_image_size}.{_tag}",
-            MaxViTConfig(*_SIZES[_name], num_classes=_classes, image_size=_image_size),
+            f"maxvit_{_size}{_suffix}",
+            f"maxvit_{_size}_tf_{_pixels}.{_tag}",
+            MaxViTConfig(*_SIZES[_size], num_classes=_classes, image_size=_pixels),
             crop_fraction=_crop,
             normalisation=_normalisation,
-            crop_mode="center" if _image_size == 224 else "squash",
+            crop_mode="center" if _pixels == 224 else "squash",
             paper="2204.01697",
         )

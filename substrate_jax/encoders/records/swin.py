@@ -6,6 +6,7 @@ The name alone is timm's default tag; another is told by what it was trained on,
 from substrate_jax.encoders.records.timm import register_timm
 from substrate_jax.encoders.swin import SwinConfig
 
+# depths, channels
 _SIZES = {
     "tiny": ((2, 2, 6, 2), (96, 192, 384, 768)),
     "small": ((2, 2, 18, 2), (96, 192, 384, 768)),
@@ -38,6 +39,7 @@ for _size, _pixels, _tags in (
             licence="mit",
             paper="2103.14030",
         )
+# size, depth of the third stage, windows
 for _size, _third, _windows in (
     ("tiny", 6, (7, 7, 14, 7)),
     ("small", 18, (14, 14, 14, 7)),

@@ -26,7 +26,7 @@ _NON_COMMERCIAL = "cc-by-nc-4.0"
 def _register(
     models: dict[str, str], options: dict, paradigm: Paradigm = "supervised", **facts
 ) -> None:
-    """Add records whose size, patch and image side are read off timm's names; 224 where it is not.
+    """Add records whose size, patch and pixels are read off timm's names; 224 where it is not.
 
     Args:
         models: our name to timm's with its tag.
@@ -34,9 +34,9 @@ def _register(
         paradigm, facts: see `register_timm`.
     """
     for name, model in models.items():
-        size, patch, side = _MODEL.match(model).groups(default="224")
+        size, patch, pixels = _MODEL.match(model).groups(default="224")
         shape = dict(zip(("width", "depth", "heads", "mlp_ratio"), _SIZES[size], strict=True))
-        shape |= {"patch_size": int(patch), "image_size": int(side)}
+        shape |= {"patch_size": int(patch), "image_size": int(pixels)}
         config = ViTConfig(**(shape | options))
         register_timm(name, model, config, paradigm, **facts)
 
