@@ -1,21 +1,15 @@
 """One process of test_extract_processes.py: extracts in several ways and leaves what it got."""
 
+import argparse
 import json
 import pathlib
 
 import jax
 import numpy as np
-from absl import app, flags
 
 from substrate_jax import mesh as meshes
 from substrate_jax.features import FeatureStore, extract
 from tests.features.fakes import LinearEncoder, noise_source
-
-FLAGS = flags.FLAGS
-flags.DEFINE_string("folder", None, "Where to leave results.")
-flags.DEFINE_string("coordinator", None, "")
-flags.DEFINE_integer("num_processes", None, "")
-flags.DEFINE_integer("process_id", None, "")
 
 ROWS, BATCH, CHUNK, BAD = 37, 8, 10, (3, 30)
 # What is asked for, by name: options of extract; a store is shared by both processes.
@@ -36,11 +30,18 @@ def source(name):
     return noise_source(ROWS, bad=BAD if name == "bad" else ())
 
 
-def main(argv):
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=pathlib.Path)
+    parser.add_argument("--coordinator")
+    parser.add_argument("--num_processes", type=int)
+    parser.add_argument("--process_id", type=int)
+    given = parser.parse_args()
+    folder, rank = given.folder, given.process_id
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    meshes.initialize_distributed(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    folder, rank, mesh = pathlib.Path(FLAGS.folder), FLAGS.process_id, meshes.make_mesh()
+    meshes.initialize_distributed(given.coordinator, given.num_processes, rank)
+    mesh = meshes.make_mesh()
     report = {"devices": len(jax.devices())}
     for name, options in RUNS.items():
         images = source(name)
@@ -76,4 +77,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()
