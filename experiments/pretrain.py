@@ -76,6 +76,7 @@ RECIPES = {
     "mini_resnet101": Recipe("supervised", 6, "adamw", 3e-3),
     "mini_convnext_base": Recipe("supervised", 6, "muon", 1e-2),
     "mini_vit_base": Recipe("supervised", 14, "muon", 1e-2, options={"patch_dropout": 0.5}),
+    "mini_vit_large": Recipe("supervised", 6, "muon", 1e-2, options={"patch_dropout": 0.5}),
     "mini_dinov2_base": Recipe("simclr", 6, "muon", 1e-2, batch_size=256),
     "mini_mae_base": Recipe("mae", 4, "muon", 1e-2),
     "mini_fcmae_base": Recipe("fcmae", 3, "muon", 1e-2),

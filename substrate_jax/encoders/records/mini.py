@@ -29,6 +29,10 @@ def _vit(patch_size: int, **options) -> ViTConfig:
     return ViTConfig(96, 4, 3, patch_size=patch_size, image_size=32, **options)
 
 
+def _vit_large() -> ViTConfig:
+    return ViTConfig(128, 6, 4, patch_size=4, image_size=32, pool="avg", num_classes=100)
+
+
 def _convnext(**options) -> ConvNeXtConfig:
     options = {"num_classes": 100} | options
     return ConvNeXtConfig((2, 4), (64, 128), patch_size=4, image_size=32, **options)
@@ -41,6 +45,7 @@ _MEMBERS = {
         ("resnet101", _resnet((1, 2, 4, 1)), "1512.03385"),
         ("convnext_base", _convnext(layer_scale=0.1), "2201.03545"),
         ("vit_base", _vit(4, pool="avg", num_classes=100), "2010.11929"),
+        ("vit_large", _vit_large(), "2010.11929"),
     ),
     "self_supervised": (("dinov2_base", _vit(8, layer_scale=0.1, num_classes=0), "2002.05709"),),
     "masked_reconstruction": (
