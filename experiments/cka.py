@@ -50,8 +50,17 @@ flags.DEFINE_enum(
     "checkpoint's own.",
 )
 flags.DEFINE_integer("batch_size", 64, "Images at once, over all devices.")
+flags.DEFINE_integer("workers", 0, "Processes that decode images; 0 decodes in threads.")
+flags.DEFINE_float(
+    "device_memory", None, "GiB of each device for encoders, which then take turns; all at once."
+)
+flags.DEFINE_integer(
+    "chunk_rows", 512, "Images a file of the store: what a kill can lose, and processes share out."
+)
 flags.DEFINE_bool("skip_bad", False, "Leave out unreadable images, for every encoder alike.")
-flags.DEFINE_string("store", None, "Folder of the feature store; OUT/features by default.")
+flags.DEFINE_string(
+    "store", None, "Folder or gs:// URL of the feature store; OUT/features by default."
+)
 
 
 def run() -> None:
@@ -90,13 +99,14 @@ def run() -> None:
 
 def compute(specs, sources, ks, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
+    import jax
     import numpy as np
 
     from substrate_jax import report
     from substrate_jax.comparison import compare_encoders, separation
     from substrate_jax.encoders import load_encoder
     from substrate_jax.encoders.weights import parameter_count
-    from substrate_jax.features import extract
+    from substrate_jax.features import FeatureStore, extract
     from substrate_jax.substrate import pairwise_pcka
 
     stages = launch.Stages()
@@ -117,9 +127,12 @@ def compute(specs, sources, ks, mesh, out: Path) -> None:
                 encoders,
                 source,
                 mesh=mesh,
-                store=FLAGS.store or out / "features",
+                store=FeatureStore(FLAGS.store or out / "features", FLAGS.chunk_rows),
                 batch_size=FLAGS.batch_size,
                 skip_bad=FLAGS.skip_bad,
+                workers=FLAGS.workers,
+                device_memory=FLAGS.device_memory and int(FLAGS.device_memory * 2**30),
+                gather=jax.process_count() == 1,
                 progress=progress,
             )
     groups = [spec.groups for spec in specs]
@@ -139,8 +152,11 @@ def compute(specs, sources, ks, mesh, out: Path) -> None:
         domains[name] = describe(name, source) | result
     with stages("analyse"):
         pcka = domain_agreement(
-            list(features), pairwise_pcka(list(features.values()), FLAGS.components)
+            list(features),
+            pairwise_pcka(list(features.values()), FLAGS.components, mesh=mesh),
         )
+    if not launch.is_first_process():
+        return
     with stages("report"):
         result = {
             "experiment": "cka",

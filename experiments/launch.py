@@ -24,6 +24,14 @@ flags.DEFINE_bool("dry_run", False, "Print what would be done, and stop.")
 flags.DEFINE_integer("seed", 0, "Seed of subsampling and permutations.")
 flags.DEFINE_string("mesh", None, "Device mesh such as data=8; all devices by default.")
 flags.DEFINE_bool("compilation_cache", True, "Keep compiled programs in the user's cache folder.")
+flags.DEFINE_string(
+    "coordinator",
+    None,
+    "host:port of process 0 in a run of several, with --num_processes and --process_id; 'auto' "
+    "asks Slurm, MPI or Cloud TPU, which is the default on a TPU; 'none' runs alone.",
+)
+flags.DEFINE_integer("num_processes", None, "Processes of the run, with --coordinator=host:port.")
+flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 flags.DEFINE_string("profile", None, "Write a jax.profiler trace into this folder.")
 
 
@@ -37,6 +45,7 @@ def start(run: Callable[[], None]) -> None:
         python_logging.getLogger("jax").setLevel(python_logging.WARNING)
         try:
             _configure_jax()
+            _join_processes()
             with _profile():
                 run()
         except ValueError as error:
@@ -63,6 +72,17 @@ def _configure_jax() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+def _join_processes() -> None:
+    from substrate_jax.mesh import initialize_distributed, on_tpu
+
+    coordinator = FLAGS.coordinator
+    if coordinator is None and on_tpu():
+        coordinator = "auto"
+    if coordinator == "none":
+        coordinator = None
+    initialize_distributed(coordinator, FLAGS.num_processes, FLAGS.process_id)
+
+
 @contextlib.contextmanager
 def _profile() -> Iterator[None]:
     if FLAGS.profile is None:
@@ -76,11 +96,28 @@ def _profile() -> Iterator[None]:
 
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[Path]:
-    """Hold an output folder for one run.
+    """Hold an output folder for one run; the first process of several holds it for all.
 
     Raises:
         ValueError: another run holds it, or it cannot be made.
     """
+    from substrate_jax.mesh import exchange
+
+    with contextlib.ExitStack() as held:
+        failure = None
+        if is_first_process():
+            try:
+                held.enter_context(_lock(folder))
+            except ValueError as error:
+                failure = str(error)
+        failure = exchange(failure)[0]
+        if failure is not None:
+            raise ValueError(failure)
+        yield folder
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
     import fcntl
 
     try:
@@ -95,7 +132,14 @@ def claim(folder: Path) -> Iterator[Path]:
             raise ValueError(
                 f"out={str(folder)!r} is being written by another run; wait, or give another --out"
             ) from error
-        yield folder
+        yield
+
+
+def is_first_process() -> bool:
+    """Whether this process writes and prints what is one for the whole run."""
+    import jax
+
+    return jax.process_index() == 0
 
 
 class Stages:
@@ -122,7 +166,7 @@ def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int, i
     """A callback `(done, total)` that draws a bar on a terminal, unless --quiet."""
     from tqdm import tqdm
 
-    hidden = FLAGS.quiet or not sys.stderr.isatty()
+    hidden = FLAGS.quiet or not sys.stderr.isatty() or not is_first_process()
     with tqdm(total=total, desc=label, unit=unit, disable=hidden) as bar:
         yield lambda done, total: bar.update(done - bar.n)
 
@@ -149,6 +193,7 @@ def provenance(mesh) -> dict:
             "platform": device.platform,
             "kind": device.device_kind,
             "count": jax.device_count(),
+            "processes": jax.process_count(),
             "mesh": ",".join(f"{axis}={size}" for axis, size in mesh.shape.items()),
         },
         "arguments": {

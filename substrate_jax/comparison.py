@@ -16,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from substrate_jax import kernels
-from substrate_jax.mesh import DATA_AXIS, make_mesh, pad_rows, place_rows
+from substrate_jax.mesh import DATA_AXIS, make_mesh, shard_rows
 
 
 def compare_encoders(
@@ -55,18 +55,14 @@ def compare_encoders(
         (60, 1.0)
     """
     mesh = mesh or make_mesh()
-    axis = mesh.shape[DATA_AXIS]
     n = len(next(iter(features.values())))
     if too_large := [k for k in ks if k >= n]:
         raise ValueError(f"k={too_large[0]} with n={n} images: give k below n, or more images")
-    blocks = []
-    for block in features.values():
-        padded, mask = pad_rows(np.asarray(block, np.float32), axis)
-        blocks.append(place_rows(padded, mesh, len(padded)))
-    mask = place_rows(mask, mesh, len(mask))
+    blocks, masks = zip(*(shard_rows(block, mesh) for block in features.values()), strict=True)
+    mask = masks[0]
     program = _program(mesh, tuple(ks), method, permutations, alpha)
     cka, cka_debiased, calibrated, q_values = jax.tree.map(
-        np.asarray, program(blocks, mask, jax.random.key(seed))
+        np.asarray, program(list(blocks), mask, jax.random.key(seed))
     )
     return {
         "n": n,

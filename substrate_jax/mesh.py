@@ -4,9 +4,8 @@ One named axis, `DATA_AXIS`, carries rows of images, features or Gram matrices; 
 ("model") holds copies as far as this project is concerned, unless a caller shards over it. Axes
 are Auto: the compiler places collectives, and `jax.shard_map` works as written.
 
-Rows come in any number, devices do not: `pad_rows` fills up with zeros and gives the mask that
-tells rows from padding. In a run of several processes each process decodes only `local_rows` and
-`place_rows` joins them into one global array.
+Rows come in any number, devices do not: `shard_rows` fills up with zeros and gives the mask that
+tells rows from padding. In a run of several processes each reads only its `local_rows`.
 
 Cost: O(n d) for the copies.
 
@@ -14,6 +13,10 @@ Not guaranteed: that a sum over rows adds in the same order on another number of
 differs by rounding.
 """
 
+import glob
+import importlib.util
+import itertools
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -69,35 +72,6 @@ def make_mesh(spec: str | None = None, devices: Sequence[jax.Device] | None = No
     return jax.make_mesh(sizes, names, axis_types=(AxisType.Auto,) * len(names), devices=used)
 
 
-def pad_rows(
-    array: Shaped[np.ndarray, "n ..."], multiple: int
-) -> tuple[Shaped[np.ndarray, "m ..."], Bool[np.ndarray, " m"]]:
-    """Append rows of zeros until the number of rows divides by `multiple`.
-
-    Args:
-      array: [n, ...], any dtype.
-      multiple: at least 1; the size of the data axis, or a batch.
-
-    Returns:
-      The padded array [m, ...] with m = multiple * ceil(n / multiple), and a mask [m], true for
-      the n rows given.
-
-    Raises:
-      ValueError: `multiple` is not positive.
-
-    Example:
-      >>> padded, mask = pad_rows(np.ones((3, 2), np.float32), 4)
-      >>> padded.shape, mask.tolist()
-      ((4, 2), [True, True, True, False])
-    """
-    if multiple < 1:
-        raise ValueError(f"multiple={multiple}: give at least 1")
-    array = np.asarray(array)
-    extra = -len(array) % multiple
-    padding = np.zeros((extra, *array.shape[1:]), array.dtype)
-    return np.concatenate([array, padding]), np.arange(len(array) + extra) < len(array)
-
-
 def _rows_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
@@ -121,7 +95,7 @@ def local_rows(mesh: Mesh, n: int) -> Int64[np.ndarray, " m"]:
     """
     if n % mesh.shape[DATA_AXIS]:
         raise ValueError(
-            f"n={n} rows do not divide over {mesh.shape[DATA_AXIS]} devices; use pad_rows"
+            f"n={n} rows do not divide over {mesh.shape[DATA_AXIS]} devices; use shard_rows"
         )
     indices = _rows_sharding(mesh).addressable_devices_indices_map((n,)).values()
     return np.unique(np.concatenate([np.arange(n)[index] for index in indices]))
@@ -153,18 +127,30 @@ def place_rows(rows: Shaped[np.ndarray, "m ..."], mesh: Mesh, n: int) -> Shaped[
     )
 
 
-def gather_rows(array: Shaped[Array, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
-    """The whole of a global array on the host of every process.
+def shard_rows(
+    block: Shaped[np.ndarray, "n ..."], mesh: Mesh
+) -> tuple[Shaped[Array, "m ..."], Bool[Array, " m"]]:
+    """A block as a global array with its rows split over the data axis, padded and masked.
+
+    Args:
+      block: [n, ...]; only the rows of this process's devices are read, by `block[rows]`.
+      mesh: from `make_mesh`.
+
+    Returns:
+      The rows [m, ...], m the next multiple of the data axis, zeros at the end; and a mask [m],
+      true for the n rows given, split likewise.
 
     Example:
-      >>> gather_rows(place_rows(np.ones((2, 5), np.float32), make_mesh("data=1"), 2)).shape
-      (2, 5)
+      >>> rows, mask = shard_rows(np.ones((3, 2), np.float32), make_mesh("data=1"))
+      >>> rows.shape, mask.tolist()
+      ((3, 2), [True, True, True])
     """
-    if array.is_fully_addressable:
-        return np.asarray(array)
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.process_allgather(array, tiled=True)
+    n, axis = len(block), mesh.shape[DATA_AXIS]
+    padded = n + -n % axis
+    mine = local_rows(mesh, padded)
+    rows = np.zeros((len(mine), *block.shape[1:]), block.dtype)
+    rows[mine < n] = block[mine[mine < n]]
+    return place_rows(rows, mesh, padded), place_rows(mine < n, mesh, padded)
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
@@ -185,21 +171,66 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     )
 
 
-def broadcast(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """The first process's array in every process, bit for bit; all give the same shape and dtype.
+def local_mesh(mesh: Mesh) -> Mesh:
+    """The part of a mesh on this process's devices; the mesh itself in a one-process run.
 
     Example:
-      >>> broadcast(np.array([1.0, 2.0], np.float32)).tolist()
-      [1.0, 2.0]
+        >>> dict(local_mesh(make_mesh("data=1")).shape)
+        {'data': 1}
     """
-    array = np.ascontiguousarray(array)
+    return mesh if jax.process_count() == 1 else mesh.local_mesh
+
+
+def exchange(value: PyTree) -> list[PyTree]:
+    """The JSON-like values of all processes, in the order of their numbers; all must call it.
+
+    Example:
+        >>> exchange({"rows": [1, 2]})
+        [{'rows': [1, 2]}]
+    """
     if jax.process_count() == 1:
-        return array
+        return [value]
     from jax.experimental import multihost_utils
 
-    # The transport adds zeros; as unsigned bytes that keeps -0.0 and NaN payloads.
-    sent = multihost_utils.broadcast_one_to_all(np.frombuffer(array.tobytes(), np.uint8))
-    return np.frombuffer(np.asarray(sent).tobytes(), array.dtype).reshape(array.shape)
+    data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.array([len(data)]))[:, 0]
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(data)] = data
+    sent = multihost_utils.process_allgather(padded)
+    return [json.loads(row[:n].tobytes()) for row, n in zip(sent, lengths, strict=True)]
+
+
+def join_rows(
+    block: Shaped[np.ndarray, "n ..."], starts: Sequence[int]
+) -> Shaped[np.ndarray, "n ..."]:
+    """The block in every process, of which process p filled rows starts[p] to starts[p+1] - 1.
+
+    Processes beyond the end of `starts` filled none. All must call it.
+
+    Example:
+        >>> join_rows(np.ones((3, 2), np.float32), [0, 3]).shape
+        (3, 2)
+    """
+    if jax.process_count() == 1:
+        return block
+    from jax.experimental import multihost_utils
+
+    longest = max(stop - start for start, stop in itertools.pairwise(starts))
+    mine = np.zeros((longest, *block.shape[1:]), block.dtype)
+    me = jax.process_index()
+    if me < len(starts) - 1:
+        own = block[starts[me] : starts[me + 1]]
+        mine[: len(own)] = own
+    parts = multihost_utils.process_allgather(mine)
+    pairs = enumerate(itertools.pairwise(starts))
+    return np.concatenate([parts[p, : stop - start] for p, (start, stop) in pairs])
+
+
+def on_tpu() -> bool:
+    """Whether this host has TPUs and the library that drives them; touches no device."""
+    if importlib.util.find_spec("libtpu") is None:
+        return False
+    return any(glob.glob(pattern) for pattern in ("/dev/accel*", "/dev/vfio/[0-9]*"))
 
 
 def initialize_distributed(

@@ -14,19 +14,21 @@ themselves; PCKA does not depend on it, single components do.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 from safetensors import safe_open
 from safetensors.numpy import save
 
 from substrate_jax import kernels
+from substrate_jax.mesh import DATA_AXIS, make_mesh, shard_rows
 
 COMPONENTS = 16
 
@@ -152,25 +154,68 @@ def pcka(
 
 
 def pairwise_pcka(
-    domains: Sequence[Mapping[str, Float[Array, "n _"]]], k: int = COMPONENTS
+    domains: Sequence[Mapping[str, Float[np.ndarray, "n _"]]],
+    k: int = COMPONENTS,
+    *,
+    mesh: Mesh | None = None,
 ) -> Float[Array, "m m"]:
-    """PCKA of every pair of domains seen by one panel; see `pcka`."""
-    substrates = [Substrate.fit(features, k) for features in domains]
-    xs = [s.standardize(features) for s, features in zip(substrates, domains, strict=True)]
-    return _pairwise_pcka(xs, [substrate.basis for substrate in substrates])
+    """PCKA of every pair of domains seen by one panel; see `pcka`.
+
+    Args:
+        domains: for each, encoder name -> [n, d]; n may differ, encoders and widths may not.
+        k: components of each substrate.
+        mesh: where to compute, with the rows of each domain split over the data axis; all devices
+            by default.
+
+    Raises:
+        ValueError: other encoders or widths, or `k` out of range.
+    """
+    mesh = mesh or make_mesh()
+    shapes = [{name: block.shape[1] for name, block in domain.items()} for domain in domains]
+    for domain, widths in zip(domains, shapes, strict=True):
+        _check_rows(domain)
+        if list(widths.items()) != list(shapes[0].items()):
+            raise ValueError(
+                f"domains have encoders of widths {shapes[0]} and {widths}: give the same "
+                "encoders in the same order"
+            )
+    placed = [[shard_rows(block, mesh) for block in domain.values()] for domain in domains]
+    return _pcka_program(mesh, k)(
+        [[rows for rows, _ in domain] for domain in placed], [domain[0][1] for domain in placed]
+    )
 
 
-def _stack(features: Mapping[str, Float[Array, "n _"]]) -> Float[Array, "n D"]:
+@functools.lru_cache
+def _pcka_program(mesh: Mesh, k: int):
+    def compute(domains: list[list[Array]], masks: list[Array]) -> Array:
+        xs = [
+            kernels.standardize(jnp.concatenate(blocks, axis=1), mask, DATA_AXIS)
+            for blocks, mask in zip(domains, masks, strict=True)
+        ]
+        bases = [
+            kernels.pca(x, k, mask=mask, axis_name=DATA_AXIS).components
+            for x, mask in zip(xs, masks, strict=True)
+        ]
+        return kernels.pairwise_pcka(xs, bases, masks=masks, axis_name=DATA_AXIS)
+
+    rows = PartitionSpec(DATA_AXIS)
+    return jax.jit(
+        jax.shard_map(compute, mesh=mesh, in_specs=(rows, rows), out_specs=PartitionSpec())
+    )
+
+
+def _check_rows(features: Mapping[str, Float[Array, "n _"]]) -> None:
     rows = {name: len(block) for name, block in features.items()}
     if not rows or len(set(rows.values())) > 1:
         raise ValueError(f"features have rows {rows}: give encoders with the same images")
+
+
+def _stack(features: Mapping[str, Float[Array, "n _"]]) -> Float[Array, "n D"]:
+    _check_rows(features)
     return jnp.concatenate([jnp.asarray(block) for block in features.values()], axis=1)
 
 
-_pairwise_pcka = jax.jit(kernels.pairwise_pcka)
-
-
-@partial(jax.jit, static_argnums=1)
+@functools.partial(jax.jit, static_argnums=1)
 def _fit(stacked, k):
     x = kernels.standardize(stacked)
     result = kernels.pca(x, k)

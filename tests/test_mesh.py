@@ -43,22 +43,6 @@ def test_impossible_meshes(spec, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("n", "multiple", "m"), [(5, 8, 8), (8, 8, 8), (9, 8, 16), (0, 4, 0)])
-def test_pad_rows(n, multiple, m):
-    array = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32)
-    padded, mask = meshes.pad_rows(array, multiple)
-    assert padded.shape == (m, 3)
-    assert padded.dtype == np.float32
-    np.testing.assert_array_equal(padded[mask], array)
-    assert not padded[~mask].any()
-    assert mask.sum() == n
-
-
-def test_pad_rows_refuses():
-    with pytest.raises(ValueError, match="multiple=0"):
-        meshes.pad_rows(np.ones(3), 0)
-
-
 @pytest.mark.parametrize("spec", ["data=8", "data=4,model=2", "model=4,data=2", "data=1"])
 def test_rows_are_split_over_data_and_copied_over_the_rest(spec):
     mesh = meshes.make_mesh(spec)
@@ -69,7 +53,6 @@ def test_rows_are_split_over_data_and_copied_over_the_rest(spec):
     for shard in placed.addressable_shards:
         assert shard.data.shape == (size, 2)
         np.testing.assert_array_equal(shard.data, rows[shard.index])
-    np.testing.assert_array_equal(meshes.gather_rows(placed), rows)
     assert meshes.local_rows(mesh, 8).tolist() == list(range(8))
 
 
@@ -88,9 +71,13 @@ def test_replicate_puts_a_whole_copy_on_every_device():
     assert tree["key"].sharding.is_fully_replicated
 
 
-def test_broadcast_in_one_process_is_the_array():
-    array = np.array([[-0.0, np.nan]], np.float32)
-    assert meshes.broadcast(array).tobytes() == array.tobytes()
+@pytest.mark.parametrize(("n", "m"), [(1, 8), (8, 8), (9, 16)])
+def test_shard_rows_pads_and_masks(n, m):
+    block = np.arange(1, 2 * n + 1, dtype=np.float32).reshape(n, 2)
+    rows, mask = meshes.shard_rows(block, meshes.make_mesh())
+    assert rows.sharding.spec == mask.sharding.spec == PartitionSpec("data")
+    np.testing.assert_array_equal(rows, np.pad(block, ((0, m - n), (0, 0))))
+    np.testing.assert_array_equal(mask, np.arange(m) < n)
 
 
 @pytest.mark.parametrize(

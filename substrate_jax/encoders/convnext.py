@@ -1,13 +1,15 @@
 """ConvNeXt V1 (Liu et al. 2022, arXiv:2201.03545) and V2 (Woo et al. 2023, arXiv:2301.00808).
 
 V2 drops the layer scale and adds global response normalisation in each block's MLP. Features are
-the spatial mean of the last stage, normalised by the head's LayerNorm. Module names are timm's.
+the spatial mean of the last stage, normalised by the head's LayerNorm and, where the head has a
+hidden layer, mapped by that. Module names are timm's.
 For masked pretraining (FCMAE), `feature_map` takes a mask of visible positions and holds hidden
 ones at zero around every spatial convolution, so no hidden pixel reaches a visible position. One
 difference from a sparse convolution remains: hidden positions add a constant to the norm of GRN.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ from substrate_jax.encoders.layers import (
     Linear,
     Mlp,
     Tap,
+    gelu,
     mul_channels,
     no_tap,
 )
@@ -27,7 +30,11 @@ from substrate_jax.encoders.layers import (
 
 @dataclass(frozen=True)
 class ConvNeXtConfig:
-    """Shape of a ConvNeXt: blocks and channels a stage, and its stem."""
+    """Shape of a ConvNeXt: blocks and channels a stage, its stem and its head.
+
+    With `conv_mlp` the checkpoint keeps the two maps of each MLP as 1 x 1 convolutions. `eps` is of
+    every LayerNorm; the head's has `head_eps` where that is given.
+    """
 
     family: ClassVar[str] = "convnext"
 
@@ -37,14 +44,17 @@ class ConvNeXtConfig:
     kernel_size: int = 7
     layer_scale: float | None = 1e-6
     grn: bool = False
+    conv_mlp: bool = False
+    head_hidden: int | None = None
     eps: float = 1e-6
     num_classes: int = 1000
     image_size: int = 224
+    head_eps: float | None = None
 
     @property
     def width(self) -> int:
         """Features an image."""
-        return self.channels[-1]
+        return self.head_hidden or self.channels[-1]
 
     @property
     def stride(self) -> int:
@@ -71,7 +81,8 @@ class Block(nnx.Module):
             rngs=rngs,
         )
         self.norm = LayerNorm(channels, eps=config.eps)
-        self.mlp = Mlp(channels, 4 * channels, grn=config.grn, rngs=rngs)
+        linear = partial(Conv, kernel_size=1, bias=True, std=0.02) if config.conv_mlp else Linear
+        self.mlp = Mlp(channels, 4 * channels, grn=config.grn, linear=linear, rngs=rngs)
         scale = config.layer_scale
         self.gamma = None if scale is None else nnx.Param(jnp.full(channels, scale))
 
@@ -113,12 +124,32 @@ class Stage(nnx.Module):
         self.blocks = nnx.List([Block(channels, config, rngs=rngs) for _ in range(depth)])
 
 
-class Head(nnx.Module):
-    """The norm after pooling, and the classifier."""
+class Hidden(nnx.Module):
+    """One layer: gelu(fc(x))."""
 
-    def __init__(self, width: int, num_classes: int, eps: float, *, rngs: nnx.Rngs):
-        self.norm = LayerNorm(width, eps=eps)
-        self.fc = Linear(width, num_classes, rngs=rngs) if num_classes else None
+    def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs):
+        self.fc = Linear(width, hidden, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "n c"]) -> Float[Array, "n d"]:
+        """Apply the layer."""
+        return gelu(self.fc(x))
+
+
+class Head(nnx.Module):
+    """The norm after pooling, a hidden layer if there is one, and the classifier."""
+
+    def __init__(self, config: ConvNeXtConfig, *, rngs: nnx.Rngs):
+        channels, hidden = config.channels[-1], config.head_hidden
+        eps = config.eps if config.head_eps is None else config.head_eps
+        self.norm = LayerNorm(channels, eps=eps)
+        self.pre_logits = Hidden(channels, hidden, rngs=rngs) if hidden else None
+        classes = config.num_classes
+        self.fc = Linear(config.width, classes, rngs=rngs) if classes else None
+
+    def __call__(self, pooled: Float[Array, "n c"]) -> Float[Array, "n d"]:
+        """Features of the pooled map."""
+        x = self.norm(pooled)
+        return x if self.pre_logits is None else self.pre_logits(x)
 
 
 class ConvNeXt(nnx.Module):
@@ -139,7 +170,7 @@ class ConvNeXt(nnx.Module):
             in_channels = config.channels[max(index - 1, 0)]
             stages.append(Stage(in_channels, channels, depth, config, rngs=rngs))
         self.stages = nnx.List(stages)
-        self.head = Head(config.width, config.num_classes, config.eps, rngs=rngs)
+        self.head = Head(config, rngs=rngs)
 
     def feature_map(
         self,
@@ -172,7 +203,7 @@ class ConvNeXt(nnx.Module):
 
     def features(self, images: Float[Array, "n h w 3"], tap: Tap = no_tap) -> Float[Array, "n d"]:
         """Pooled penultimate features."""
-        return self.head.norm(self.feature_map(images, tap).mean((1, 2)))
+        return self.head(self.feature_map(images, tap).mean((1, 2)))
 
     def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
         """Logits of the checkpoint's own classes."""

@@ -136,7 +136,10 @@ class GlobalResponseNorm(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """fc2(act(fc1(x))), with global response normalisation between where `grn` is set."""
+    """fc2(act(fc1(x))), with global response normalisation between where `grn` is set.
+
+    `linear(in, out, rngs=...)` makes the two maps: a checkpoint may keep them as convolutions.
+    """
 
     def __init__(
         self,
@@ -145,11 +148,12 @@ class Mlp(nnx.Module):
         *,
         activation: Callable[[Array], Array] | None = None,
         grn: bool = False,
+        linear: Callable[..., nnx.Module] = Linear,
         rngs: nnx.Rngs,
     ):
-        self.fc1 = Linear(width, hidden, rngs=rngs)
+        self.fc1 = linear(width, hidden, rngs=rngs)
         self.grn = GlobalResponseNorm(hidden) if grn else None
-        self.fc2 = Linear(hidden, width, rngs=rngs)
+        self.fc2 = linear(hidden, width, rngs=rngs)
         self.activation = activation or gelu
 
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
@@ -161,6 +165,11 @@ class Mlp(nnx.Module):
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """x Phi(x), Phi the normal distribution function; not the tanh approximation."""
     return jax.nn.gelu(x, approximate=False)
+
+
+def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The tanh approximation of GELU."""
+    return jax.nn.gelu(x, approximate=True)
 
 
 def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:

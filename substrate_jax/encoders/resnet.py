@@ -1,7 +1,9 @@
 """ResNets with basic or bottleneck blocks (He et al. 2016, arXiv:1512.03385), version 1.5.
 
-The stride of a bottleneck sits on its 3 x 3 convolution. Pooled features are the spatial mean of
-the last stage. Module names are timm's (`conv1`, `bn1`, `layer1.0.conv1`, `fc`), so parameter paths
+The stride of a bottleneck sits on its 3 x 3 convolution. ResNeXt (Xie et al. 2017,
+arXiv:1611.05431) splits that convolution into groups, and wide ResNets (Zagoruyko and Komodakis
+2016, arXiv:1605.07146) give it more channels. Pooled features are the spatial mean of the last
+stage. Module names are timm's (`conv1`, `bn1`, `layer1.0.conv1`, `fc`), so parameter paths
 are checkpoint keys. A 3 x 3 stem of stride 1 without pooling serves small images.
 """
 
@@ -18,19 +20,32 @@ from substrate_jax.encoders.layers import BatchNorm, Linear, Tap, no_tap
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """Shape of a ResNet: blocks a stage, inner channels a stage, and its stem."""
+    """Shape of a ResNet: blocks a stage, channels a stage, and its stem.
+
+    The 3 x 3 convolution of a bottleneck has `cardinality` groups, each `base_width` wide where the
+    stage has 64 channels and in proportion elsewhere.
+    """
 
     family: ClassVar[str] = "resnet"
 
     depths: tuple[int, ...]
     bottleneck: bool
     channels: tuple[int, ...] = (64, 128, 256, 512)
+    cardinality: int = 1
+    base_width: int = 64
     stem_channels: int = 64
     stem_kernel: int = 7
     stem_stride: int = 2
     stem_pool: bool = True
     num_classes: int = 1000
     image_size: int = 224
+
+    def __post_init__(self):
+        if not self.bottleneck and (self.cardinality, self.base_width) != (1, 64):
+            raise ValueError(
+                f"cardinality={self.cardinality}, base_width={self.base_width}: basic blocks have "
+                "1 and 64; set bottleneck=True"
+            )
 
     @property
     def expansion(self) -> int:
@@ -51,20 +66,28 @@ class Block(nnx.Module):
     """Residual block of two 3 x 3 convolutions, or of 1 x 1, 3 x 3, 1 x 1."""
 
     def __init__(
-        self, in_channels: int, channels: int, stride: int, bottleneck: bool, *, rngs: nnx.Rngs
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        config: ResNetConfig,
+        *,
+        rngs: nnx.Rngs,
     ):
-        out_channels = channels * (4 if bottleneck else 1)
-        if bottleneck:
-            self.conv1 = Conv(in_channels, channels, 1, rngs=rngs)
-            self.conv2 = Conv(channels, channels, 3, stride=stride, padding=1, rngs=rngs)
-            self.conv3 = Conv(channels, out_channels, 1, rngs=rngs)
+        out_channels = channels * config.expansion
+        groups = config.cardinality
+        inner = channels * config.base_width // 64 * groups
+        if config.bottleneck:
+            self.conv1 = Conv(in_channels, inner, 1, rngs=rngs)
+            self.conv2 = Conv(inner, inner, 3, stride=stride, padding=1, groups=groups, rngs=rngs)
+            self.conv3 = Conv(inner, out_channels, 1, rngs=rngs)
         else:
-            self.conv1 = Conv(in_channels, channels, 3, stride=stride, padding=1, rngs=rngs)
-            self.conv2 = Conv(channels, channels, 3, padding=1, rngs=rngs)
+            self.conv1 = Conv(in_channels, inner, 3, stride=stride, padding=1, rngs=rngs)
+            self.conv2 = Conv(inner, inner, 3, padding=1, rngs=rngs)
             self.conv3 = None
-        self.bn1 = BatchNorm(channels)
-        self.bn2 = BatchNorm(channels)
-        self.bn3 = BatchNorm(out_channels) if bottleneck else None
+        self.bn1 = BatchNorm(inner)
+        self.bn2 = BatchNorm(inner)
+        self.bn3 = BatchNorm(out_channels) if config.bottleneck else None
         changes_shape = stride != 1 or in_channels != out_channels
         self.downsample = (
             nnx.List(
@@ -111,7 +134,7 @@ class ResNet(nnx.Module):
             blocks = []
             for index in range(depth):
                 stride = 2 if stage > 1 and index == 0 else 1
-                blocks.append(Block(in_channels, channels, stride, config.bottleneck, rngs=rngs))
+                blocks.append(Block(in_channels, channels, stride, config, rngs=rngs))
                 in_channels = channels * config.expansion
             setattr(self, f"layer{stage}", nnx.List(blocks))
         self.fc = Linear(in_channels, config.num_classes, rngs=rngs) if config.num_classes else None

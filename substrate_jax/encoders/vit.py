@@ -1,10 +1,17 @@
 """Vision transformers (Dosovitskiy et al. 2021, arXiv:2010.11929) and their pretrained relatives.
 
-One module serves classification ViTs, DINOv2 (layer scale), MAE encoders and CLIP image towers
-(normalisation before the first block, no bias in the patch embedding). Features are the normalised
-class token, or with `pool="avg"` the normalised mean of the patch tokens. Module names are timm's.
+One module serves classification ViTs, DeiT, DINO, DINOv2 (layer scale, registers, SwiGLU in its
+giant), MAE encoders, CLIP image towers (normalisation before the first block, no bias in the patch
+embedding) and SigLIP towers (attention pooling). Module names are timm's.
+
+Tokens are the class token, then registers, then patches in row-major order. Features are by `pool`:
+
+    token   the normalised class token
+    avg     the normalised mean of the patch tokens
+    map     attention of a learned query over the normalised patch tokens, and an MLP on top
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -22,16 +29,36 @@ from substrate_jax.encoders.layers import (
     Mlp,
     Tap,
     gelu,
+    gelu_tanh,
     no_tap,
     quick_gelu,
 )
 
-ACTIVATIONS = {"gelu": gelu, "quick_gelu": quick_gelu}
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu}
 
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """Shape of a vision transformer."""
+    """Shape of a vision transformer.
+
+    Args:
+        width, depth, heads: channels of a token, blocks, attention heads.
+        patch_size, image_size: sides in pixels; pixels beyond the last whole patch are dropped.
+        mlp_ratio: outputs of the first map of an MLP over `width`.
+        ffn: "mlp", or "swiglu" whose first map makes gates and values, half each.
+        activation: of "mlp".
+        layer_scale: initial scale of the residual branches, None for none.
+        pre_norm: whether tokens are normalised before the first block.
+        class_token: whether there is one.
+        registers: extra tokens that are attended to and never read out (arXiv:2309.16588).
+        prefix_positions: whether class token and registers have rows in the position table.
+        eps: of every LayerNorm.
+        pool: what the features are made of, see the module's docstring.
+        num_classes: outputs of the head, 0 for no head.
+
+    Raises:
+        ValueError: heads that do not divide the width, or a pooled token that is not there.
+    """
 
     family: ClassVar[str] = "vit"
 
@@ -41,12 +68,32 @@ class ViTConfig:
     patch_size: int = 16
     image_size: int = 224
     mlp_ratio: float = 4.0
+    ffn: Literal["mlp", "swiglu"] = "mlp"
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = "gelu"
     layer_scale: float | None = None
     pre_norm: bool = False
-    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    class_token: bool = True
+    registers: int = 0
+    prefix_positions: bool = True
     eps: float = 1e-6
-    pool: Literal["token", "avg"] = "token"
+    pool: Literal["token", "avg", "map"] = "token"
     num_classes: int = 1000
+
+    def __post_init__(self):
+        if self.width % self.heads:
+            raise ValueError(f"heads={self.heads}: choose a divisor of width={self.width}")
+        if self.pool == "token" and not self.class_token:
+            raise ValueError("pool='token': set class_token=True, or pool 'avg' or 'map'")
+
+    @property
+    def prefix(self) -> int:
+        """Tokens before the patches."""
+        return self.class_token + self.registers
+
+    @property
+    def table_prefix(self) -> int:
+        """Rows of the position table before those of the patches."""
+        return self.prefix if self.prefix_positions else 0
 
     @property
     def grid(self) -> int:
@@ -78,6 +125,26 @@ class Attention(nnx.Module):
         return self.proj(attended.reshape(n, tokens, width))
 
 
+class SwiGlu(nnx.Module):
+    """fc2(silu(a) * b), where a and b are the halves of fc1(x) (arXiv:2002.05202)."""
+
+    def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs):
+        self.fc1 = Linear(width, hidden, rngs=rngs)
+        self.fc2 = Linear(hidden // 2, width, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
+        """Apply the two layers."""
+        gate, value = jnp.split(self.fc1(x), 2, axis=-1)
+        return self.fc2(jax.nn.silu(gate) * value)
+
+
+def _mlp(config: ViTConfig, ffn: str, rngs: nnx.Rngs) -> nnx.Module:
+    hidden = int(config.width * config.mlp_ratio)
+    if ffn == "swiglu":
+        return SwiGlu(config.width, hidden, rngs=rngs)
+    return Mlp(config.width, hidden, activation=ACTIVATIONS[config.activation], rngs=rngs)
+
+
 class Block(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)), each scaled where the config says so."""
 
@@ -87,8 +154,7 @@ class Block(nnx.Module):
         self.attn = Attention(width, config.heads, rngs=rngs)
         self.ls1 = None if scale is None else LayerScale(width, scale)
         self.norm2 = LayerNorm(width, eps=config.eps)
-        hidden = int(width * config.mlp_ratio)
-        self.mlp = Mlp(width, hidden, activation=ACTIVATIONS[config.activation], rngs=rngs)
+        self.mlp = _mlp(config, config.ffn, rngs)
         self.ls2 = None if scale is None else LayerScale(width, scale)
 
     def __call__(self, x: Float[Array, "n t c"]) -> Float[Array, "n t c"]:
@@ -97,6 +163,32 @@ class Block(nnx.Module):
         x = x + (y if self.ls1 is None else self.ls1(y))
         y = self.mlp(self.norm2(x))
         return x + (y if self.ls2 is None else self.ls2(y))
+
+
+class AttentionPool(nnx.Module):
+    """y + mlp(norm(y)), y the attention of one learned query over the tokens (arXiv:2106.04560)."""
+
+    def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs):
+        width = config.width
+        self.latent = nnx.Param(width**-0.5 * jax.random.normal(rngs.params(), (1, 1, width)))
+        self.q = Linear(width, width, rngs=rngs)
+        self.kv = Linear(width, 2 * width, rngs=rngs)
+        self.proj = Linear(width, width, rngs=rngs)
+        self.norm = LayerNorm(width, eps=config.eps)
+        self.mlp = _mlp(config, "mlp", rngs)
+        self.heads = config.heads
+
+    def __call__(self, x: Float[Array, "n t c"]) -> Float[Array, "n c"]:
+        """Pool the tokens."""
+        n, tokens, width = x.shape
+        size = width // self.heads
+        query = self.q(self.latent[...]).reshape(self.heads, size) * size**-0.5
+        kv = self.kv(x).reshape(n, tokens, 2, self.heads, size)
+        key, value = kv[:, :, 0], kv[:, :, 1]
+        scores = jnp.einsum("hc,nthc->nht", query, key, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+        y = self.proj(jnp.einsum("nht,nthc->nhc", weights, value).reshape(n, width))
+        return y + self.mlp(self.norm(y))
 
 
 class PatchEmbed(nnx.Module):
@@ -126,27 +218,36 @@ class ViT(nnx.Module):
         self.config = config
         width = config.width
         self.patch_embed = PatchEmbed(config, rngs=rngs)
-        self.cls_token = nnx.Param(1e-6 * jax.random.normal(rngs.params(), (1, 1, width)))
+        rows = config.grid**2 + config.table_prefix
+        self.cls_token = _token(rngs, 1, width) if config.class_token else None
         self.pos_embed = nnx.Param(
-            0.02 * jax.random.truncated_normal(rngs.params(), -2, 2, (1, config.grid**2 + 1, width))
+            0.02 * jax.random.truncated_normal(rngs.params(), -2, 2, (1, rows, width))
         )
+        self.reg_token = _token(rngs, config.registers, width) if config.registers else None
         self.norm_pre = LayerNorm(width, eps=config.eps) if config.pre_norm else None
         self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.depth)])
         pooled = config.pool == "avg"
         self.norm = None if pooled else LayerNorm(width, eps=config.eps)
+        self.attn_pool = AttentionPool(config, rngs=rngs) if config.pool == "map" else None
         self.fc_norm = LayerNorm(width, eps=config.eps) if pooled else None
         self.head = Linear(width, config.num_classes, rngs=rngs) if config.num_classes else None
 
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n t c"]:
-        """Patch tokens with their positions, without the class token."""
+        """Patch tokens with their positions, without class token and registers."""
         x = self.patch_embed(images)
-        return x + jnp.broadcast_to(self.pos_embed[...][:, 1:], x.shape)
+        return x + jnp.broadcast_to(self.pos_embed[...][:, self.config.table_prefix :], x.shape)
 
-    def encode(self, patches: Float[Array, "n t c"], tap: Tap = no_tap) -> Float[Array, "n t+1 c"]:
-        """Class token and patch tokens after all blocks and, for `pool="token"`, the last norm."""
-        token = self.cls_token[...] + self.pos_embed[...][:, :1]
-        token = jnp.broadcast_to(token, (patches.shape[0], 1, patches.shape[2]))
-        x = jnp.concatenate([token, patches], axis=1)
+    def encode(self, patches: Float[Array, "n t c"], tap: Tap = no_tap) -> Float[Array, "n u c"]:
+        """All tokens after all blocks and, unless `pool="avg"`, the last norm."""
+        config = self.config
+        prefix = [token[...] for token in (self.cls_token, self.reg_token) if token is not None]
+        x = patches
+        if prefix:
+            tokens = jnp.concatenate(prefix, axis=1)
+            if config.prefix_positions:
+                tokens = tokens + self.pos_embed[...][:, : config.prefix]
+            tokens = jnp.broadcast_to(tokens, (x.shape[0], *tokens.shape[1:]))
+            x = jnp.concatenate([tokens, x], axis=1)
         if self.norm_pre is not None:
             x = self.norm_pre(x)
         for index, block in enumerate(self.blocks):
@@ -164,8 +265,13 @@ class ViT(nnx.Module):
         return self.pool(self.encode(patches, tap))
 
     def pool(self, tokens: Float[Array, "n t c"]) -> Float[Array, "n c"]:
-        """What `features` makes of encoded tokens: the class token, or the normalised mean."""
-        return tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens[:, 1:].mean(1))
+        """What `features` makes of encoded tokens, by the config's `pool`."""
+        if self.config.pool == "token":
+            return tokens[:, 0]
+        patches = tokens[:, self.config.prefix :]
+        if self.attn_pool is not None:
+            return self.attn_pool(patches)
+        return self.fc_norm(patches.mean(1))
 
     def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
         """Logits of the checkpoint's own classes."""
@@ -173,24 +279,36 @@ class ViT(nnx.Module):
 
     def adapt_checkpoint(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Resample a position table made for another image size."""
-        table = arrays.get("pos_embed")
-        if table is None or table.ndim != 3 or table.shape[1] == self.config.grid**2 + 1:
+        table, config = arrays.get("pos_embed"), self.config
+        rows = config.grid**2 + config.table_prefix
+        if table is None or table.ndim != 3 or table.shape[1] == rows:
             return arrays
-        return arrays | {"pos_embed": resample_positions(table, self.config.grid)}
+        resampled = resample_positions(table, config.grid, prefix=config.table_prefix)
+        return arrays | {"pos_embed": resampled}
 
 
-def resample_positions(table: Float[np.ndarray, "1 t c"], grid: int) -> Float[np.ndarray, "1 u c"]:
-    """A position table of one prefix token and a square grid, resampled to `grid` x `grid`.
+def _token(rngs: nnx.Rngs, count: int, width: int) -> nnx.Param:
+    return nnx.Param(1e-6 * jax.random.normal(rngs.params(), (1, count, width)))
+
+
+def resample_positions(
+    table: Float[np.ndarray, "1 t c"], grid: int, *, prefix: int = 1
+) -> Float[np.ndarray, "1 u c"]:
+    """A position table of `prefix` rows and a square grid, resampled to `grid` x `grid`.
 
     Antialiased bicubic with kernel parameter -0.5, as timm does on loading.
+
+    Raises:
+        ValueError: the rows after the prefix are not those of a square.
     """
-    side = round((table.shape[1] - 1) ** 0.5)
-    if side**2 != table.shape[1] - 1:
+    count = table.shape[1] - prefix
+    side = math.isqrt(max(count, 0))
+    if side**2 != count:
         raise ValueError(
-            f"pos_embed has {table.shape[1] - 1} patch positions, which is not a square number; "
+            f"pos_embed has {count} patch positions, which is not a square number; "
             "only square position tables can be resampled"
         )
-    positions = jnp.asarray(table[0, 1:], jnp.float32).reshape(side, side, -1)
+    positions = jnp.asarray(table[0, prefix:], jnp.float32).reshape(side, side, -1)
     resampled = jax.image.resize(
         positions,
         (grid, grid, positions.shape[-1]),
@@ -199,7 +317,7 @@ def resample_positions(table: Float[np.ndarray, "1 t c"], grid: int) -> Float[np
         precision=jax.lax.Precision.HIGHEST,
     )
     patches = np.asarray(resampled, table.dtype).reshape(1, grid**2, -1)
-    return np.concatenate([table[:, :1], patches], axis=1)
+    return np.concatenate([table[:, :prefix], patches], axis=1)
 
 
 def gather_tokens(tokens: Float[Array, "n t c"], keep: Int[Array, "n k"]) -> Float[Array, "n k c"]:

@@ -5,44 +5,52 @@ n images and E encoders f_e give E blocks
     X_e[i] = f_e(preprocess_e(image_i)) in R^{d_e},    i = 1..n,    float32
 
 with row i of every block belonging to ids[i]. Each image file is decoded once; each distinct
-resize and crop is done once from it, in threads, while the devices work on the batches before.
-Batches have one constant shape, padded with blank rows that are cut off afterwards, so every image
-counts exactly once and every encoder compiles once. Batches are split over the mesh's data axis
-and weights copied to every device; in a run of several processes each decodes only the rows of
-its own devices, and every process returns all the features.
+resize and crop is done once from it, while the devices work on the batches before
+(`features.pixels`). Batches have one constant shape, padded with blank rows that are cut off
+afterwards, so every image counts exactly once and every encoder compiles once. Batches are split
+over the mesh's data axis and weights copied to every device.
 
-With a store, rows are computed in its chunks: a batch never crosses a chunk's edge, so a chunk
-is a function of its rows and of the batch shape alone, and a killed run that is started again
-with the same batch size and mesh ends with the same bits as one that was never killed.
+Rows are computed in chunks of the store: a batch never crosses a chunk's edge, so a chunk is a
+function of its rows and of the batch size a device alone, and a killed run that is started again
+with the same batch size and devices ends with the same bits as one that was never killed.
 
-Cost: n decodes, n E forward passes, 4 n sum(d_e) bytes of host memory.
+In a run of several processes each takes a share of the chunks, computes them on its own devices,
+and writes them to the store that all processes see; nothing is exchanged but which images could
+not be read. With `gather=False` no process ever holds more than the chunk it works on: the blocks
+returned read rows from the store when asked.
 
-Not guaranteed: equal bits on another batch size, mesh or backend; they differ by rounding.
+With `device_memory` encoders are loaded in groups that fit, parameters and working memory
+together; the pixels of as many chunks as `HOST_PIXELS` holds are kept while the groups pass over
+them, so images are still decoded once.
+
+Cost: n decodes, n E forward passes, 4 n sum(d_e) bytes of host memory where gathered.
+
+Not guaranteed: equal bits on another batch size a device or backend; they differ by rounding.
 """
 
-import collections
-import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Float32, Int64, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from substrate_jax import mesh as meshes
-from substrate_jax.data.decode import UnreadableImage
-from substrate_jax.data.preprocess import Preprocess, normalize, resize_crop
+from substrate_jax.data.preprocess import Preprocess, normalize
 from substrate_jax.data.sources import Source, digest
+from substrate_jax.features.blocks import Features, StoredRows
+from substrate_jax.features.pixels import Batch, Pixels, decode_ahead
 from substrate_jax.features.store import FeatureStore
 
-_PREFETCH = 2  # batches decoded ahead of the one being computed
+HOST_PIXELS = 2**30  # bytes of decoded images kept for several passes of encoders
 
-# Encoder -> {(mesh, preprocess): compiled forward pass}, so that the next source compiles nothing.
+# Encoder -> {(mesh, preprocess, batch): compiled forward pass}: the next source compiles nothing.
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
@@ -70,83 +78,6 @@ class Encoder(Protocol):
     def functional(self) -> tuple[Callable[[Any, Array], Array], Any]: ...  # noqa: D102
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Features(Mapping):
-    """Features of several encoders on the same rows; a mapping from encoder name to [n, d].
-
-    Args:
-      ids: one a row, unique.
-      labels: int64 [n], or None.
-      arrays: encoder name -> float32 [n, d].
-
-    Raises:
-      ValueError: a block with another number of rows than there are ids.
-
-    Example:
-      >>> features = Features(("a", "b"), None, {"one": np.ones((2, 3), np.float32)})
-      >>> list(features), features["one"].shape
-      (['one'], (2, 3))
-    """
-
-    ids: tuple[str, ...]
-    labels: Int64[np.ndarray, " n"] | None
-    arrays: Mapping[str, Float32[np.ndarray, "n d"]]
-
-    def __post_init__(self):
-        blocks = (
-            dict(self.arrays) if self.labels is None else {**self.arrays, "labels": self.labels}
-        )
-        for name, block in blocks.items():
-            if len(block) != len(self.ids):
-                raise ValueError(f"{name} has {len(block)} rows for {len(self.ids)} ids")
-
-    def __getitem__(self, name: str) -> Float32[np.ndarray, "n d"]:
-        return self.arrays[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.arrays)
-
-    def __len__(self) -> int:
-        return len(self.arrays)
-
-    def join(self, other: "Features") -> "Features":
-        """The encoders of both, which must have the same rows in the same order.
-
-        Args:
-          other: features of other encoders on the same source.
-
-        Returns:
-          Features with the blocks of `self`, then those of `other`.
-
-        Raises:
-          ValueError: ids differ (the first place is named), or an encoder is in both.
-        """
-        for row, (mine, theirs) in enumerate(zip(self.ids, other.ids, strict=False)):
-            if mine != theirs:
-                raise ValueError(
-                    f"row {row} is {mine!r} here and {theirs!r} there; "
-                    "extract both from one source before joining"
-                )
-        if len(self.ids) != len(other.ids):
-            longer = max(self.ids, other.ids, key=len)
-            first = longer[min(len(self.ids), len(other.ids))]
-            raise ValueError(
-                f"{len(self.ids)} rows here and {len(other.ids)} there, {first!r} on one side "
-                "only; extract both from one source before joining"
-            )
-        if twice := sorted(self.keys() & other.keys()):
-            raise ValueError(f"encoder {twice[0]!r} is in both; drop one before joining")
-        return dataclasses.replace(self, arrays={**self.arrays, **other.arrays})
-
-
-class _Batch(NamedTuple):
-    chunk: int
-    start: int
-    stop: int
-    names: tuple[str, ...]  # encoders that lack this chunk
-    closes: bool  # last of its chunk
-
-
 def extract(
     encoders: Sequence[Encoder],
     source: Source,
@@ -155,6 +86,9 @@ def extract(
     store: FeatureStore | str | os.PathLike | None = None,
     batch_size: int = 64,
     skip_bad: bool = False,
+    workers: int = 0,
+    device_memory: int | None = None,
+    gather: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
     """Features of every image of a source under every encoder, in one pass over the images.
@@ -163,11 +97,17 @@ def extract(
       encoders: see `Encoder`; names must differ.
       source: the images.
       mesh: from `make_mesh`; None means all devices on the data axis.
-      store: where to keep and look up features; a path makes a `FeatureStore`.
+      store: where to keep and look up features; a path makes a `FeatureStore`. In a run of
+        several processes, a folder that all of them see.
       batch_size: images at once over all devices, rounded up to a multiple of the data axis;
         at most the source's length and the store's `chunk_rows`.
       skip_bad: leave out images that cannot be read, for every encoder alike.
-      progress: called with (rows done, rows in all), on the way and at the end.
+      workers: processes that decode; 0 decodes in threads of this one.
+      device_memory: bytes of each device that parameters and working memory may take; None loads
+        all encoders at once.
+      gather: hold all features in the memory of every process; otherwise the blocks returned are
+        `StoredRows`, which needs a store.
+      progress: called with (rows done, rows in all) of this process, on the way and at the end.
 
     Returns:
       Features with float32 [n, d] per encoder, in the source's order; n is smaller than the
@@ -176,7 +116,8 @@ def extract(
     Raises:
       ValueError: images that cannot be read (all are counted, the first named) without
         `skip_bad`; features that are NaN or infinite; two encoders of one name; an encoder whose
-        output is not [n, width].
+        output is not [n, width] or that alone exceeds `device_memory`; `gather=False` without a
+        store.
     """
     by_name = {encoder.spec.name: encoder for encoder in encoders}
     if not by_name or len(by_name) < len(encoders):
@@ -184,81 +125,260 @@ def extract(
         raise ValueError(f"encoders={names}: give at least one, and none twice")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: give at least 1")
+    if store is None and not gather:
+        raise ValueError("gather=False needs a store to read rows from; give store=FOLDER")
     if store is not None and not isinstance(store, FeatureStore):
         store = FeatureStore(store)
-    mesh = meshes.make_mesh() if mesh is None else mesh
-    n = len(source)
-    axis = mesh.shape[meshes.DATA_AXIS]
-    step = min(batch_size, n, store.chunk_rows if store else n)
-    shape = -(-step // axis) * axis
-    chunk_rows = store.chunk_rows if store else step
+    run = _Run(by_name, source, mesh or meshes.make_mesh(), store, batch_size, gather)
 
-    arrays = {name: np.zeros((n, e.spec.width), np.float32) for name, e in by_name.items()}
-    keys = _keys(by_name, source, store) if store else {}
-    missing = _restore(arrays, keys, store, n, chunk_rows)
-    bad = np.any([np.isnan(block).all(axis=1) for block in arrays.values()], axis=0)
-    batches = list(_plan(missing, n, chunk_rows, step))
-    needed = {name for batch in batches for name in batch.names}
-    programs = {name: _program(by_name[name], mesh) for name in by_name if name in needed}
-    reasons: dict[int, str] = {}
+    failure = None
+    try:
+        run.restore()
+        run.compute(workers, device_memory, skip_bad, progress)
+    except ValueError as error:
+        if jax.process_count() == 1:
+            raise
+        failure = str(error)
+    bad, reasons = run.agree(failure)
+    if len(bad) == len(source) or (len(bad) and not skip_bad):
+        first = ", ".join(reasons.get(row, source.ids[row]) for row in bad[:3])
+        mend = "no image is left" if skip_bad else "mend or remove them, or pass --skip_bad"
+        raise ValueError(
+            f"{len(bad)} of {len(source)} images of {source.name} cannot be read, first {first}; "
+            f"{mend}"
+        )
+    return run.features(np.setdiff1d(np.arange(len(source)), bad))
 
-    def collect(batch: _Batch, results: dict[str, Array]) -> None:
-        rows = slice(batch.start, batch.stop)
+
+class _Run:
+    """One call of `extract`: this process's share of the chunks, and what is known of them."""
+
+    def __init__(self, encoders, source, mesh, store, batch_size, gather):
+        n, axis = len(source), mesh.shape[meshes.DATA_AXIS]
+        self.encoders, self.source, self.store, self.gather = encoders, source, store, gather
+        step = min(batch_size, n, store.chunk_rows if store else n)
+        self.mesh = meshes.local_mesh(mesh)
+        self.batch_rows = -(-step // axis) * self.mesh.shape[meshes.DATA_AXIS]
+        self.chunk_rows = store.chunk_rows if store else self.batch_rows
+        chunks, processes = -(-n // self.chunk_rows), jax.process_count()
+        share, me = -(-chunks // processes), jax.process_index()
+        self.shares = [range(p * share, min((p + 1) * share, chunks)) for p in range(processes)]
+        self.chunks = self.shares[me]
+        self.missing = {chunk: set(encoders) for chunk in self.chunks}
+        self.bad = np.zeros(n, bool)
+        self.reasons: dict[int, str] = {}
+        self.keys = _keys(encoders, source, store) if store else {}
+        # Whole blocks if gathered, else those of the chunks being computed.
+        self.arrays = {
+            name: np.zeros((n if gather else 0, encoder.spec.width), np.float32)
+            for name, encoder in encoders.items()
+        }
+        self.open: dict[tuple[int, str], np.ndarray] = {}
+
+    def rows(self, chunk: int) -> slice:
+        """The rows of a chunk."""
+        return slice(chunk * self.chunk_rows, min((chunk + 1) * self.chunk_rows, len(self.source)))
+
+    def restore(self) -> None:
+        """Take this process's chunks from the store, where they are there."""
+        for name, key in self.keys.items():
+            for chunk in self.chunks:
+                rows = self.rows(chunk)
+                width = self.encoders[name].spec.width
+                values = self.store.read(key, chunk, rows.stop - rows.start, width)
+                if values is not None:
+                    self.missing[chunk].discard(name)
+                    self.bad[rows] |= np.isnan(values).all(axis=1)
+                    if self.gather:
+                        self.arrays[name][rows] = values
+
+    def compute(self, workers, device_memory, skip_bad, progress) -> None:
+        """Compute what is missing of this process's chunks."""
+        needed = [name for name in self.encoders if any(name in m for m in self.missing.values())]
+        groups = self.groups(needed, device_memory)
+        done = 0
+        total = sum(self.rows(chunk).stop - self.rows(chunk).start for chunk in self.chunks)
+        for chunks in self.spans(groups):
+            pixels: Iterable[Pixels] = decode_ahead(
+                list(self.batches(chunks)), self.source, self.batch_rows, workers
+            )
+            if len(groups) > 1:
+                pixels = list(pixels)
+            for group in groups:
+                with contextlib.ExitStack() as loaded:
+                    programs = {name: self.load(name, loaded) for name in group}
+                    for batch in self.forward(pixels, programs, skip_bad):
+                        done += batch.stop - batch.start
+                        if progress:
+                            progress(min(done // len(groups), total), total)
+        if progress:
+            progress(total, total)
+
+    def groups(self, names: Sequence[str], device_memory: int | None) -> list[list[str]]:
+        """Encoders to load together, in order, so that each group fits the budget."""
+        if device_memory is None:
+            return [list(names)]
+        groups, parameters, working = [[]], 0, 0
+        for name in names:
+            compiled, state = self.program(name)
+            bytes_held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+            analysis = compiled.memory_analysis()
+            scratch = analysis.temp_size_in_bytes if analysis else 0
+            if bytes_held + scratch > device_memory:
+                raise ValueError(
+                    f"encoder {name} needs {bytes_held / 2**20:.0f} MiB of parameters and "
+                    f"{scratch / 2**20:.0f} MiB to run {self.batch_rows} images, above "
+                    f"device_memory={device_memory / 2**20:.0f} MiB; lower the batch size or "
+                    "raise the budget"
+                )
+            # Encoders run one after another, so working memory is that of the greediest.
+            if groups[-1] and parameters + bytes_held + max(working, scratch) > device_memory:
+                groups.append([])
+                parameters, working = 0, 0
+            groups[-1].append(name)
+            parameters, working = parameters + bytes_held, max(working, scratch)
+        return groups
+
+    def spans(self, groups: Sequence[Sequence[str]]) -> Iterator[list[int]]:
+        """Runs of missing chunks: all at once, or as many as have their pixels kept in memory."""
+        chunks = [chunk for chunk in self.chunks if self.missing[chunk]]
+        if len(groups) < 2:
+            return iter([chunks] if chunks else [])
+        resizes = {e.spec.preprocess.pixels: e.spec.preprocess for e in self.encoders.values()}
+        row = sum(3 * spec.size**2 for spec in resizes.values())
+        size = max(1, HOST_PIXELS // (row * self.chunk_rows))
+        return (chunks[start : start + size] for start in range(0, len(chunks), size))
+
+    def batches(self, chunks: Iterable[int]) -> Iterator[Batch]:
+        """What to decode of these chunks, for all encoders that lack them."""
+        for chunk in chunks:
+            specs = [self.encoders[name].spec for name in self.missing[chunk]]
+            resizes = {spec.preprocess.pixels: spec.preprocess for spec in specs}
+            rows = self.rows(chunk)
+            for start in range(rows.start, rows.stop, self.batch_rows):
+                yield Batch(
+                    chunk, start, min(start + self.batch_rows, rows.stop), tuple(resizes.values())
+                )
+
+    def program(self, name: str) -> tuple[Callable, Any]:
+        """The compiled forward pass of an encoder on this process's devices, and its state."""
+        encoder = self.encoders[name]
+        preprocess, rows = encoder.spec.preprocess, self.batch_rows
+        function, state = encoder.functional()
+        kept = _COMPILED.setdefault(encoder, {})
+        if (self.mesh, preprocess, rows) not in kept:
+
+            def forward(state, pixels: UInt8[Array, "n h w 3"]) -> Float[Array, "n d"]:
+                return function(state, normalize(pixels, preprocess)).astype(jnp.float32)
+
+            over_rows = NamedSharding(self.mesh, PartitionSpec(meshes.DATA_AXIS))
+            everywhere = NamedSharding(self.mesh, PartitionSpec())
+            jitted = jax.jit(forward, in_shardings=(everywhere, over_rows), out_shardings=over_rows)
+            shape = (rows, preprocess.size, preprocess.size, 3)
+            lowered = jitted.lower(state, jax.ShapeDtypeStruct(shape, jnp.uint8))
+            expected, given = (rows, encoder.spec.width), jax.tree.leaves(lowered.out_info)[0].shape
+            if given != expected:
+                raise ValueError(
+                    f"encoder {name} gives {list(given)} for {rows} images; "
+                    f"its spec says {list(expected)}"
+                )
+            kept[self.mesh, preprocess, rows] = lowered.compile()
+        return kept[self.mesh, preprocess, rows], state
+
+    def load(self, name: str, loaded: contextlib.ExitStack) -> Callable[[Array], Array]:
+        """Pixels -> features, with the weights on the devices until `loaded` closes."""
+        compiled, state = self.program(name)
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        placed = [jax.device_put(state, everywhere)]
+        loaded.callback(placed.clear)
+        return lambda pixels: compiled(placed[0], pixels)
+
+    def forward(self, pixels, programs, skip_bad: bool) -> Iterator[Batch]:
+        """Run a group of encoders over decoded batches; yields each batch when it is collected."""
+        over_rows = NamedSharding(self.mesh, PartitionSpec(meshes.DATA_AXIS))
+        in_flight = None
+        for batch, arrays, unreadable in pixels:
+            self.reasons.update(unreadable)
+            self.bad[list(unreadable)] = True
+            if self.bad.any() and not skip_bad:
+                continue  # the run has failed; read on only to count
+            names = [name for name in programs if name in self.missing[batch.chunk]]
+            wanted = {self.encoders[name].spec.preprocess.pixels for name in names}
+            placed = {key: jax.device_put(arrays[key], over_rows) for key in wanted}
+            results = {
+                name: programs[name](placed[self.encoders[name].spec.preprocess.pixels])
+                for name in names
+            }
+            if in_flight:  # one batch behind, so that the devices never wait for the host
+                self.collect(*in_flight)
+                yield in_flight[0]
+            in_flight = (batch, results)
+        if in_flight:
+            self.collect(*in_flight)
+            yield in_flight[0]
+
+    def collect(self, batch: Batch, results: Mapping[str, Array]) -> None:
+        """Take features from the devices, and write the chunk when it is whole."""
+        chunk, inside = self.rows(batch.chunk), slice(batch.start, batch.stop)
         for name, result in results.items():
-            values = meshes.gather_rows(result)[: batch.stop - batch.start]
-            wrong = ~np.isfinite(values).all(axis=1) & ~bad[rows]
+            values = np.asarray(result)[: batch.stop - batch.start]
+            wrong = ~np.isfinite(values).all(axis=1) & ~self.bad[inside]
             if wrong.any():
                 first = ", ".join(
-                    source.ids[batch.start + row] for row in np.flatnonzero(wrong)[:3]
+                    self.source.ids[batch.start + row] for row in np.flatnonzero(wrong)[:3]
                 )
                 raise ValueError(
                     f"encoder {name} gives NaN or infinity in {wrong.sum()} of rows {batch.start} "
-                    f"to {batch.stop - 1} of {source.name}, first {first}; "
+                    f"to {batch.stop - 1} of {self.source.name}, first {first}; "
                     "check its weights, or use a wider dtype"
                 )
-            arrays[name][rows] = np.where(bad[rows, None], np.float32("nan"), values)
-            if store and batch.closes and jax.process_index() == 0:
-                begin = batch.chunk * chunk_rows
-                store.write(keys[name], batch.chunk, arrays[name][begin : batch.stop])
-        if progress:
-            progress(batch.stop, n)
+            values = np.where(self.bad[inside, None], np.float32("nan"), values)
+            if self.gather:
+                self.arrays[name][inside] = values
+            if self.store:
+                place, shape = (batch.chunk, name), (chunk.stop - chunk.start, values.shape[1])
+                whole = self.open.setdefault(place, np.empty(shape, np.float32))
+                whole[batch.start - chunk.start : batch.stop - chunk.start] = values
+                if batch.stop == chunk.stop:
+                    self.store.write(self.keys[name], batch.chunk, self.open.pop(place))
 
-    in_flight = None
-    for batch, pixels, unread in _decode(batches, by_name, source, mesh, shape):
-        for row, reason in unread.items():
-            reasons.setdefault(row, reason)
-        bad[batch.start : batch.stop] |= _shared_mask(unread, batch, mesh, shape)
-        if bad.any() and not skip_bad:
-            continue  # the run has failed; read on only to count
-        placed = {key: meshes.place_rows(rows, mesh, shape) for key, rows in pixels.items()}
-        results = {
-            name: programs[name](placed[by_name[name].spec.preprocess.pixels])
-            for name in batch.names
-        }
-        if in_flight:  # one batch behind, so that the devices never wait for the host
-            collect(*in_flight)
-        in_flight = (batch, results)
-    if in_flight:
-        collect(*in_flight)
-    if bad.all() or (bad.any() and not skip_bad):
-        rows = np.flatnonzero(bad)
-        first = ", ".join(reasons.get(int(row), source.ids[row]) for row in rows[:3])
-        mend = "no image is left" if skip_bad else "mend or remove them, or pass --skip_bad"
-        raise ValueError(
-            f"{len(rows)} of {n} images of {source.name} cannot be read, first {first}; {mend}"
+    def agree(self, failure: str | None) -> tuple[np.ndarray, dict[int, str]]:
+        """Rows that no process could read and why, once all are done; raises if one failed."""
+        rows = [int(row) for row in np.flatnonzero(self.bad)]
+        said = meshes.exchange(
+            {"failure": failure, "bad": [[row, self.reasons.get(row)] for row in rows]}
         )
-    if progress:
-        progress(n, n)
-    keep = np.flatnonzero(~bad)
-    return Features(
-        ids=tuple(source.ids[row] for row in keep),
-        labels=None if source.labels is None else source.labels[keep],
-        arrays={name: block[keep] for name, block in arrays.items()} if bad.any() else arrays,
-    )
+        for process, answer in enumerate(said):
+            if answer["failure"] is not None:
+                raise ValueError(
+                    answer["failure"] + (f" (process {process})" if len(said) > 1 else "")
+                )
+        bad = sorted(row for answer in said for row, _ in answer["bad"])
+        reasons = {row: why for answer in said for row, why in answer["bad"] if why is not None}
+        return np.array(bad, int), reasons
+
+    def features(self, keep: np.ndarray) -> Features:
+        """What `extract` returns, of the rows that could be read."""
+        source = self.source
+        if not self.gather:
+            arrays = {
+                name: StoredRows(self.store, self.keys[name], len(source), e.spec.width, keep)
+                for name, e in self.encoders.items()
+            }
+        else:
+            shares = [self.rows(s[0]).start for s in self.shares if s] + [len(source)]
+            arrays = {name: meshes.join_rows(a, shares) for name, a in self.arrays.items()}
+            if len(keep) < len(source):
+                arrays = {name: array[keep] for name, array in arrays.items()}
+        return Features(
+            ids=tuple(source.ids[row] for row in keep),
+            labels=None if source.labels is None else source.labels[keep],
+            arrays=arrays,
+        )
 
 
 def _keys(encoders: Mapping[str, Encoder], source: Source, store: FeatureStore) -> dict[str, str]:
-    """Store key of each encoder on this source; the first process describes them on disk."""
+    """Store key of each encoder on this source; what it stands for is written beside the rows."""
     keys = {}
     for name, encoder in encoders.items():
         determinants = {
@@ -272,117 +392,5 @@ def _keys(encoders: Mapping[str, Encoder], source: Source, store: FeatureStore) 
             "rows": len(source),
         }
         keys[name] = store.key(determinants)
-        if jax.process_index() == 0:
-            store.describe(determinants)
+        store.describe(determinants)
     return keys
-
-
-def _restore(arrays, keys, store, n: int, chunk_rows: int) -> dict[int, tuple[str, ...]]:
-    """Fill `arrays` with the chunks in the store; chunk -> encoders that lack it."""
-    chunks = -(-n // chunk_rows)
-    found = np.zeros((chunks, len(arrays)), bool)
-    for column, name in enumerate(keys if jax.process_index() == 0 else ()):
-        for chunk in range(chunks):
-            rows = arrays[name][chunk * chunk_rows : (chunk + 1) * chunk_rows]
-            values = store.read(keys[name], chunk, *rows.shape)
-            if values is not None:
-                rows[:] = values
-                found[chunk, column] = True
-    if keys:
-        # Only the first process need see the store's file system.
-        found = meshes.broadcast(found)
-        for column, name in enumerate(keys):
-            if found[:, column].any():
-                arrays[name][:] = meshes.broadcast(arrays[name])
-    return {
-        chunk: tuple(name for name, there in zip(arrays, found[chunk], strict=True) if not there)
-        for chunk in range(chunks)
-    }
-
-
-def _plan(missing: Mapping[int, tuple], n: int, chunk_rows: int, step: int) -> Iterator[_Batch]:
-    for chunk, names in missing.items():
-        end = min((chunk + 1) * chunk_rows, n)
-        for start in range(chunk * chunk_rows, end if names else 0, step):
-            stop = min(start + step, end)
-            yield _Batch(chunk, start, stop, names, stop == end)
-
-
-def _program(encoder: Encoder, mesh: Mesh) -> Callable[[Array], Array]:
-    """Pixels -> features on the mesh, with the weights copied to its devices once."""
-    function, state = encoder.functional()
-    spec = encoder.spec
-    kept = _COMPILED.setdefault(encoder, {})
-    if (mesh, spec.preprocess) not in kept:
-        preprocess = spec.preprocess
-
-        def forward(state, pixels: UInt8[Array, "n h w 3"]) -> Float[Array, "n d"]:
-            return function(state, normalize(pixels, preprocess)).astype(jnp.float32)
-
-        rows = NamedSharding(mesh, PartitionSpec(meshes.DATA_AXIS))
-        kept[mesh, preprocess] = jax.jit(forward, out_shardings=rows)
-    compiled, state = kept[mesh, spec.preprocess], meshes.replicate(state, mesh)
-
-    def run(pixels: UInt8[Array, "n h w 3"]) -> Float[Array, "n d"]:
-        features = compiled(state, pixels)
-        expected = (len(pixels), spec.width)
-        if features.shape != expected:
-            raise ValueError(
-                f"encoder {spec.name} gives {list(features.shape)} for {len(pixels)} images; "
-                f"its spec says {list(expected)}"
-            )
-        return features
-
-    return run
-
-
-def _decode(batches: Sequence[_Batch], encoders, source: Source, mesh: Mesh, shape: int):
-    """Yield (batch, pixels by resize, reasons by unreadable row), decoded ahead in threads.
-
-    `pixels` holds the rows of this process's devices, in the order of `local_rows`.
-    """
-    offsets = meshes.local_rows(mesh, shape)
-    workers = min(32, (os.cpu_count() or 1) + 2)
-    pool = concurrent.futures.ThreadPoolExecutor(workers, "decode")
-
-    def submit(batch: _Batch):
-        specs = {
-            encoders[name].spec.preprocess.pixels: encoders[name].spec.preprocess
-            for name in batch.names
-        }
-        pixels = {key: np.zeros((len(offsets), key[0], key[0], 3), np.uint8) for key in specs}
-
-        def decode(local: int, row: int) -> str | None:
-            try:
-                image = source[row].image
-                for key, spec in specs.items():
-                    pixels[key][local] = resize_crop(image, spec)
-            except UnreadableImage as error:
-                return str(error)
-            return None
-
-        rows = [(local, batch.start + int(offset)) for local, offset in enumerate(offsets)]
-        jobs = {row: pool.submit(decode, i, row) for i, row in rows if row < batch.stop}
-        return batch, pixels, jobs
-
-    try:
-        ahead = collections.deque()
-        for batch in [*batches, *[None] * _PREFETCH]:
-            if batch is not None:
-                ahead.append(submit(batch))
-            if len(ahead) > _PREFETCH or (batch is None and ahead):
-                ready, pixels, jobs = ahead.popleft()
-                answers = {row: job.result() for row, job in jobs.items()}
-                yield ready, pixels, {row: a for row, a in answers.items() if a is not None}
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _shared_mask(unread: Mapping[int, str], batch: _Batch, mesh: Mesh, shape: int) -> np.ndarray:
-    """Which rows of a batch could not be read, by whichever process tried; bool [rows]."""
-    mask = np.zeros(shape, bool)
-    mask[[row - batch.start for row in unread]] = True
-    if jax.process_count() > 1:
-        mine = mask[meshes.local_rows(mesh, shape)]
-        mask = meshes.gather_rows(meshes.place_rows(mine, mesh, shape))
-    return mask[: batch.stop - batch.start]

@@ -5,32 +5,32 @@
 
 KEY is a hash of everything that determines the rows: encoder weights and architecture, source
 and row ids, preprocessing, dtype, chunk length c and `FORMAT`. Change one and other rows are
-read; there is nothing to invalidate. A chunk is written under a temporary name, flushed to disk
-and renamed, so it is there whole or not at all; its digest tells damage that came later, and a
-damaged chunk is computed again. `numpy.load` reads a chunk as it is and ignores the digest. A row
-of NaN stands for an image that could not be read: features that are not finite are never stored.
+read; there is nothing to invalidate. Files appear whole or not at all (tensorstore writes under a
+lock and renames); a chunk's digest tells damage that came later, and a damaged chunk is computed
+again. `numpy.load` reads a chunk as it is and ignores the digest. A row of NaN stands for an image
+that could not be read: features that are not finite are never stored.
 
-Two runs may share a store without a lock: each chunk is replaced in one step by one with the same
-meaning, and at worst is computed twice. Paths may be remote (gs://...) where `etils.epath` has the
-file system installed; objects appear there only when complete, without a rename.
+Two runs may share a store: each chunk is replaced in one step by one with the same meaning, and at
+worst is computed twice. A path is a local folder, or a URL that tensorstore knows (gs://BUCKET/...,
+s3://BUCKET/...).
 
 Cost: 4 n d bytes a source and encoder, hashed once on writing and once on reading.
 
 Not guaranteed: the batch size, the mesh, the backend and the version of jax are not in the key.
 They change rows by rounding, so a run resumed under another of them is equal to an uninterrupted
 one within rounding; resumed under the same it is equal bit for bit. A killed run may leave a
-file whose name begins with a dot; it is never read.
+lock file beside a chunk; it is never read and stops nobody.
 """
 
+import functools
 import hashlib
 import io
 import json
 import os
-import uuid
 from collections.abc import Mapping
 
 import numpy as np
-from etils import epath
+import tensorstore
 from jaxtyping import Float32
 
 FORMAT = 1
@@ -42,7 +42,7 @@ class FeatureStore:
     """Chunks of features by key and chunk number.
 
     Args:
-      path: folder, local or remote; made when first written to.
+      path: local folder or URL; made when first written to.
       chunk_rows: rows a chunk, at least 1. The most work that a kill can lose, and the largest
         batch.
 
@@ -62,8 +62,15 @@ class FeatureStore:
     def __init__(self, path: str | os.PathLike, chunk_rows: int = DEFAULT_CHUNK_ROWS):
         if chunk_rows < 1:
             raise ValueError(f"chunk_rows={chunk_rows}: give at least 1")
-        self.path = epath.Path(path)
+        self.path = os.fspath(path)
         self.chunk_rows = chunk_rows
+
+    @functools.cached_property
+    def _files(self) -> tensorstore.KvStore:
+        spec = self.path.rstrip("/") + "/"
+        if "://" not in spec:
+            spec = {"driver": "file", "path": os.path.abspath(self.path) + "/"}
+        return self._try(lambda: tensorstore.KvStore.open(spec).result())
 
     def key(self, determinants: Mapping) -> str:
         """Hash of a JSON-like record, of `chunk_rows` and of the format."""
@@ -75,9 +82,9 @@ class FeatureStore:
 
     def describe(self, determinants: Mapping) -> None:
         """Write the manifest of a key, unless it is there."""
-        manifest = self.path / self.key(determinants) / "manifest.json"
-        if not manifest.exists():
-            _write(manifest, self._record(determinants).encode())
+        manifest = f"{self.key(determinants)}/manifest.json"
+        if self._try(lambda: self._files.read(manifest).result()).state != "value":
+            self._write(manifest, self._record(determinants).encode())
 
     def read(
         self, key: str, chunk: int, rows: int, width: int
@@ -93,10 +100,10 @@ class FeatureStore:
         Returns:
           float32 [rows, width], or None.
         """
-        try:
-            data = self._file(key, chunk).read_bytes()
-        except FileNotFoundError:
+        answer = self._try(lambda: self._files.read(_name(key, chunk)).result())
+        if answer.state != "value":
             return None
+        data = answer.value
         body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
         if _digest(key, chunk, body) != digest:
             return None
@@ -110,28 +117,27 @@ class FeatureStore:
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(values, np.float32), allow_pickle=False)
         body = buffer.getvalue()
-        _write(self._file(key, chunk), body + _digest(key, chunk, body))
+        self._write(_name(key, chunk), body + _digest(key, chunk, body))
 
-    def _file(self, key: str, chunk: int) -> epath.Path:
-        return self.path / key / f"{chunk:06d}.npy"
+    def _write(self, name: str, data: bytes) -> None:
+        self._try(lambda: self._files.write(name, data).result())
+
+    def _try(self, action):
+        """tensorstore's errors as one line that says what is left to do."""
+        try:
+            return action()
+        except (ValueError, OSError, RuntimeError) as error:
+            reason = str(error).split(" [")[0]
+            raise ValueError(
+                f"store {self.path!r}: {reason}; make room or mend the path, and run again: "
+                "finished chunks are kept"
+            ) from error
+
+
+def _name(key: str, chunk: int) -> str:
+    return f"{key}/{chunk:06d}.npy"
 
 
 def _digest(key: str, chunk: int, body: bytes) -> bytes:
     """Of the place as well as the bytes: a chunk copied to another place is damage too."""
     return hashlib.sha256(f"{key}/{chunk}\n".encode() + body).digest()
-
-
-def _write(path: epath.Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if "://" in os.fspath(path):
-        path.write_bytes(data)
-        return
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

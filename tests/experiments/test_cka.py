@@ -118,7 +118,7 @@ def test_second_run_reads_the_store_and_repeats_the_numbers(finished, monkeypatc
         raise AssertionError("computed features that were in the store")
 
     module = importlib.import_module("substrate_jax.features.extract")
-    monkeypatch.setattr(module, "_program", refuse)
+    monkeypatch.setattr(module._Run, "program", refuse)
     second = run(out)
     varying = ("seconds", "command")
     assert {k: v for k, v in second.items() if k not in varying} == {

@@ -1,15 +1,18 @@
 """Extraction: the right rows, once each, in one decode pass; what it refuses."""
 
+import importlib
+
 import jax
 import numpy as np
 import pytest
 
 from substrate_jax.data import Preprocess, preprocess
-from substrate_jax.features import Features, extract
+from substrate_jax.features import Features, FeatureStore, extract
 from substrate_jax.mesh import make_mesh
 from tests.features.fakes import LinearEncoder, noise_source, oracle
 from tests.helpers import relative_error, tolerance
 
+extraction = importlib.import_module("substrate_jax.features.extract")  # not the function
 ONE = "data=1"
 
 
@@ -162,3 +165,91 @@ def test_join_refuses(ids, name, message):
 def test_features_refuse_ragged_blocks(labels, rows, message):
     with pytest.raises(ValueError, match=message):
         Features(("x", "y"), labels, {"a": block(rows)})
+
+
+def panel():
+    return [
+        LinearEncoder("a"),
+        LinearEncoder("b", width=7, seed=1, conv=True),
+        LinearEncoder("c", seed=2, preprocess=Preprocess(6, 0.75)),
+    ]
+
+
+def same_bits(one, two):
+    assert one.ids == two.ids
+    return all(np.asarray(one[name]).tobytes() == two[name].tobytes() for name in two)
+
+
+@pytest.mark.parametrize("bad", [(), (4, 21)])
+def test_worker_processes_give_the_bytes_of_threads(bad):
+    options = {"batch_size": 8, "skip_bad": True}
+    want = extract(panel(), noise_source(37, bad=bad), **options)
+    got = extract(panel(), noise_source(37, bad=bad), workers=2, **options)
+    assert same_bits(got, want)
+
+
+def test_worker_processes_name_bad_images():
+    with pytest.raises(ValueError, match="2 of 37 images of noise cannot be read, first r004"):
+        extract(panel(), noise_source(37, bad=(4, 21)), workers=1, batch_size=8)
+
+
+def state_bytes(encoder):
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(encoder.functional()[1]))
+
+
+def test_encoders_that_do_not_fit_together_take_turns_and_images_are_decoded_once(monkeypatch):
+    encoders, source = panel(), noise_source(37)
+    options = {"mesh": make_mesh("data=1"), "batch_size": 8}
+    want = extract(encoders, source, **options)
+    held, most = [], []
+    load = extraction._Run.load
+
+    def counted(run, name, loaded):
+        held.append(name)
+        most.append(len(held))
+        loaded.callback(held.remove, name)
+        return load(run, name, loaded)
+
+    monkeypatch.setattr(extraction._Run, "load", counted)
+    run = extraction._Run(
+        {e.spec.name: e for e in encoders}, source, options["mesh"], None, 8, True
+    )
+    needs = [
+        state_bytes(e) + run.program(e.spec.name)[0].memory_analysis().temp_size_in_bytes
+        for e in encoders
+    ]
+    source.reads.clear()
+    got = extract(encoders, source, device_memory=max(needs), **options)
+    assert same_bits(got, want)
+    assert max(most) < len(encoders)
+    assert set(source.reads.values()) == {1}
+    most.clear()
+    extract(encoders, source, device_memory=sum(needs), **options)
+    assert max(most) == len(encoders)
+
+
+def test_an_encoder_beyond_the_budget_is_named():
+    with pytest.raises(ValueError, match=r"encoder a needs 0 MiB .* device_memory=0 MiB; lower"):
+        extract(panel(), noise_source(5), device_memory=100)
+
+
+def test_ungathered_blocks_read_rows_from_the_store(tmp_path):
+    source = noise_source(37, bad=(4, 21))
+    options = {"store": FeatureStore(tmp_path, chunk_rows=10), "skip_bad": True, "batch_size": 8}
+    want = extract(panel(), source, **options)
+    got = extract(panel(), source, gather=False, **options)
+    assert same_bits(got, want)
+    block = got["b"]
+    assert (block.shape, len(block), block.dtype) == ((35, 7), 35, np.float32)
+    for rows in (slice(7, 29), np.array([34, 0, 12]), slice(3, 3)):
+        np.testing.assert_array_equal(block[rows], want["b"][rows])
+    assert same_bits(got.join(Features(got.ids, None, {})), want)
+    for chunk in tmp_path.glob("*/000001.npy"):
+        chunk.unlink()
+    with pytest.raises(ValueError, match=r"rows 10 to 19 of \w+ have left the store"):
+        block[8:]
+
+
+def test_rows_on_demand_need_a_store():
+    with pytest.raises(ValueError, match="gather=False needs a store"):
+        extract(panel(), noise_source(5), gather=False)

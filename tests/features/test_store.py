@@ -1,10 +1,16 @@
 """The store: kill it, cut it, change what it depends on; the features stay the same bits."""
 
 import dataclasses
+import http.server
+import json
+import os
 import pathlib
 import signal
 import subprocess
 import sys
+import threading
+import urllib.parse
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -60,7 +66,7 @@ def test_a_new_encoder_computes_alone(tmp_path):
 
 
 KILLED = """
-import os, signal, sys
+import os, pathlib, signal
 import jax
 jax.config.update("jax_platforms", "cpu")
 from substrate_jax.features import FeatureStore
@@ -71,9 +77,8 @@ class Killed(FeatureStore):
     def write(self, key, chunk, values):
         if Killed.written == {after}:
             if {torn}:
-                path = self._file(key, chunk)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                (path.parent / f".{{path.name}}.torn").write_bytes(values.tobytes()[:50])
+                path = pathlib.Path(self.path, key, f"{{chunk:06d}}.npy.__lock")
+                path.write_bytes(values.tobytes()[:50])
             os.kill(os.getpid(), signal.SIGKILL)
         super().write(key, chunk, values)
         Killed.written += 1
@@ -196,7 +201,10 @@ def test_chunk_is_a_plain_npy_file(tmp_path):
     features = run(tmp_path, [ENCODER])
     loaded = [np.load(path, allow_pickle=False) for path in chunks(tmp_path)]
     np.testing.assert_array_equal(np.concatenate(loaded), features["a"])
-    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "manifest.json",
+        *(path.name for path in chunks(tmp_path)),
+    }
 
 
 def test_batch_larger_than_a_chunk_is_cut_to_it(tmp_path):
@@ -208,3 +216,93 @@ def test_batch_larger_than_a_chunk_is_cut_to_it(tmp_path):
 def test_refuses():
     with pytest.raises(ValueError, match="chunk_rows=0"):
         FeatureStore("x", chunk_rows=0)
+
+
+class Objects(http.server.BaseHTTPRequestHandler):
+    """As much of Google Cloud Storage as writing and reading whole objects takes."""
+
+    held: ClassVar[dict[str, bytes]] = {}
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+    def answer(self, code, body=b""):
+        self.send_response(code)
+        self.send_header("x-goog-generation", "1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        name = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path.split("/o/")[1])
+        found = name in self.held
+        self.answer(200 if found else 404, self.held.get(name, b""))
+
+    def do_POST(self):
+        (name,) = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["name"]
+        self.held[name] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, json.dumps({"name": name, "generation": "1"}).encode())
+
+
+def test_a_bucket_is_a_folder_like_any_other(tmp_path):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Objects)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    code = """
+import numpy as np
+from tests.features import test_store as t
+first = t.run("gs://bucket/features", [t.ENCODER])
+source = t.noise_source(37)
+assert t.same_bits(t.run("gs://bucket/features", [t.ENCODER], source), first)
+assert not source.reads
+np.save({path!r}, first["a"])
+"""
+    path = tmp_path / "features.npy"
+    environment = {
+        "TENSORSTORE_GCS_HTTP_URL": f"http://127.0.0.1:{server.server_port}",
+        "GOOGLE_AUTH_TOKEN_FOR_TESTING": "token",
+        "JAX_PLATFORMS": "cpu",
+    }
+    try:
+        subprocess.run(
+            [sys.executable, "-c", code.format(path=str(path))],
+            cwd=ROOT,
+            env=os.environ | environment,
+            timeout=120,
+            check=True,
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    local = run(tmp_path / "local", [ENCODER])
+    assert np.load(path).tobytes() == local["a"].tobytes()
+    names = {str(p.relative_to(tmp_path / "local")) for p in (tmp_path / "local").rglob("*.*")}
+    assert {name.removeprefix("features/") for name in Objects.held} == names
+
+
+def test_a_full_disk_is_said_in_one_line_and_costs_no_chunk(tmp_path):
+    code = """
+import resource, signal
+import numpy as np
+from substrate_jax.features import FeatureStore
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a limit on file size stands in for a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+store = FeatureStore({path!r})
+store.write("k", 0, np.ones((10, 10), np.float32))
+try:
+    store.write("k", 1, np.ones((100, 10), np.float32))
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(path=str(tmp_path))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "File too large; make room or mend the path, and run again" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    store = FeatureStore(tmp_path)
+    assert store.read("k", 0, 10, 10).sum() == 100
+    assert store.read("k", 1, 100, 10) is None

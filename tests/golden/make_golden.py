@@ -35,8 +35,16 @@ timm = import_timm()
 HERE = Path(__file__).parent
 
 RESNET_TAPS = {"stem": "maxpool", **{f"layer{i}": f"layer{i}" for i in range(1, 5)}}
+REGNET_TAPS = {n: n for n in ("stem", "s1", "s2", "s3", "s4")}
+EFFICIENTNET_TAPS = {
+    "stem": "bn1",
+    **{f"blocks.{i}": f"blocks.{i}" for i in (0, 2, 4, 6)},
+    "head": "bn2",
 }
 CONVNEXT_TAPS = {"stem": "stem", **{f"stages.{i}": f"stages.{i}" for i in range(4)}}
+MOBILEVIT_TAPS = {n: n for n in ("stem", *(f"stages.{i}" for i in range(5)))}
+
+SWIN_TAPS = {n: n for n in ("patch_embed", *(f"layers.{i}" for i in range(4)), "norm")}
 
 
 def vit_taps(depth: int) -> dict[str, str]:
@@ -47,17 +55,41 @@ def vit_taps(depth: int) -> dict[str, str]:
 # encoder -> tap -> timm's submodule
 TAPS = {
     # resnet
+    "resnet18": RESNET_TAPS,
     "resnet50": RESNET_TAPS,
     "resnet101": RESNET_TAPS,
+    "resnext50_32x4d": RESNET_TAPS,
+    # regnet
+    "regnety_032": REGNET_TAPS,
+    "regnetx_002": REGNET_TAPS,
+    # efficientnet
+    "efficientnet_b0": EFFICIENTNET_TAPS,
+    "tf_efficientnet_b0": EFFICIENTNET_TAPS,
     # convnext
+    "convnext_tiny": CONVNEXT_TAPS,
     "convnext_base": CONVNEXT_TAPS,
+    "convnextv2_atto": CONVNEXT_TAPS,
     "fcmae_base": CONVNEXT_TAPS,
+    # mobilevit
+    "mobilevitv2_175": MOBILEVIT_TAPS,
+    "mobilevitv2_050": MOBILEVIT_TAPS,
+    # maxvit
+    "maxvit_base": CONVNEXT_TAPS,
+    "maxvit_tiny": CONVNEXT_TAPS,
     # vit
+    "vit_tiny": vit_taps(12),
     "vit_base": vit_taps(12),
     "vit_large": vit_taps(24),
+    "deit3_small": vit_taps(12),
     "dinov2_base": vit_taps(12),
+    "dinov2_small_reg4": vit_taps(12),
     "mae_base": vit_taps(12),
     "clip_base": vit_taps(12),
+    "siglip_base": vit_taps(12),
+    # swin
+    "swin_tiny": SWIN_TAPS,
+    # beit
+    "beitv2_base": {n: n for n in ("patch_embed", "blocks.0", "blocks.6", "blocks.11")},
 }
 
 
@@ -93,9 +125,11 @@ def build(name: str, shapes: dict[str, tuple[int, ...]]) -> torch.nn.Module:
     return model.eval()
 
 
-def tap_mean(output: torch.Tensor) -> torch.Tensor:
-    """[n, c, h, w] or [n, tokens, c] -> [n, c]."""
-    return output.mean(dim=(2, 3) if output.ndim == 4 else 1)
+def tap_mean(output: torch.Tensor, layout: str) -> torch.Tensor:
+    """[n, c, h, w], with `layout` "NHWC" [n, h, w, c], or [n, tokens, c] -> [n, c]."""
+    if output.ndim == 3:
+        return output.mean(dim=1)
+    return output.mean(dim=(1, 2) if layout == "NHWC" else (2, 3))
 
 
 def run(
@@ -103,9 +137,12 @@ def run(
 ) -> dict[str, np.ndarray]:
     """Features and tap means in the dtype of the pictures."""
     outputs = {}
+    layout = getattr(model, "output_fmt", "NCHW")
 
     def keep(tap):
-        return lambda module, inputs, output: outputs.update({f"tap:{tap}": tap_mean(output)})
+        return lambda module, inputs, output: outputs.update(
+            {f"tap:{tap}": tap_mean(output, layout)}
+        )
 
     hooks = [model.get_submodule(m).register_forward_hook(keep(tap)) for tap, m in taps.items()]
     with torch.inference_mode():

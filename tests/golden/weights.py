@@ -24,17 +24,34 @@ import numpy as np
 GAINS = (
     (r"patch_embed\.proj|stem\.0|stages\.\d\.downsample\.1", 0.1),
     (r"attn\.proj|mlp\.fc2", 0.05),
+    (r"attn\.out_proj", 0.3),
+    (r"conv3_1x1\.conv", 2.0),
     (r"conv3|bn3", 0.3),
     (r"attn\.qkv", 1.5),
+    (r"downsample\.reduction", 0.1),
 )
 DEFAULT_GAIN = math.sqrt(2)  # keeps the mean square through a ReLU
 
 # Last part of the name -> range of a uniform draw.
-RANGES = {"running_var": (0.5, 2.0), "gamma": (0.1, 1.0)}
+RANGES = {
+    "running_var": (0.5, 2.0),
+    "gamma": (0.1, 1.0),
+    "gamma_1": (0.1, 1.0),
+    "gamma_2": (0.1, 1.0),
+}
 NORM_SCALE = (0.5, 1.5)
 
 # Last part of the name -> standard deviation of a normal draw.
-DEVIATIONS = {"running_mean": 0.2, "cls_token": 0.1, "pos_embed": 0.1}
+DEVIATIONS = {
+    "running_mean": 0.2,
+    "cls_token": 0.1,
+    "reg_token": 0.1,
+    "latent": 1.0,
+    "pos_embed": 0.1,
+    "relative_position_bias_table": 0.5,
+    "q_bias": 0.1,
+    "v_bias": 0.1,
+}
 BIAS = 0.1
 RESPONSE_NORM = 0.5  # GRN's weight, which is trained from zero and takes both signs
 

@@ -1,3 +1,5 @@
 """Registers every encoder, family by family; the order is that of `list_encoders`."""
 
-from substrate_jax.encoders.records import resnet, convnext, vit, mini  # noqa: F401, I001
+# ruff: noqa: F401, I001
+from substrate_jax.encoders.records import resnet, regnet, efficientnet, convnext
+from substrate_jax.encoders.records import mobilevit, maxvit, vit, swin, beit, mini

@@ -22,6 +22,7 @@ NORMALISATION = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "inception": (INCEPTION_MEAN, INCEPTION_STD),
     "clip": (CLIP_MEAN, CLIP_STD),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 
 

@@ -1,0 +1,52 @@
+"""EfficientNets trained in torch, and those ported from TensorFlow (noisy student)."""
+
+from substrate_jax.encoders.efficientnet import EfficientNetConfig
+from substrate_jax.encoders.records.timm import register_timm
+
+# Multipliers of width and depth by size
+_SCALES = (
+    (1.0, 1.0),
+    (1.0, 1.1),
+    (1.1, 1.2),
+    (1.2, 1.4),
+    (1.4, 1.8),
+    (1.6, 2.2),
+    (1.8, 2.6),
+    (2.0, 3.1),
+)
+for _size, (_tag, _pixels, _crop, _normalisation) in enumerate(
+    (
+        ("ra_in1k", 224, 0.875, "imagenet"),
+        ("ra4_e3600_r240_in1k", 240, 0.9, "inception"),
+        ("ra_in1k", 256, 0.875, "imagenet"),
+        ("ra2_in1k", 288, 0.875, "imagenet"),
+        ("ra2_in1k", 320, 0.875, "imagenet"),
+    )
+):
+    register_timm(
+        f"efficientnet_b{_size}",
+        f"efficientnet_b{_size}.{_tag}",
+        EfficientNetConfig(*_SCALES[_size], image_size=_pixels),
+        crop_fraction=_crop,
+        normalisation=_normalisation,
+        paper="1905.11946",
+    )
+for _size, (_pixels, _crop) in enumerate(
+    (
+        (224, 0.875),
+        (240, 0.882),
+        (260, 0.89),
+        (300, 0.904),
+        (380, 0.922),
+        (456, 0.934),
+        (528, 0.942),
+        (600, 0.949),
+    )
+):
+    register_timm(
+        f"tf_efficientnet_b{_size}",
+        f"tf_efficientnet_b{_size}.ns_jft_in1k",
+        EfficientNetConfig(*_SCALES[_size], padding="same", eps=1e-3, image_size=_pixels),
+        crop_fraction=_crop,
+        paper="1911.04252",
+    )

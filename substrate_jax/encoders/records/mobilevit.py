@@ -1,0 +1,24 @@
+"""MobileViTV2: Apple's weights, trained on pixels in [0, 1] without further normalisation."""
+
+from substrate_jax.encoders.mobilevit import MobileViTV2Config
+from substrate_jax.encoders.records.timm import register_timm
+
+# suffix of our name, timm's tag, input size, crop fraction, widths in per cent
+for _suffix, _tag, _size, _crop, _widths in (
+    ("", "in1k", 256, 0.888, (50, 75, 100, 125, 150, 175, 200)),
+    ("_in22ft1k", "in22k_ft_in1k", 256, 0.888, (150, 175, 200)),
+    ("_384_in22ft1k", "in22k_ft_in1k_384", 384, 1.0, (150, 175, 200)),
+):
+    for _width in _widths:
+        _name = f"mobilevitv2_{_width:03d}"
+        # The panel of arXiv:2606.07882 runs all its encoders at 224 pixels.
+        _image_size = 224 if _name + _suffix == "mobilevitv2_175" else _size
+        register_timm(
+            _name + _suffix,
+            f"{_name}.cvnets_{_tag}",
+            MobileViTV2Config(_width / 100, image_size=_image_size),
+            crop_fraction=_crop,
+            normalisation="none",
+            licence="cvnets-license",
+            paper="2206.02680",
+        )

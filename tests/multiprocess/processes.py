@@ -1,0 +1,45 @@
+"""Starts the processes of one run on this machine, two CPU devices each, joined over loopback."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[2]
+PROCESSES, DEVICES = 2, 2
+
+
+def start(*command: str) -> list[subprocess.Popen]:
+    """`python COMMAND --coordinator=... --num_processes=2 --process_id=RANK`, once for each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(DEVICES)}
+    environment.pop("XLA_FLAGS", None)
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, *command),
+                f"--coordinator=127.0.0.1:{port}",
+                f"--num_processes={PROCESSES}",
+                f"--process_id={rank}",
+            ],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(PROCESSES)
+    ]
+
+
+def finish(workers: list[subprocess.Popen], timeout: float = 200) -> list[str]:
+    """What they said, once all have ended; none outlives the call."""
+    try:
+        return [worker.communicate(timeout=timeout)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()

@@ -1,0 +1,117 @@
+"""The main launcher in two processes: the numbers of one process, and a kill of either mended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.helpers import tolerance
+from tests.multiprocess import processes
+
+ROWS, CHUNK = 45, 8
+# 45 rows do not divide over 4 devices, and the shares of two processes are unequal.
+COMMAND = (
+    *("-m", "experiments.cka", "--encoders=mini_mae_base,mini_clip_base"),
+    *("--domains=texture,writing", f"--n={ROWS}", "--k=5", "--components=4"),
+    *("--batch_size=8", f"--chunk_rows={CHUNK}", "--quiet"),
+)
+
+
+def chunks(out):
+    """Name -> bytes of every chunk in a run's store."""
+    store = out / "features"
+    return {str(p.relative_to(store)): p.read_bytes() for p in store.glob("*/*.npy")}
+
+
+def run_processes(out):
+    workers = processes.start(*COMMAND, f"--out={out}")
+    output = processes.finish(workers)
+    assert [worker.returncode for worker in workers] == [0, 0], "\n\n".join(output)
+    return output
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Folder of an undisturbed run of two processes, and what they printed."""
+    out = tmp_path_factory.mktemp("together")
+    return out, run_processes(out)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Folder of one process with four devices."""
+    out = tmp_path_factory.mktemp("alone")
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"}
+    environment.pop("XLA_FLAGS", None)
+    subprocess.run(
+        [sys.executable, *COMMAND, f"--out={out}"],
+        cwd=processes.ROOT,
+        env=environment,
+        timeout=200,
+        check=True,
+        capture_output=True,
+    )
+    return out
+
+
+def numbers(value, path=""):
+    """Path -> number of everything numeric in a JSON value."""
+    if isinstance(value, dict):
+        return {k: v for key in value for k, v in numbers(value[key], f"{path}/{key}").items()}
+    if isinstance(value, list):
+        return {k: v for i, x in enumerate(value) for k, v in numbers(x, f"{path}/{i}").items()}
+    return {path: value} if isinstance(value, int | float) else {}
+
+
+def test_features_are_the_same_bits(together, alone):
+    assert chunks(together[0]) == chunks(alone)
+    assert len(chunks(alone)) == 2 * 2 * -(-ROWS // CHUNK)
+
+
+def test_numbers_are_the_same(together, alone):
+    results = [json.loads((out / "result.json").read_text()) for out in (together[0], alone)]
+    assert [result["devices"]["processes"] for result in results] == [2, 1]
+    got, want = ({k: r[k] for k in ("domains", "pcka", "encoders")} for r in results)
+    got, want = numbers(got), numbers(want)
+    assert got.keys() == want.keys()
+    assert len(want) > 50
+    # The same sums, added over processes in place of devices.
+    for path, value in want.items():
+        assert got[path] == pytest.approx(value, abs=4 * tolerance(ROWS), nan_ok=True), path
+
+
+def test_only_the_first_process_reports(together):
+    out, (first, second) = together
+    assert "report:" in first
+    assert "report:" not in second
+    assert (out / "report.html").is_file()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_kill_of_either_process_is_mended_by_running_again(tmp_path, together, rank):
+    workers = processes.start(*COMMAND, f"--out={tmp_path}")
+    deadline = time.monotonic() + 150
+    try:
+        while not chunks(tmp_path):
+            assert time.monotonic() < deadline, "no chunk was written"
+            time.sleep(0.01)
+        workers[rank].send_signal(signal.SIGKILL)
+        workers[rank].wait()
+    finally:
+        for worker in workers:  # the other waits for the dead one: whoever started it ends it
+            worker.kill()
+            worker.communicate()
+    assert not (tmp_path / "result.json").exists()
+    before = chunks(tmp_path)
+    run_processes(tmp_path)
+    whole = chunks(together[0])
+    assert chunks(tmp_path) == whole
+    assert before.items() <= whole.items()
+    assert 0 < len(before) < len(whole)
+    results = [json.loads((p / "result.json").read_text()) for p in (tmp_path, together[0])]
+    np.testing.assert_array_equal(*(r["pcka"]["matrix"] for r in results))
