@@ -166,10 +166,17 @@ def convolution(
         )
 
     def by_windows(x, weight):
-        stacked = jnp.concatenate(windows(x, weight.shape[0], stride, padding), axis=-1)
-        return stacked @ weight.reshape(-1, weight.shape[-1])
+        size, _, channels, features = weight.shape
+        stacked = jnp.stack(windows(x, size, stride, padding), axis=3)
+        if groups == 1:
+            return stacked.reshape(*stacked.shape[:3], -1) @ weight.reshape(-1, features)
+        stacked = stacked.reshape(*stacked.shape[:4], groups, channels)
+        weight = weight.reshape(size**2, channels, groups, features // groups)
+        return jnp.einsum("nhwkgc,kcgd->nhwgd", stacked, weight).reshape(
+            *stacked.shape[:3], features
+        )
 
-    if groups == 1 and x.shape[1] <= 32:
+    if x.shape[1] <= 32:
         return jax.lax.platform_dependent(x, weight, cpu=by_windows, default=by_xla)
     return by_xla(x, weight)
 

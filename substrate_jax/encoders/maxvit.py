@@ -43,7 +43,10 @@ AXES = {"window": (0, 1, 3, 2, 4, 5), "grid": (0, 2, 4, 1, 3, 5)}
 
 @dataclass(frozen=True)
 class MaxViTConfig:
-    """Shape of a MaxViT: blocks and channels a stage, and its stem."""
+    """Shape of a MaxViT: blocks and channels a stage, its stem, and the side of its windows.
+
+    The published ones have windows and grids of `image_size` / 32 positions a side, the default.
+    """
 
     family: ClassVar[str] = "maxvit"
 
@@ -52,12 +55,14 @@ class MaxViTConfig:
     stem_channels: int = 64
     num_classes: int = 1000
     image_size: int = 224
+    window: int | None = None
 
     def __post_init__(self):
-        if self.image_size < STRIDE or self.image_size % STRIDE:
+        unit = STRIDE if self.window is None else self.window * 2 ** (1 + len(self.depths))
+        if self.image_size < unit or self.image_size % unit:
             raise ValueError(
                 f"image_size={self.image_size}: windows fill the maps only at multiples of "
-                f"{STRIDE}; give one, and weights made for it"
+                f"{unit}; give one, and weights made for it"
             )
         if any(channels % HEAD_WIDTH for channels in self.channels):
             raise ValueError(
@@ -70,9 +75,9 @@ class MaxViTConfig:
         return self.channels[-1]
 
     @property
-    def window(self) -> int:
+    def partition(self) -> int:
         """Side of a window and of a grid, in positions."""
-        return self.image_size // STRIDE
+        return self.image_size // STRIDE if self.window is None else self.window
 
     def build(self, rngs: nnx.Rngs) -> "MaxViT":
         """The module with fresh weights."""
@@ -284,7 +289,7 @@ class MaxViT(nnx.Module):
         self.stem = Stem(config.stem_channels, rngs=rngs)
         stages, in_channels = [], config.stem_channels
         for depth, channels in zip(config.depths, config.channels, strict=True):
-            stages.append(Stage(in_channels, channels, depth, config.window, rngs=rngs))
+            stages.append(Stage(in_channels, channels, depth, config.partition, rngs=rngs))
             in_channels = channels
         self.stages = nnx.List(stages)
         self.head = Head(config.width, config.num_classes, rngs=rngs)

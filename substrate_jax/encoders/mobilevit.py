@@ -39,11 +39,12 @@ STEM = 32
 
 @dataclass(frozen=True)
 class MobileViTV2Config:
-    """Shape of a MobileViTV2: the multiplier of all channels."""
+    """Shape of a MobileViTV2: the multiplier of all channels, and its stages."""
 
     family: ClassVar[str] = "mobilevit"
 
     multiplier: float
+    stages: tuple[tuple[int, int, int], ...] = STAGES
     image_size: int = 256
     num_classes: int = 1000
 
@@ -54,7 +55,7 @@ class MobileViTV2Config:
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of each stage."""
-        return tuple(int(channels * self.multiplier) for channels, _, _ in STAGES)
+        return tuple(int(channels * self.multiplier) for channels, _, _ in self.stages)
 
     @property
     def width(self) -> int:
@@ -212,7 +213,7 @@ class MobileViTV2(nnx.Module):
         self.stem = ConvNorm(3, in_channels, 3, stride=2, rngs=rngs)
         stages = []
         for number, channels in enumerate(config.channels):
-            _, residuals, depth = STAGES[number]
+            _, residuals, depth = config.stages[number]
             blocks = []
             for index in range(residuals):
                 stride = 2 if number > 0 and index == 0 else 1
