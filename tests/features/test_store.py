@@ -1,5 +1,6 @@
 """The store: kill it, cut it, change what it depends on; the features stay the same bits."""
 
+import concurrent.futures
 import dataclasses
 import http.server
 import json
@@ -55,6 +56,21 @@ def test_store_changes_no_bit_where_batches_are_the_same(tmp_path):
     encoders, source = [LinearEncoder("a", conv=True)], noise_source(37)
     plain = extract(encoders, source, mesh=make_mesh("data=1"), batch_size=5)
     assert same_bits(run(tmp_path, encoders, source, batch_size=5), plain)
+
+
+def test_two_runs_share_one_store(tmp_path):
+    alone = run(tmp_path / "alone")
+    both = threading.Barrier(2)
+
+    def at_once(_):
+        both.wait()
+        return run(tmp_path / "shared")
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(at_once, range(2)))
+    assert all(same_bits(one, alone) for one in found)
+    assert same_bits(run(tmp_path / "shared"), alone)
+    assert len(chunks(tmp_path / "shared")) == len(chunks(tmp_path / "alone"))
 
 
 def test_a_new_encoder_computes_alone(tmp_path):
