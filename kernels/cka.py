@@ -13,14 +13,14 @@ and tr K_e. The unbiased estimate of HSIC for centred rows is, up to the factor 
 negative and is not clamped. `PairwiseHsic` holds the sums, so that CKA, debiased CKA and the
 calibration of `null` all come from one pass.
 
-<K_e, K_f> is computed in the cheaper of two spaces, D = sum d_e, E encoders:
+<K_e, K_f> is computed in the cheaper of two spaces (`inner_products`), D = sum d_e, E encoders:
 
-    feature: ||X_e' X_f||^2 for e <= f              n (D^2 + sum d_e^2) flops
-    gram:    tiles of rows of every K_e at once     2 n^2 (D + E^2) flops
+    feature: ||X_e' X_f||^2, half of all tiles      n D^2 flops
+    gram:    <K_e, K_f>, half of the tiles          n^2 (D + E^2) flops
 
-Memory is n D plus the products X_e' X_f, used one by one (a compiler may keep several, D^2 / 2 in
-all), or plus one tile; n x n x E is never held. `CkaState` does the same in a stream of batches of
-any size, exactly (no average of per-batch values). Products are float32 at the highest
+Memory is n D plus tiles; neither D x D nor n x n is ever held. On a mesh rows may be sharded over
+one axis and the features of every encoder over another. `CkaState` does the same in a stream of
+batches of any size, exactly (no average of per-batch values). Products are float32 at the highest
 precision; the sums' relative error is about eps sqrt(n). Debiasing subtracts: its relative error
 grows by <K, K> / HSIC, which is large when d >> n and features are nearly white.
 
@@ -38,13 +38,13 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .inner_products import TILE_ROWS, axis_size, feature_inner, gram_sums, trace_of_cube
 from .moments import HIGHEST, centre_rows, divide, is_constant, pmax, psum
 from .validate import all_rows, check_blocks, check_option, check_rows, compute_dtype
 
-TILE_BYTES = 1 << 26  # of Gram rows held at once, all encoders together
+GRAM_OVERHEAD = 6  # of an E x E product of tiles, as the flops run at a sixth of the rate (AVX2)
 SPACES = ("auto", "feature", "gram")
 
 
@@ -63,6 +63,8 @@ class PairwiseHsic:
       trace: [E] tr K_i: 1, or 0 where constant.
       scale: [E] root of the trace of the kernel as given; a constant to differentiation.
       count: rows n.
+      cubic: [5, E] the sums of third order of each K less its trace, in the order that
+        `permutation_moments` lists; None unless asked for. Constants to differentiation.
     """
 
     inner: Float[Array, "E E"]
@@ -70,6 +72,7 @@ class PairwiseHsic:
     trace: Float[Array, " E"]
     scale: Float[Array, " E"]
     count: Int[Array, ""]
+    cubic: Float[Array, "5 E"] | None = None
 
     def debiased(self) -> Float[Array, "E E"]:
         """n (n-3) times the unbiased estimate of HSIC; needs n >= 4."""
@@ -91,104 +94,148 @@ class PairwiseHsic:
         return jnp.where(self.count < 4, jnp.nan, result) if debiased else result
 
 
-def normalised_blocks(blocks, mask, axis_name):
+def normalised_blocks(blocks, mask, axis_name, feature_axis_name=None):
     """Centred blocks of unit trace, in one dtype, with their scales [E] and the number of rows."""
     dtype = compute_dtype(*blocks)
     scaled, scales = [], []
     for block in blocks:
         rows, count, origin, offset = centre_rows(block.astype(dtype), mask, axis_name)
-        reach = pmax(jnp.max(jnp.abs(rows), initial=0), axis_name)
+        reach = pmax(pmax(jnp.max(jnp.abs(rows), initial=0), axis_name), feature_axis_name)
         rows = divide(rows, reach)  # at most 1: squares cannot overflow
-        trace = psum(jnp.sum(jnp.sum(jax.lax.stop_gradient(rows) ** 2, axis=1)), axis_name)
-        scale = kernel_scale(reach, trace, count, origin + offset)
+        trace = jnp.sum(jnp.sum(jax.lax.stop_gradient(rows) ** 2, axis=1))
+        trace = psum(psum(trace, axis_name), feature_axis_name)
+        scale = kernel_scale(reach, trace, count, origin + offset, feature_axis_name)
         scaled.append(rows * divide(reach, scale))
         scales.append(scale)
     return scaled, jnp.stack(scales), count
 
 
-def kernel_scale(unit, trace, count, mean):
+def kernel_scale(unit, trace, count, mean, feature_axis_name=None):
     """Root of unit^2 tr K, or 0 if the root mean square deviation is within rounding of 0."""
     scale = unit * jnp.sqrt(trace)
-    entries = count.astype(scale.dtype) * mean.size
-    constant = is_constant(scale, jnp.sqrt(entries) * jnp.max(jnp.abs(mean)), scale.dtype)
+    entries = count.astype(scale.dtype) * (mean.size * axis_size(feature_axis_name))
+    magnitude = jnp.sqrt(entries) * pmax(jnp.max(jnp.abs(mean)), feature_axis_name)
+    constant = is_constant(scale, magnitude, scale.dtype)
     return jax.lax.stop_gradient(jnp.where(constant, 0, scale))
 
 
-def mirror(upper: Float[Array, "*b E E"]) -> Float[Array, "*b E E"]:
-    """The symmetric matrix with this upper triangle."""
-    return jnp.triu(upper) + jnp.swapaxes(jnp.triu(upper, 1), -1, -2)
+def resolve_space(
+    space: str,
+    blocks,
+    axis_name,
+    feature_axis_name=None,
+    *,
+    cubic: bool = False,
+    memory: int | None = None,
+) -> str:
+    """The space named, or for "auto" the one with fewer operations that fits `memory`.
 
-
-def feature_inner(left, right, axis_name, precision) -> Float[Array, "E E"]:
-    """||X_i' Y_j||^2 for i <= j (mirrored), one d_i x d_j product at a time."""
-    encoders = len(left)
-    inner = jnp.zeros((encoders, encoders), left[0].dtype)
-    upper = jnp.triu_indices(encoders)
-    norms = []
-    for i, j in zip(*np.triu_indices(encoders), strict=True):
-        product = psum(jnp.matmul(left[i].T, right[j], precision=precision), axis_name)
-        # Two short sums: one of d_i d_j terms would lose digits in float32.
-        norms.append(jnp.sum(jnp.sum(product**2, axis=0)))
-    return mirror(inner.at[upper].set(jnp.stack(norms)))
-
-
-def gram_inner(blocks, orders, axis_name, precision) -> Float[Array, "p E E"]:
-    """<K_i, P K_j P'> for each order of the rows in `orders` [p, n], or p = 1 in place if None."""
-    local = blocks[0].shape[0]
-    everyone = blocks
-    first = 0
-    if axis_name is not None:
-        everyone = [jax.lax.all_gather(block, axis_name, tiled=True) for block in blocks]
-        first = jax.lax.axis_index(axis_name) * local
-    n = everyone[0].shape[0]
-    tile = max(8, TILE_BYTES // (len(blocks) * n * blocks[0].dtype.itemsize))
-    tile = min(tile, local)
-    padding = -local % tile
-    padded = [jnp.pad(block, ((0, padding), (0, 0))) for block in blocks]  # zero rows add nothing
-
-    def gram_rows(rows):
-        pairs = zip(rows, everyone, strict=True)
-        return jnp.stack([jnp.matmul(r, e.T, precision=precision) for r, e in pairs])
-
-    def inner(a, b):
-        return jnp.einsum("iab,jab->ij", a, b, precision=precision)
-
-    @jax.checkpoint
-    def body(start):
-        grams = gram_rows([jax.lax.dynamic_slice_in_dim(b, start, tile) for b in padded])
-        if orders is None:
-            return inner(grams, grams)[None]
-
-        def permuted(order):
-            here = jnp.take(order, first + start + jnp.arange(tile), mode="clip")
-            return inner(grams, gram_rows([e[here] for e in everyone])[:, :, order])
-
-        return jax.lax.map(permuted, orders)
-
-    tiles = jax.lax.map(body, jnp.arange(0, local + padding, tile))
-    return psum(jnp.sum(tiles, axis=0), axis_name)
-
-
-def resolve_space(space, blocks, axis_name) -> str:
-    """The space named, or for "auto" the one with fewer operations (module docstring)."""
+    Raises:
+      ValueError: if the space is unknown, or neither fits.
+    """
     check_option("space", space, SPACES)
-    if space != "auto":
-        return space
-    widths = [block.shape[1] for block in blocks]
-    total, squares = sum(widths), sum(width**2 for width in widths)
-    gram = 2 * all_rows(blocks[0].shape[0], axis_name) * (total + len(widths) ** 2)
-    return "feature" if total**2 + squares <= gram else "gram"
+    shards = axis_size(feature_axis_name)
+    widths = [block.shape[1] * shards for block in blocks]
+    total = sum(widths)
+    rows, local = all_rows(blocks[0].shape[0], axis_name), blocks[0].shape[0]
+    flops = {
+        "feature": total**2,
+        "gram": rows * (total + GRAM_OVERHEAD * len(widths) ** 2),
+    }
+    if cubic:
+        flops.pop("feature")  # sum K_ab^3 needs the entries
+    own = local * total // shards  # the stacked blocks, and the shard that visits
+    entries = {
+        "feature": own * (2 if shards > 1 else 1) + TILE_ROWS**2,
+        "gram": own * (1 if axis_size(axis_name) > 1 else 0) + len(widths) * shards**2,
+    }
+    itemsize = compute_dtype(*blocks).itemsize
+    needed = {name: itemsize * number for name, number in entries.items()}
+    if space == "auto":
+        fitting = [name for name in flops if memory is None or needed[name] <= memory]
+        space = min(fitting or flops, key=flops.__getitem__)
+    elif space not in flops:
+        raise ValueError(f"space must be 'auto' or 'gram' for cubic sums, got {space!r}.")
+    if memory is not None and needed[space] > memory:
+        fits = ", ".join(f"{name} space needs {needed[name]}" for name in sorted(flops))
+        raise ValueError(
+            f"memory={memory} bytes beyond the blocks are too few for {len(blocks)} encoders of "
+            f"{local} rows a device: {fits}; raise it or shard over more devices."
+        )
+    return space
 
 
-def hsic_of_normalised(scaled, scale, count, space, axis_name, precision) -> PairwiseHsic:
+def hsic_of_normalised(
+    scaled,
+    scale,
+    count,
+    space,
+    axis_name,
+    precision,
+    *,
+    feature_axis_name=None,
+    memory=None,
+    cubic=False,
+    mask=None,
+) -> PairwiseHsic:
     """The sums of blocks that `normalised_blocks` made."""
-    if space == "feature":
-        inner = feature_inner(scaled, scaled, axis_name, precision)
-    else:
-        inner = gram_inner(scaled, None, axis_name, precision)[0]
     norms = jnp.stack([jnp.sum(rows**2, axis=1) for rows in scaled], axis=1)
+    norms = psum(norms, feature_axis_name)
     diagonal = psum(jnp.matmul(norms.T, norms, precision=HIGHEST), axis_name)
-    return PairwiseHsic(inner, diagonal, psum(jnp.sum(norms, axis=0), axis_name), scale, count)
+    trace = psum(jnp.sum(norms, axis=0), axis_name)
+    if space == "feature":
+        inner = feature_inner(scaled, axis_name, feature_axis_name, precision)
+        return PairwiseHsic(inner, diagonal, trace, scale, count)
+    inner, squares, cubes = gram_sums(
+        scaled,
+        axis_name=axis_name,
+        feature_axis_name=feature_axis_name,
+        precision=precision,
+        memory=memory,
+        cubic=cubic,
+    )
+    hsic = PairwiseHsic(inner, diagonal, trace, scale, count)
+    if not cubic:
+        return hsic
+    scaled, norms, inner = jax.lax.stop_gradient((scaled, norms, inner))
+    sums = _cubic_sums(
+        scaled, norms, inner, squares, cubes, count, mask, axis_name, feature_axis_name, precision
+    )
+    return dataclasses.replace(hsic, cubic=sums)
+
+
+def _cubic_sums(
+    scaled, norms, inner, squares, cubes, count, mask, axis_name, feature_axis_name, precision
+) -> Float[Array, "5 E"]:
+    """The five sums of `permutation_moments`, of K - H / (n-1): K has trace 1."""
+    n = count.astype(norms.dtype)
+    share = 1 / (n - 1)
+    valid = jnp.ones((norms.shape[0], 1), bool) if mask is None else mask[:, None]
+    k = jnp.where(valid, norms - 1 / n, 0)
+    rows = jnp.where(valid, squares - 2 * share * norms + share / n, 0)  # (K0^2)_aa
+    # Off the diagonal K0 is K + c: cubed over all entries (K sums to 0), the diagonal put right.
+    c = share / n
+    off = norms + c
+    fix = jnp.where(valid, (off - share) ** 3 - off**3, 0)
+    images = [
+        jnp.sum(psum(jnp.matmul(k[:, e], x, precision=HIGHEST), axis_name) ** 2)
+        for e, x in enumerate(scaled)
+    ]
+    images = psum(jnp.stack(images), feature_axis_name)
+    traces = [trace_of_cube(x, axis_name, feature_axis_name, precision) for x in scaled]
+    powers, mixed, energy, fixes = psum(
+        tuple(jnp.sum(a, axis=0) for a in (k**3, k * rows, k**2, fix)), axis_name
+    )
+    t = jnp.diagonal(inner)
+    return jnp.stack(
+        [
+            jnp.stack(traces) - 3 * share * t + 2 * share**2,
+            powers,
+            mixed,
+            images - share * energy,
+            cubes + 3 * c * t + n**2 * c**3 + fixes,
+        ]
+    )
 
 
 def pairwise_hsic(
@@ -197,7 +244,10 @@ def pairwise_hsic(
     space: str = "auto",
     mask: Bool[Array, " n"] | None = None,
     axis_name=None,
+    feature_axis_name=None,
     precision=HIGHEST,
+    memory: int | None = None,
+    cubic: bool = False,
 ) -> PairwiseHsic:
     """The sums behind CKA, debiased CKA and their calibration, for all pairs of encoders.
 
@@ -206,13 +256,20 @@ def pairwise_hsic(
       space: "feature", "gram", or "auto" for the one with fewer operations.
       mask: [n] rows that count; the others may hold anything.
       axis_name: mesh axis the rows are sharded over, if any.
-      precision: of the matrix products.
+      feature_axis_name: mesh axis the features of every encoder are sharded over, if any.
+      precision: of the matrix products, whatever `jax.numpy.matmul` takes; the module docstring
+        gives the error of cheaper ones.
+      memory: bytes a device may use beyond the blocks (`cubic` adds min(n, d_e)^2); None for no
+        bound.
+      cubic: also the sums that the exact third moment of the permutation null needs. Gram space
+        only; adds n d_e^2 + 2 d_e^3 flops for each encoder (n and d_e exchanged if n < d_e).
 
     Returns:
       A `PairwiseHsic`, of blocks centred and scaled to unit trace.
 
     Raises:
-      ValueError: if the blocks are not floating-point matrices with the same rows.
+      ValueError: if the blocks are not floating-point matrices with the same rows, or `memory` is
+        too small.
 
     Example:
       >>> x = jnp.array([[0.0], [1.0], [5.0]])
@@ -220,9 +277,20 @@ def pairwise_hsic(
       [[1.0, 1.0], [1.0, 1.0]]
     """
     check_blocks(blocks, mask)
-    space = resolve_space(space, blocks, axis_name)
-    scaled, scale, count = normalised_blocks(blocks, mask, axis_name)
-    return hsic_of_normalised(scaled, scale, count, space, axis_name, precision)
+    space = resolve_space(space, blocks, axis_name, feature_axis_name, cubic=cubic, memory=memory)
+    scaled, scale, count = normalised_blocks(blocks, mask, axis_name, feature_axis_name)
+    return hsic_of_normalised(
+        scaled,
+        scale,
+        count,
+        space,
+        axis_name,
+        precision,
+        feature_axis_name=feature_axis_name,
+        memory=memory,
+        cubic=cubic,
+        mask=mask,
+    )
 
 
 def pairwise_cka(
@@ -232,7 +300,9 @@ def pairwise_cka(
     space: str = "auto",
     mask: Bool[Array, " n"] | None = None,
     axis_name=None,
+    feature_axis_name=None,
     precision=HIGHEST,
+    memory: int | None = None,
 ) -> Float[Array, "E E"]:
     """Linear CKA of all pairs of encoders.
 
@@ -242,14 +312,16 @@ def pairwise_cka(
       space: "feature", "gram", or "auto" for the one with fewer operations.
       mask: [n] rows that count; the others may hold anything.
       axis_name: mesh axis the rows are sharded over, if any.
-      precision: of the matrix products.
+      feature_axis_name: mesh axis the features of every encoder are sharded over, if any.
+      precision: of the matrix products, whatever `jax.numpy.matmul` takes.
+      memory: bytes a device may use beyond the blocks; None for no bound.
 
     Returns:
       [E, E] symmetric, 1 on the diagonal; 0 in the row and column of a constant encoder.
 
     Raises:
-      ValueError: if the blocks are not floating-point matrices with the same rows, or there are
-        fewer than 4 rows for `debiased`.
+      ValueError: if the blocks are not floating-point matrices with the same rows, there are fewer
+        than 4 rows for `debiased`, or `memory` is too small.
 
     Example:
       >>> x = jnp.array([[0.0], [1.0], [5.0]])
@@ -259,7 +331,15 @@ def pairwise_cka(
     check_blocks(blocks, mask)
     if debiased:
         check_rows(all_rows(blocks[0].shape[0], axis_name), 4, "debiased CKA")
-    hsic = pairwise_hsic(blocks, space=space, mask=mask, axis_name=axis_name, precision=precision)
+    hsic = pairwise_hsic(
+        blocks,
+        space=space,
+        mask=mask,
+        axis_name=axis_name,
+        feature_axis_name=feature_axis_name,
+        precision=precision,
+        memory=memory,
+    )
     return hsic.cka(debiased=debiased)
 
 

@@ -8,31 +8,19 @@ symmetric and in [0, 1]. Unlike CKA it sees only the local geometry. `neighbors`
 duplicates are ranked.
 
 Null. Under a random relabelling of one side, n k recall counts the common edges of two directed
-graphs of out-degree k, a Mantel statistic. Its mean is E recall = k / (n-1). For the variance, the
-ordered pairs of edges fall into six classes (same, reciprocal, common source, common target, chain
-in two orders, disjoint). Of the adjacency less its mean k / (n-1), the sums over the classes are
-
-    s,   r,   -s,   v - s,   -r twice,   s + r - v,       s = n k (1 - k/(n-1)),
-    r = sum_ij A_ij A_ji - n k^2 / (n-1),   v = sum_j (in-degree_j - k)^2,
-
-and each class of one graph meets its like in the other, evenly spread:
-
-    (n k)^2 Var = (s s' + r r') / (n (n-1)) + [s s' + (v-s)(v'-s') + 2 r r'] / (n (n-1)(n-2))
-                + (s+r-v)(s'+r'-v') / (n (n-1)(n-2)(n-3)).
-
-It takes two scalars of each encoder and k, so that calibrating all pairs costs nothing. The tail is
-Pearson type III with the skewness std / mean of a count of rare coincidences.
+graphs of out-degree k. Mean k / (n-1), variance and third moment over all n! relabellings are exact
+(`graph_moments`), from a few counts of each graph, so that calibrating all pairs costs nothing
+more. The tail is Pearson type III; as the recall moves in steps of 1 / (n k), p is taken half a
+step below the observed value.
 
 Cost, for E encoders: 2 n^2 D flops (D = sum d_e) for the neighbours, found once at the largest k;
-E^2 n k look-ups for the overlap of all pairs and all k; E n k^2 comparisons for r; and memory for
-n k E indices. No n x n array is held. n k must stay below 2^31.
+E^2 n^2 / 32 word operations for each k for the overlap of all pairs; E n k^2 look-ups for the null;
+and memory for n k E indices. No n x n array is held, not even of bits. n k must stay below 2^31.
 
-Not guaranteed: the tail, of which only two moments are exact; the recall moves in steps of
-1 / (n k), which matters if n k recall is small. Hubs make recall at small k noisy.
+Not guaranteed: the tail beyond its three moments. Hubs make recall at small k noisy.
 
 References:
     Huh, Cheung, Wang, Isola (2024), The Platonic representation hypothesis. ICML.
-    Mantel (1967), The detection of disease clustering and a generalized regression approach.
     Groeger, Wen, Brbic (2026), Revisiting the Platonic Representation Hypothesis: an Aristotelian
     view. arXiv:2602.14486.
 """
@@ -46,18 +34,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .cka import mirror
-from .moments import count_rows, divide, psum
+from .graph_moments import GraphSums, graph_sums
+from .inner_products import mirror
+from .moments import count_rows, psum
 from .neighbors import block_size, check_k, first_row, gather_rows, nearest_neighbors
-from .null import (
-    METHODS,
-    Calibration,
-    check_draws,
-    rescale,
-    row_orders,
-    tail_from_moments,
-    tail_from_sample,
-)
+from .null import METHODS, Calibration, rescale, tail_from_moments
+from .permutation import check_draws, row_orders, tail_from_sample
 from .validate import all_rows, check_blocks, check_fraction, check_option
 
 
@@ -69,40 +51,25 @@ class MutualKnn:
     Attributes:
       recall: [K, E, E] for each of `ks`; ones on the diagonal.
       count: rows that count, n.
-      reciprocal: [K, E] ordered pairs (i, j) that are neighbours of each other.
-      spread: [K, E] sum over rows of (in-degree - k)^2, the hubness.
+      graph: edge and triangle counts of each encoder's neighbour graph, [K, E] each.
       ks: the numbers of neighbours.
     """
 
     recall: Float[Array, "K E E"]
     count: Int[Array, ""]
-    reciprocal: Float[Array, "K E"]
-    spread: Float[Array, "K E"]
+    graph: GraphSums
     ks: tuple[int, ...] = dataclasses.field(metadata={"static": True})
 
     def null_moments(self) -> tuple[Float[Array, "K E E"], ...]:
-        """Mean, variance and skewness of `recall` over all n! permutations of one side's rows.
+        """Exact mean, variance and skewness of `recall` over all n! permutations of one side."""
+        dtype = self.recall.dtype
+        return self.graph.common_edges(self.count.astype(dtype), jnp.asarray(self.ks, dtype))
 
-        The first two are exact; the skewness is that of a count of rare coincidences.
-        """
-        n = self.count.astype(self.recall.dtype)
-        k = jnp.asarray(self.ks, self.recall.dtype)[:, None]
-        share = k / (n - 1)
-        v = self.spread
-        s = jnp.broadcast_to(n * k * (1 - share), v.shape)
-        r = self.reciprocal - n * k * share
-
-        def pairs(a):
-            return a[:, :, None] * a[:, None, :]
-
-        # Each factor is divided by n k first: their products would pass the range of float32.
-        s, r, v = (divide(a, n * k) for a in (s, r, v))
-        variance = divide(pairs(s) + pairs(r), n * (n - 1))
-        variance += divide(pairs(s) + pairs(v - s) + 2 * pairs(r), n * (n - 1) * (n - 2))
-        variance += divide(pairs(s + r - v), n * (n - 1) * (n - 2) * (n - 3))
-        variance = jnp.maximum(variance, 0)
-        mean = jnp.broadcast_to(share[:, :, None], variance.shape)
-        return mean, variance, jnp.sqrt(variance) / mean
+    @property
+    def step(self) -> Float[Array, "K 1 1"]:
+        """What the recall moves in: 1 / (n k)."""
+        k = jnp.asarray(self.ks, self.recall.dtype)
+        return 1 / (self.count.astype(k.dtype) * k)[:, None, None]
 
 
 def mutual_knn(
@@ -181,7 +148,7 @@ def calibrate_mutual_knn(
       (1.0, True)
 
     References:
-      Groeger, Wen and Brbic 2026; the closed form follows Mantel 1967.
+      Groeger, Wen and Brbic 2026.
     """
     check_option("method", method, METHODS)
     check_fraction("alpha", alpha)
@@ -190,7 +157,7 @@ def calibrate_mutual_knn(
         if not isinstance(blocks, MutualKnn):
             result = mutual_knn(blocks, ks, mask=mask, block_rows=block_rows, axis_name=axis_name)
         mean, variance, skewness = result.null_moments()
-        return tail_from_moments(result.recall, mean, variance, alpha, skewness)
+        return tail_from_moments(result.recall, mean, variance, alpha, skewness, step=result.step)
     check_draws(blocks, MutualKnn, key, permutations, alpha)
     result, neighbors, overlap = _mutual_knn(blocks, ks, mask, block_rows, axis_name)
     local = neighbors.shape[1]
@@ -229,27 +196,12 @@ def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
     )
     everyone = gather_rows(neighbors, axis_name, axis=1)
 
-    def in_degree(indices):  # [n, k]; -1 is counted in a column of its own
-        return jnp.zeros(rows + 1, jnp.int32).at[_absent_last(indices, rows)].add(1)[:rows]
-
-    overlap, reciprocal, degrees = psum(
-        (
-            _overlap(neighbors, neighbors, ks, rows, block_rows),
-            _reciprocal(neighbors, everyone, ks, axis_name, block_rows),
-            jnp.stack([jax.vmap(in_degree)(neighbors[:, :, :k]) for k in ks]),
-        ),
-        axis_name,
+    overlap = psum(_overlap(neighbors, neighbors, ks, rows, block_rows), axis_name)
+    graph = graph_sums(
+        neighbors, everyone, ks, mask=mask, axis_name=axis_name, block_rows=block_rows
     )
-    first = first_row(local, axis_name)
-    excess = jax.lax.dynamic_slice_in_dim(degrees, first, local, axis=2)
-    excess = excess - jnp.asarray(ks, jnp.int32)[:, None, None]
-    if mask is not None:
-        excess = jnp.where(mask[None, None, :], excess, 0)
     count = count_rows(local, mask, axis_name)
-    recall = _recall(overlap, count, ks)
-    spread = psum(jnp.sum(excess.astype(recall.dtype) ** 2, axis=-1), axis_name)
-    result = MutualKnn(recall, count, reciprocal.astype(recall.dtype), spread, ks)
-    return result, neighbors, overlap
+    return MutualKnn(_recall(overlap, count, ks), count, graph, ks), neighbors, overlap
 
 
 def _recall(overlap, count, ks):
@@ -261,55 +213,33 @@ def _recall(overlap, count, ks):
 def _overlap(left, right, ks, rows, block_rows):
     """[K, E, F] numbers of common neighbours, summed over the local rows.
 
-    A block of `right` is spread out to the rank of every row in every list; `left` looks its
-    neighbours up in it. A row is in both lists cut to k if the larger of its two ranks is below k.
+    A row's neighbours are a set of bits, 32 rows to a word: common ones are counted by the word.
     """
-    k = left.shape[2]
-    places = jnp.arange(k)
+    words = -(-rows // 32)
 
     def block(pair):
-        mine, theirs = (_absent_last(indices, rows) for indices in pair)
-        ranks = jnp.full((*theirs.shape[:2], rows + 1), k)
-        ranks = jax.vmap(jax.vmap(lambda row, at: row.at[at].set(places)))(ranks, theirs)
-        ranks = ranks.at[:, :, rows].set(k)
+        mine = _bitsets(pair[0], ks, words)
+        theirs = mine if right is left else _bitsets(pair[1], ks, words)
 
-        def against(indices):  # [b, k] of one encoder, with all encoders of `right`
-            found = jax.vmap(lambda row: jnp.take_along_axis(row, indices, axis=1))(ranks)
-            later = jnp.maximum(found, places[None, None, :])
-            return jnp.stack([jnp.sum(later < k, axis=(1, 2), dtype=jnp.int32) for k in ks])
+        def against(sets):  # [K, words] of one encoder, with all encoders of `right`
+            common = jax.lax.population_count(sets[:, None] & theirs)
+            return jnp.sum(common, axis=-1, dtype=jnp.int32)
 
-        return jax.lax.map(against, mine).swapaxes(0, 1)
+        return jax.lax.map(against, mine.swapaxes(0, 1)).swapaxes(0, 1)
 
-    size = block_size(block_rows, left.shape[1], right.shape[0] * (rows + 1))
+    # They are read once for every encoder: a sixteenth of the largest array allowed stays in cache.
+    size = block_size(block_rows, left.shape[1], 16 * len(ks) * right.shape[0] * words)
     return jnp.sum(jax.lax.map(block, (_blocks(left, size), _blocks(right, size))), axis=0)
 
 
-def _reciprocal(neighbors, everyone, ks, axis_name, block_rows):
-    """[K, E] numbers of local rows' neighbours that have the row among their own."""
-    _, local, k = neighbors.shape
-    places = jnp.arange(k)
-    numbers = first_row(local, axis_name) + jnp.arange(local)
-    size = block_size(block_rows, local, k * k)
-    numbers = jnp.pad(numbers, (0, -local % size)).reshape(-1, size)
-
-    def encoder(pair):
-        lists, all_lists = pair
-
-        def block(pair):
-            indices, numbers = pair
-            match = all_lists[indices] == numbers[:, None, None]  # an absent neighbour reads row -1
-            found = jnp.min(jnp.where(match, places[None, None, :], k), axis=2)
-            later = jnp.maximum(jnp.where(indices < 0, k, found), places[None, :])
-            return jnp.stack([jnp.sum(later < k, dtype=jnp.int32) for k in ks])
-
-        return jnp.sum(jax.lax.map(block, (_blocks(lists[None], size)[:, 0], numbers)), axis=0)
-
-    return jax.lax.map(encoder, (neighbors, everyone)).T
-
-
-def _absent_last(indices, rows):
-    """Indices with -1 replaced by `rows`, one past the end."""
-    return jnp.where(indices < 0, rows, indices)
+def _bitsets(lists, ks, words):
+    """[E, n, k] -> [K, E, n words]: bit j of row i's words says whether j is in its list."""
+    word = jnp.where(lists < 0, words, lists // 32)  # an absent neighbour falls off the end
+    bit = jnp.left_shift(jnp.uint32(1), (lists % 32).astype(jnp.uint32))
+    empty = jnp.zeros(words, jnp.uint32)
+    fill = jax.vmap(jax.vmap(lambda at, bits: empty.at[at].add(bits, mode="drop")))
+    sets = [fill(word[:, :, :k], bit[:, :, :k]) for k in ks]
+    return jnp.stack(sets).reshape(len(ks), lists.shape[0], -1)
 
 
 def _blocks(lists, size):

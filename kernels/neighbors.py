@@ -9,7 +9,10 @@ ensure that, for it may round two equal columns differently: so repeated rows ar
 64-bit hash, then compared) and all take the similarity of the first of them.
 
 Cost: 2 n^2 d flops and memory for one block of query rows by n; n x n is never held. With
-`axis_name` each device gathers the candidates and keeps its own queries.
+`axis_name` each device gathers the candidates and keeps its own queries. On CPU the matrix product
+is four fifths of the work at n = 13,394, d = 768, k = 100. Its symmetry is not used: half of the
+tiles, merged into a running top k, saved a sixth of the CPU time, and would leave equal rows in
+different tiles to be tied.
 
 Not guaranteed: the order of different rows whose similarities are within rounding, about 1e-7 (it
 may vary with the block size and the device). NaN is not looked for.

@@ -6,30 +6,42 @@ Problem
 
 Methods
     "exact": the eigendecomposition of Xc'Xc (d x d) or Xc Xc' (n x n), whichever is smaller.
-    "subspace": block subspace iteration. From an orthonormal block Q of l = k + oversampling
-    columns, each pass forms Y = Xc Q and Xc'Y, two thin products; Rayleigh-Ritz on the l x l matrix
-    Y'Y gives the current components, and a Householder QR of Xc'Y the next block. It stops when
+    "subspace": locally optimal block iteration. With l = k + oversampling columns, the basis
+    B = [V, P, N] holds the current components, the direction in which they last moved and the
+    residuals CV - V Lambda made orthonormal to both. A pass forms C N = Xc'(Xc N) / (n - 1), two
+    thin products; C B is then known, and the Rayleigh-Ritz vectors of B'CB are the next components.
+    It stops when
 
         max_{i <= k} ||C v_i - lambda_i v_i|| / lambda_1 <= tolerance.
 
-    The error of an eigenvector is at most this residual over its relative gap (Davis, Kahan 1970),
-    and it shrinks by lambda_{l+1} / lambda_k a pass. Both methods end in the same Rayleigh-Ritz
-    step, so both report an honest residual.
+    The error of an eigenvector is at most this residual over its relative gap (Davis, Kahan 1970).
+    Three passes span the whole block Krylov space; from then on a pass shrinks the error as fast as
+    conjugate gradients would, about exp(-2 sqrt(lambda_k / lambda_{l+1} - 1)) for small gaps, where
+    plain subspace iteration has lambda_{l+1} / lambda_k.
 
 Cost
-    "exact": 2 n d min(n, d) + O(min(n, d)^3) flops. "subspace": 4 n d l a pass and memory for
-    d x l; d x d is never formed. With `axis_name` a pass sums d x l + l x l numbers over devices
-    ("exact" with n < d gathers all rows on every device instead).
+    "exact": 2 n d min(n, d) + O(min(n, d)^3) flops. "subspace": 4 n d l + 70 d l^2 a pass and
+    memory for 6 d l; d x d is never formed. With `axis_name` a pass sums d l numbers over devices;
+    with `feature_axis_name`, n l, and every device holds its own [n, d] block, its rows of V and
+    matrices of order l, nothing else ("exact" with n < d gathers all rows on every device instead).
+
+Conventions
+    The sign of a component: its entry of largest magnitude is positive; of entries that tie within
+    sqrt(eps) of it, the first counts, so that rounding cannot flip [1, -1] / sqrt(2). Components of
+    equal variance are any orthonormal basis of their space: compare the spaces, not the columns.
 
 Not guaranteed
     Variances are exact to eps lambda_1, not relatively: in float32, components whose variance is
-    below 1e-7 of the first are noise. Components with equal variances are any basis of their space.
-    Rank-deficient input gives components that are orthonormal all the same, with variance zero up
-    to rounding. "subspace" cannot be differentiated in reverse mode; "exact" can, where the
-    eigenvalues are distinct.
+    below 1e-7 of the first are noise. Rank-deficient input gives components that are orthonormal
+    all the same, with variance zero up to rounding. "subspace" cannot be differentiated in reverse
+    mode; "exact" can, where the eigenvalues are distinct.
 
 References
-    H. Rutishauser, "Simultaneous iteration method for symmetric matrices", 1970.
+    A. Knyazev, "Toward the optimal preconditioned eigensolver: locally optimal block
+    preconditioned conjugate gradient method", SIAM J. Sci. Comput. 23, 2001.
+    U. Hetmaniuk, R. Lehoucq, "Basis selection in LOBPCG", J. Comput. Phys. 218, 2006.
+    J. Demmel, L. Grigori, M. Hoemmen, J. Langou, "Communication-optimal parallel and sequential QR
+    and LU factorizations", SIAM J. Sci. Comput. 34, 2012.
     N. Halko, P. Martinsson, J. Tropp, "Finding structure with randomness", SIAM Review 53, 2011.
 """
 
@@ -42,7 +54,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from .moments import HIGHEST, centre_rows, divide, psum
+from .moments import HIGHEST, centre_rows, divide, pmax, psum
 from .validate import all_rows, check_mask, check_matrix, check_option
 
 EXACT_UP_TO = 512  # min(n, d) for which one eigendecomposition costs less than the passes
@@ -54,12 +66,12 @@ class Pca:
     """Leading principal components of a set of rows.
 
     Attributes:
-      components: [d, k] orthonormal columns, by descending variance; the entry of largest magnitude
-        in each column is positive.
+      components: [d, k] orthonormal columns, by descending variance, signs as `peak_sign` says.
       mean: [d] mean of the rows.
       explained_variance: [k] variances of the scores, divided by n - 1.
       explained_variance_ratio: [k] their share of the total variance, 0 if that is 0.
-      residual: max_i ||C v_i - lambda_i v_i|| / lambda_1; above `tolerance` if it did not converge.
+      residual: max_i ||C v_i - lambda_i v_i|| / lambda_1; above `tolerance` if it did not converge,
+        an upper bound of it from `StreamingPca`.
       iterations: passes over the rows; 1 for the exact method.
     """
 
@@ -77,6 +89,7 @@ def pca(
     *,
     mask: Bool[Array, " n"] | None = None,
     axis_name=None,
+    feature_axis_name=None,
     method: str = "auto",
     oversampling: int = 16,
     tolerance: float = 1e-5,
@@ -93,6 +106,7 @@ def pca(
         beyond the rank come out with variance zero.
       mask: [n] rows that count; the others may hold anything.
       axis_name: mesh axis the rows are sharded over, if any.
+      feature_axis_name: mesh axis the features are sharded over, if any; "exact" refuses it.
       method: "subspace", "exact", or "auto": exact if min(n, d) <= 512 or if the block would be
         wider than a quarter of it.
       oversampling: extra columns of the block, >= 0; they speed up convergence.
@@ -101,7 +115,8 @@ def pca(
       key: of the Gaussian start; None is a fixed one. Converged results do not depend on it.
 
     Returns:
-      Components and what they explain, the same on all devices.
+      Components and what they explain, the same on all devices; with `feature_axis_name`,
+      components and mean of the features a device holds.
 
     Raises:
       ValueError: if `x` is not a floating-point matrix, `mask` does not fit it, `method` is unknown
@@ -121,7 +136,12 @@ def pca(
     check_matrix("x", x)
     check_mask(mask, x.shape[0])
     check_option("method", method, ("auto", "subspace", "exact"))
-    rows, d = all_rows(x.shape[0], axis_name), x.shape[1]
+    if method == "exact" and feature_axis_name is not None:
+        raise ValueError(
+            f"method 'exact' holds all features, got feature_axis_name={feature_axis_name!r}: "
+            "use method='subspace'."
+        )
+    rows, d = all_rows(x.shape[0], axis_name), all_rows(x.shape[1], feature_axis_name)
     if not 1 <= k <= min(rows - 1, d):
         raise ValueError(
             f"k must be in 1..{min(rows - 1, d)} = min(n - 1, d) for {rows} rows of {d} features, "
@@ -138,70 +158,146 @@ def pca(
     width = min(k + oversampling, small)
     if method == "auto":
         method = "exact" if small <= max(EXACT_UP_TO, 4 * width) else "subspace"
+        method = "subspace" if feature_axis_name is not None else method
 
     centred, count, origin, offset = centre_rows(x, mask, axis_name)
     degrees = jnp.maximum(count - 1, 1).astype(centred.dtype)
-    advance = partial(_rayleigh_ritz, centred, degrees, k, axis_name)
     if method == "exact":
-        _, components, variance, residual = advance(_exact_block(centred, width, axis_name))
+        block = _exact_block(centred, width, axis_name)
+        components, variance, residual = _rayleigh_ritz(centred, degrees, k, axis_name, block)
         iterations = jnp.int32(1)
     else:
         key = jax.random.key(0) if key is None else key
-        start = jnp.linalg.qr(jax.random.normal(key, (d, width), centred.dtype))[0]
-        components, variance, residual, iterations = _iterate(
-            advance, start, tolerance, max_iterations
-        )
 
-    largest = jnp.argmax(jnp.abs(components), axis=0)
-    peak = jnp.take_along_axis(components, largest[None, :], axis=0)
-    components = jnp.where(peak < 0, -components, components)
-    total = psum(jnp.sum(centred**2), axis_name) / degrees
+        def covariance_times(block):
+            scores = psum(_matmul(centred, block), feature_axis_name)
+            return psum(_matmul(centred.T, scores), axis_name) / degrees
+
+        start = random_block(key, x.shape[1], width, centred.dtype, feature_axis_name)
+        components, variance, residual, iterations = _iterate(
+            covariance_times, start, k, tolerance, max_iterations, feature_axis_name
+        )
+        components = orthonormalize(components, feature_axis_name)[0]
+
+    components = components * peak_sign(components, feature_axis_name)[None, :]
+    total = psum(psum(jnp.sum(centred**2), axis_name), feature_axis_name) / degrees
     return Pca(components, origin + offset, variance, divide(variance, total), residual, iterations)
 
 
-def _rayleigh_ritz(centred, degrees, k, axis_name, block):
-    """One pass: the next block, and the best k components within the span of this one."""
-    scores = jnp.matmul(centred, block, precision=HIGHEST)
-    inner = psum(jnp.matmul(scores.T, scores, precision=HIGHEST), axis_name)
-    _, turn = jnp.linalg.eigh(inner / degrees)
-    turn = turn[:, ::-1]
-    vectors = jnp.matmul(block, turn, precision=HIGHEST)
-    scores = jnp.matmul(scores, turn, precision=HIGHEST)
-    # Sums of squares keep small variances non-negative and far more accurate than eigh's.
-    image, variance = psum(
-        (jnp.matmul(centred.T, scores, precision=HIGHEST), jnp.sum(scores**2, axis=0)), axis_name
-    )
-    image, variance = image / degrees, variance / degrees
-    error = jnp.linalg.norm((image - vectors * variance[None, :])[:, :k], axis=0)
-    residual = divide(jnp.max(error), variance[0])
-    return jnp.linalg.qr(image)[0], vectors[:, :k], variance[:k], residual
+def random_block(key, rows: int, width: int, dtype, axis_name=None) -> Float[Array, "d l"]:
+    """Gaussian [rows, width]; row i depends on `key` and i alone, however rows are sharded."""
+    index = jnp.arange(rows)
+    if axis_name is not None:
+        index = index + rows * jax.lax.axis_index(axis_name)
+    keys = jax.vmap(partial(jax.random.fold_in, key))(index)
+    return jax.vmap(lambda one: jax.random.normal(one, (width,), dtype))(keys)
 
 
-def _iterate(advance, start, tolerance, max_iterations):
+def orthonormalize(tall: Float[Array, "d l"], axis_name=None):
+    """Q and R of a matrix whose rows may be sharded; Q is orthonormal even if the rank falls short.
+
+    Each device factors its own rows, and all of them the stacked R factors (Demmel et al. 2012).
+    """
+    q, r = jnp.linalg.qr(tall)
+    if axis_name is None:
+        return q, r
+    height, index = r.shape[0], jax.lax.axis_index(axis_name)
+    stacked = jnp.zeros((all_rows(height, axis_name), r.shape[1]), r.dtype)
+    stacked = psum(jax.lax.dynamic_update_slice_in_dim(stacked, r, index * height, 0), axis_name)
+    turn, r = jnp.linalg.qr(stacked)
+    return _matmul(q, jax.lax.dynamic_slice_in_dim(turn, index * height, height)), r
+
+
+def peak_sign(columns: Float[Array, "n k"], axis_name=None) -> Float[Array, " k"]:
+    """Sign of each column's entry of largest magnitude; among near ties, of the first.
+
+    Entries tie if they are within sqrt(eps) of the largest, so that rounding does not choose.
+    """
+    columns = jax.lax.stop_gradient(columns)
+    size = jnp.abs(columns)
+    peak = pmax(jnp.max(size, axis=0), axis_name)
+    near = size >= (1 - jnp.finfo(size.dtype).eps ** 0.5) * peak[None, :]
+    place = jnp.arange(size.shape[0])
+    if axis_name is not None:
+        place = place + size.shape[0] * jax.lax.axis_index(axis_name)
+    last = all_rows(size.shape[0], axis_name)
+    first = -pmax(jnp.max(jnp.where(near, -place[:, None], -last), axis=0), axis_name)
+    chosen = jnp.where(place[:, None] == first[None, :], columns, 0)
+    return jnp.where(psum(jnp.sum(chosen, axis=0), axis_name) < 0, -1, 1).astype(columns.dtype)
+
+
+def _iterate(covariance_times, start, k, tolerance, max_iterations, axis_name):
+    """Locally optimal block iteration; C B is carried along with B, so a pass multiplies N only."""
+    width = start.shape[1]
+
     def keep_going(state):
-        _, _, _, residual, iteration = state
+        *_, residual, iteration = state
         return (residual > tolerance) & (iteration < max_iterations)
 
     def step(state):
-        return *advance(state[0]), state[-1] + 1
+        basis, image, block, _, _, iteration = state
+        norm = jnp.sqrt(psum(jnp.sum(block**2, axis=0), axis_name))
+        block = divide(block, norm[None, :])
+        # Directions that the basis holds already, or the block holds twice, become zero columns.
+        for floor in (8 * width * jnp.finfo(block.dtype).eps, 0.5):
+            block = block - _matmul(basis, _inner(basis, block, axis_name))
+            size, turn = jnp.linalg.eigh(_inner(block, block, axis_name))
+            scale = jnp.where(size > floor, jax.lax.rsqrt(jnp.maximum(size, floor)), 0)
+            block = _matmul(block, turn * scale[None, :])
 
-    first = *advance(start), jnp.int32(1)
-    _, components, variance, residual, iterations = jax.lax.while_loop(keep_going, step, first)
-    return components, variance, residual, iterations
+        basis = jnp.concatenate([basis, block], axis=1)
+        image = jnp.concatenate([image, covariance_times(block)], axis=1)
+        inner = _inner(basis, image, axis_name)
+        value, turn = jnp.linalg.eigh((inner + inner.T) / 2)
+        value, turn = value[: -width - 1 : -1], turn[:, : -width - 1 : -1]
+        moved = turn.at[:width].set(0)
+        turn = jnp.linalg.qr(jnp.concatenate([turn, moved], axis=1))[0]  # V, then P
+        basis, image = _matmul(basis, turn), _matmul(image, turn)
+        block = image[:, :width] - basis[:, :width] * value[None, :]
+        error = jnp.sqrt(psum(jnp.sum(block[:, :k] ** 2, axis=0), axis_name))
+        return basis, image, block, value, divide(jnp.max(error), value[0]), iteration + 1
+
+    empty = jnp.concatenate([start, start], axis=1) * 0
+    value = jnp.zeros(width, start.dtype)
+    state = empty, empty, start, value, jnp.full((), jnp.inf, start.dtype), jnp.int32(0)
+    basis, _, _, value, residual, iterations = jax.lax.while_loop(keep_going, step, state)
+    return basis[:, :k], jnp.maximum(value[:k], 0), residual, iterations
+
+
+def _rayleigh_ritz(centred, degrees, k, axis_name, block):
+    """The best k components within the span of an orthonormal block, and their residual."""
+    scores = _matmul(centred, block)
+    inner = psum(_matmul(scores.T, scores), axis_name)
+    _, turn = jnp.linalg.eigh(inner / degrees)
+    turn = turn[:, : -k - 1 : -1]
+    vectors, scores = _matmul(block, turn), _matmul(scores, turn)
+    # Sums of squares keep small variances non-negative and far more accurate than eigh's.
+    image, variance = psum((_matmul(centred.T, scores), jnp.sum(scores**2, axis=0)), axis_name)
+    image, variance = image / degrees, variance / degrees
+    error = jnp.linalg.norm(image - vectors * variance[None, :], axis=0)
+    return vectors, variance, divide(jnp.max(error), variance[0])
 
 
 def _exact_block(centred, width, axis_name):
     """Orthonormal basis of the leading right singular vectors, from the smaller Gram matrix."""
     rows, d = centred.shape
     if d <= all_rows(rows, axis_name):
-        scatter = psum(jnp.matmul(centred.T, centred, precision=HIGHEST), axis_name)
+        scatter = psum(_matmul(centred.T, centred), axis_name)
         return jnp.linalg.eigh(scatter)[1][:, : -width - 1 : -1]
     everyone, first = centred, 0
     if axis_name is not None:
         everyone = jax.lax.all_gather(centred, axis_name, tiled=True)
         first = jax.lax.axis_index(axis_name) * rows
-    gram = jnp.matmul(everyone, everyone.T, precision=HIGHEST)
+    gram = _matmul(everyone, everyone.T)
     left = jnp.linalg.eigh(gram)[1][:, : -width - 1 : -1]
     left = jax.lax.dynamic_slice_in_dim(left, first, rows)
     # QR both normalises and, where the rank falls short, completes the basis.
-    return jnp.linalg.qr(psum(jnp.matmul(centred.T, left, precision=HIGHEST), axis_name))[0]
+    return jnp.linalg.qr(psum(_matmul(centred.T, left), axis_name))[0]
+
+
+def _inner(a, b, axis_name):
+    return psum(_matmul(a.T, b), axis_name)
+
+
+def _matmul(a, b):
+    return jnp.matmul(a, b, precision=HIGHEST)

@@ -19,8 +19,8 @@ Cost
     of order mk, then 2 m^2 k^3 flops and m SVDs of order k an iteration, whatever n is.
 
 Not guaranteed
-    R is unique only if B'A is nonsingular. In the null space, here singular values below
-    8 k eps of the largest, the minimiser nearest to the identity is taken. The generalized
+    R is unique only if B'A is nonsingular. In its null space the minimiser nearest to the identity
+    is taken, as `polar` says. The generalized
     problem is not convex: the spectral start makes the result reproducible and independent of
     the order of the blocks, not globally optimal. Nothing is centred or scaled.
 
@@ -38,7 +38,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .moments import HIGHEST, divide, pmax, psum
+from .moments import HIGHEST, divide, psum
+from .pca import peak_sign
+from .polar import polar
 from .validate import check_blocks, compute_dtype
 
 
@@ -49,8 +51,8 @@ class GeneralizedProcrustes:
 
     Attributes:
         aligned: A_i R_i, row-sharded where the input was.
-        consensus: their mean; columns uncorrelated, in descending order of energy, the entry of
-            largest magnitude in each column positive.
+        consensus: their mean; columns uncorrelated, in descending order of energy, signs as those
+            of `pca`.
         rotations: R_i, orthogonal, reflections allowed.
         loss: sum_i ||A_i R_i - Z||^2 / sum_i ||A_i||^2, in [0, 1].
         change: ||Z - Z_previous|| / ||Z|| of the last iteration.
@@ -99,7 +101,7 @@ def orthogonal_procrustes(
         Schönemann 1966; the direction agrees with scipy.linalg.orthogonal_procrustes(b, a).
     """
     a, b = _prepare([a, b], mask)
-    return _polar(psum(_matmul(b.T, a), axis_name))
+    return polar(psum(_matmul(b.T, a), axis_name))
 
 
 def procrustes_disparity(
@@ -194,12 +196,12 @@ def generalized_procrustes(
 
     def step(state):
         rotations, _, iteration = state
-        updated = jax.vmap(_polar)(times_gram(rotations))
+        updated = polar(times_gram(rotations))
         moved, total = energy(updated - rotations), energy(updated)
         return updated, jnp.sqrt(divide(moved, total)), iteration + 1
 
     _, vectors = jnp.linalg.eigh(gram)
-    start = jax.vmap(_polar)(vectors[:, : -k - 1 : -1].reshape(m, k, k))
+    start = polar(vectors[:, : -k - 1 : -1].reshape(m, k, k))
     infinite = jnp.full((), jnp.inf, gram.dtype)
     rotations, change, iterations = jax.lax.while_loop(
         keep_going, step, (start, infinite, jnp.int32(0))
@@ -209,7 +211,7 @@ def generalized_procrustes(
     second_moment = jnp.einsum("ikl,ikp->lp", rotations, times_gram(rotations), precision=HIGHEST)
     _, axes = jnp.linalg.eigh((second_moment + second_moment.T) / 2)
     rotations = _matmul(rotations, axes[:, ::-1])
-    sign = _peak_sign(_align(stacked, rotations).mean(axis=0), axis_name)
+    sign = peak_sign(_align(stacked, rotations).mean(axis=0), axis_name)
     rotations = rotations * sign[None, None, :]
     aligned = _align(stacked, rotations)
     consensus = aligned.mean(axis=0)
@@ -218,42 +220,6 @@ def generalized_procrustes(
     )
     loss = divide(residual, total)
     return GeneralizedProcrustes(aligned, consensus, rotations, loss, change, iterations)
-
-
-@jax.custom_jvp
-def _polar(matrix: Float[Array, "k k"]) -> Float[Array, "k k"]:
-    """Orthogonal factor of M = R H; in the null space of M, the choice nearest to the identity."""
-    u, s, vt = jnp.linalg.svd(matrix)
-    null = s <= _null_threshold(s[0], s.size)
-    # With U0, V0 spanning the null spaces, tr U0 W V0' is largest for W = polar(U0'V0).
-    inner = jnp.where(null[:, None] & null[None, :], _matmul(u.T, vt.T), 0)
-    p, _, qt = jnp.linalg.svd(inner + jnp.diag((~null).astype(s.dtype)))
-    return _matmul(_matmul(u, _matmul(p, qt)), vt)
-
-
-@_polar.defjvp
-def _polar_jvp(primals, tangents):
-    # R'dM - dM'R = W H + H W for W = R'dR, solved in the eigenbasis of H. Unlike the derivative
-    # of the SVD it divides by s_i + s_j, never by s_i - s_j. Undetermined directions stay put.
-    (matrix,), (dmatrix,) = primals, tangents
-    rotation = _polar(matrix)
-    h = _matmul(rotation.T, matrix)
-    s, v = jnp.linalg.eigh((h + h.T) / 2)
-    turn = _matmul(rotation.T, dmatrix)
-    turn = _matmul(_matmul(v.T, turn - turn.T), v)
-    sums = s[:, None] + s[None, :]
-    turn = divide(turn, jnp.where(sums > _null_threshold(s[-1], s.size), sums, 0))
-    return rotation, _matmul(_matmul(_matmul(rotation, v), turn), v.T)
-
-
-def _null_threshold(largest, k):
-    return 8 * k * jnp.finfo(largest.dtype).eps * largest
-
-
-def _peak_sign(columns, axis_name):
-    """+1 where a column's largest magnitude is positive, -1 where it is negative."""
-    peaks = pmax(jnp.stack([columns.max(axis=0), (-columns).max(axis=0)]), axis_name)
-    return jnp.where(peaks[0] >= peaks[1], 1, -1).astype(columns.dtype)
 
 
 def _align(stacked, rotations):

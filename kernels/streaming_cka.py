@@ -11,8 +11,12 @@ only, and batches centred at their own mean join exactly, as in the update of Ch
 
 Cost: b (D^2 + sum d_e^2) flops for a batch of b rows and O(D^2) for each merge; memory and, across
 devices, the sum of each update: D^2 / 2. At D = 15,464 that is 0.5 GB; when n < D the one-shot form
-in Gram space needs less. Not guaranteed: sums are kept in the units given, so float32 features
-should lie between 1e-8 and 1e5 in size; `diagonal`, of fourth order, loses digits first.
+in Gram space needs less. `shardings` spreads the state over devices that share D. The third moment
+of the null is not streamed, as sum K_ab^3 needs all pairs of rows: calibration then takes the
+skewness of a gamma.
+
+Not guaranteed: sums are kept in the units given, so float32 features should lie between 1e-8 and
+1e5 in size; `diagonal`, of fourth order, loses digits first.
 
 References:
     Chan, Golub, LeVeque (1983), Algorithms for computing the sample variance.
@@ -28,9 +32,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from .cka import PairwiseHsic, kernel_scale, mirror
+from .cka import PairwiseHsic, kernel_scale
+from .inner_products import mirror
 from .moments import HIGHEST, centre_rows, divide, merge_centres, psum
 from .validate import check_blocks
 
@@ -90,6 +96,25 @@ class CkaState:
             jnp.zeros(encoders, dtype),
         )
 
+    def shardings(self, mesh: Mesh, axis_name: str) -> CkaState:
+        """Where each array of the state lives when D is shared by the devices of a mesh axis.
+
+        The products, all that is large, are split by their rows; those of an encoder whose width
+        the number of devices does not divide stay whole. For `jax.device_put` and `jax.jit`:
+
+            shardings = state.shardings(mesh, "model")
+            state = jax.device_put(state, shardings)
+            update = jax.jit(CkaState.update, out_shardings=shardings, donate_argnums=0)
+
+        with batches sharded over another axis, if at all; no `axis_name` is given to `update`.
+        """
+        devices = mesh.shape[axis_name]
+        whole = NamedSharding(mesh, PartitionSpec())
+        split = NamedSharding(mesh, PartitionSpec(axis_name))
+        places = jax.tree.map(lambda _: whole, self)
+        products = tuple(split if width % devices == 0 else whole for width in self.widths)
+        return dataclasses.replace(places, products=products)
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Number of features of each encoder."""
@@ -125,8 +150,10 @@ class CkaState:
         rows, count, origin, offset = centre_rows(stacked, mask, axis_name)
         starts = np.cumsum((0, *widths))
         norms = jnp.matmul(rows**2, indicator(widths, dtype), precision=HIGHEST)
+        # Transposed once: a product that contracts the rows of both runs at half the rate on CPU.
+        columns = jax.lax.optimization_barrier(rows.T)
         products = tuple(
-            jnp.matmul(rows[:, a:b].T, rows[:, a:], precision=HIGHEST)
+            jnp.matmul(columns[a:b], rows[:, a:], precision=HIGHEST)
             for a, b in itertools.pairwise(starts)
         )
         weighted = jnp.matmul(norms.T, rows, precision=HIGHEST)

@@ -1,17 +1,22 @@
 """Checks shared by the kernels: one-line `ValueError`s that name the argument, the value, the mend.
 
-Only static facts (shape, dtype, options) are checked, so every check works under `jax.jit` and
-costs nothing at run time. Values such as NaN are not inspected.
+All but `check_finite` look at static facts (shape, dtype, options) only: they work under `jax.jit`
+and cost nothing at run time. `check_finite` reads the values, on the host, before any program.
 """
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+CHUNK_BYTES = 1 << 24  # of a host array inspected at once
 
 
 def check_matrix(name: str, x) -> None:
     """Raises ValueError unless `x` is a floating-point array of [rows, features]."""
+    if not hasattr(x, "dtype"):
+        raise ValueError(f"{name} must be an array, got {type(x).__name__}: use jnp.asarray.")
     if jnp.ndim(x) != 2:
         raise ValueError(f"{name} must be [rows, features], got shape {jnp.shape(x)}: reshape it.")
     if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -24,10 +29,22 @@ def check_mask(mask, rows: int) -> None:
     """Raises ValueError unless `mask` is None or a boolean vector with one entry for each row."""
     if mask is None:
         return
-    if jnp.shape(mask) != (rows,) or mask.dtype != jnp.bool_:
+    if jnp.shape(mask) != (rows,) or jnp.asarray(mask).dtype != jnp.bool_:
         raise ValueError(
-            f"mask must be bool of shape ({rows},), got {mask.dtype} of shape {jnp.shape(mask)}: "
-            "give one truth value a row."
+            f"mask must be bool of shape ({rows},), got {jnp.asarray(mask).dtype} of shape "
+            f"{jnp.shape(mask)}: give one truth value a row."
+        )
+
+
+def check_strata(strata, rows: int) -> None:
+    """Raises ValueError unless `strata` is None or holds one integer label for each row."""
+    if strata is None:
+        return
+    dtype = jnp.asarray(strata).dtype
+    if jnp.shape(strata) != (rows,) or not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(
+            f"strata must be integers of shape ({rows},), got {dtype} of shape "
+            f"{jnp.shape(strata)}: give one label a row."
         )
 
 
@@ -58,6 +75,12 @@ def check_fraction(name: str, value: float) -> None:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {value}: use 0.05, say.")
 
 
+def check_at_least(name: str, value: int, minimum: int) -> None:
+    """Raises ValueError if a number is below its minimum."""
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}: raise it.")
+
+
 def check_option(name: str, value: str, options: Sequence[str]) -> None:
     """Raises ValueError unless `value` is one of `options`."""
     if value not in options:
@@ -71,5 +94,59 @@ def compute_dtype(*arrays) -> jnp.dtype:
 
 
 def all_rows(local_rows: int, axis_name) -> int:
-    """Rows over all shards of `axis_name` (static), padding included."""
-    return local_rows if axis_name is None else local_rows * jax.lax.axis_size(axis_name)
+    """Rows over all shards of `axis_name` (static), padding included.
+
+    Raises:
+      ValueError: outside a map over `axis_name`.
+    """
+    if axis_name is None:
+        return local_rows
+    try:
+        return local_rows * jax.lax.axis_size(axis_name)
+    except NameError:
+        raise ValueError(
+            f"axis_name={axis_name!r} is not a mapped axis here: call this inside jax.shard_map "
+            "over it, or leave axis_name out."
+        ) from None
+
+
+@jax.jit
+def _finite_rows(block):
+    return jnp.all(jnp.isfinite(block), axis=1)
+
+
+def check_finite(blocks: Sequence, names: Sequence[str] | None = None) -> None:
+    """Raises ValueError if a block holds NaN or inf; on the host, not under `jax.jit`.
+
+    Device arrays are reduced where they are, and n truth values come back; host arrays are read in
+    chunks of 16 MiB.
+
+    Args:
+      blocks: arrays [n, d_e].
+      names: of the blocks, for the message; "blocks[0]", ... by default.
+
+    Raises:
+      ValueError: naming the first such block, how many of its rows are affected, and the first 5.
+
+    Example:
+      >>> check_finite([jnp.ones((3, 2)), jnp.array([[0.0], [jnp.nan], [1.0]])], ["a", "b"])
+      Traceback (most recent call last):
+          ...
+      ValueError: b holds NaN or inf in 1 of 3 rows (1): drop these rows from all blocks.
+    """
+    for index, block in enumerate(blocks):
+        if isinstance(block, jax.Array):
+            finite = np.asarray(_finite_rows(block))
+        else:
+            block = np.asarray(block)
+            step = max(1, CHUNK_BYTES // max(1, block.itemsize * block.shape[1]))
+            parts = [block[start : start + step] for start in range(0, len(block), step)]
+            finite = np.concatenate([np.isfinite(part).all(axis=1) for part in parts or [block]])
+        if not finite.all():
+            rows = np.flatnonzero(~finite)
+            listed = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+            name = f"blocks[{index}]" if names is None else names[index]
+            raise ValueError(
+                f"{name} holds NaN or inf in {len(rows)} of {len(finite)} rows ({listed}): drop "
+                "these rows from all blocks."
+            )

@@ -46,7 +46,7 @@ def compare_encoders(
         q-values are Benjamini-Hochberg over the pairs; p and q of an encoder with itself are NaN.
 
     Raises:
-        ValueError: fewer than 4 rows, a k not below n, or an option out of range.
+        ValueError: NaN or inf, fewer than 4 rows, a k not below n, or an option out of range.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
@@ -55,6 +55,7 @@ def compare_encoders(
         (60, 1.0)
     """
     mesh = mesh or make_mesh()
+    kernels.check_finite(list(features.values()), list(features))
     n = len(next(iter(features.values())))
     if too_large := [k for k in ks if k >= n]:
         raise ValueError(f"k={too_large[0]} with n={n} images: give k below n, or more images")
@@ -74,6 +75,62 @@ def compare_encoders(
             for i, k in enumerate(ks, start=1)
         },
     }
+
+
+def measure_encoders(
+    features: Mapping[str, Float[np.ndarray, "n _"]],
+    measures: Sequence[str],
+    *,
+    draws: int = 0,
+    level: float = 0.95,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+) -> dict[str, dict]:
+    """Measures of the table `kernels.MEASURES` for all pairs of a panel on one set of images.
+
+    Args:
+        features: encoder name -> [n, d], rows of all encoders in the same order.
+        measures: names in the table.
+        draws: resamples of the rows for intervals; 0 for none.
+        level: of the intervals.
+        seed: of the resamples.
+        mesh: where to compute; all devices by default.
+
+    Returns:
+        measure -> `matrix` [E, E], entry [x, y] for the ordered pair; with draws also `low`, `high`
+        and `error` [E, E], `draws`, `level` and `resampling` (`kernels.bootstrap` says which).
+
+    Raises:
+        ValueError: an unknown measure, or too few images for one.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+        >>> result = measure_encoders({"one": x, "two": 2 * x}, ["procrustes"])
+        >>> round(float(result["procrustes"]["matrix"][0, 1]), 4)
+        1.0
+    """
+    entries = {name: kernels.measure_named(name) for name in measures}
+    mesh = mesh or make_mesh()
+    blocks, masks = zip(*(shard_rows(block, mesh) for block in features.values()), strict=True)
+    result = {}
+    for name, entry in entries.items():
+        found = _measure_program(mesh, name, draws, level)(
+            list(blocks), masks[0], jax.random.key(seed)
+        )
+        if not draws:
+            result[name] = {"matrix": np.asarray(found)}
+            continue
+        found = jax.tree.map(np.asarray, found)
+        result[name] = {
+            "matrix": found.value,
+            "low": found.low,
+            "high": found.high,
+            "error": found.error,
+            "draws": draws,
+            "level": level,
+            "resampling": entry.resampling,
+        }
+    return result
 
 
 def separation(
@@ -130,14 +187,18 @@ def _program(mesh: Mesh, ks: tuple[int, ...], method: str, permutations: int, al
     """
 
     def compare(blocks: list[Array], mask: Array, key: Array):
-        hsic = kernels.pairwise_hsic(blocks, mask=mask, axis_name=DATA_AXIS)
-        if method == "closed_form":
+        closed_form = method == "closed_form"
+        hsic = kernels.pairwise_hsic(blocks, mask=mask, axis_name=DATA_AXIS, cubic=closed_form)
+        if closed_form:
             neighbors = kernels.mutual_knn(blocks, ks, mask=mask, axis_name=DATA_AXIS)
             cka = (hsic.cka(), *kernels.cka_null_moments(hsic))
             knn = (neighbors.recall, *neighbors.null_moments())
-            # One call for all measures: the tail's special functions are slow to compile.
+            # One call for all measures: the tail's bisection is compiled once.
             observed, mean, variance, skewness = jax.tree.map(stack, cka, knn)
-            calibrated = kernels.tail_from_moments(observed, mean, variance, alpha, skewness)
+            step = jnp.pad(neighbors.step, ((1, 0), (0, 0), (0, 0)))  # CKA is continuous
+            calibrated = kernels.tail_from_moments(
+                observed, mean, variance, alpha, skewness, step=step
+            )
         else:
             options = {
                 "method": method,
@@ -160,5 +221,22 @@ def _program(mesh: Mesh, ks: tuple[int, ...], method: str, permutations: int, al
     rows = PartitionSpec(DATA_AXIS)
     mapped = jax.shard_map(
         compare, mesh=mesh, in_specs=(rows, rows, PartitionSpec()), out_specs=PartitionSpec()
+    )
+    return jax.jit(mapped)
+
+
+@functools.lru_cache
+def _measure_program(mesh: Mesh, name: str, draws: int, level: float):
+    """The compiled measure, with intervals if there are draws."""
+
+    def compute(blocks: list[Array], mask: Array, key: Array):
+        options = {"mask": mask, "axis_name": DATA_AXIS}
+        if not draws:
+            return kernels.pairwise(name, blocks, **options)
+        return kernels.bootstrap(name, blocks, key, draws=draws, level=level, **options)
+
+    rows = PartitionSpec(DATA_AXIS)
+    mapped = jax.shard_map(
+        compute, mesh=mesh, in_specs=(rows, rows, PartitionSpec()), out_specs=PartitionSpec()
     )
     return jax.jit(mapped)

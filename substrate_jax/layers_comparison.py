@@ -13,7 +13,7 @@ space, and at what cost: `layer_rows`.
 
 The null permutes the images of one encoder. tau, p and q (Benjamini-Hochberg over all pairs of
 layers) are in closed form. The best of many pairs is high by chance alone, so in Gram space the
-null of the maximum over pairs is sampled too, at 2 n^2 L_A L_B flops a draw; the share of draws
+null of the maximum over pairs is sampled too, at n^2 L_A L_B flops a draw; the share of draws
 whose maximum reaches a pair's CKA is its p adjusted for the whole family (Westfall, Young 1993).
 
 Not guaranteed: Gram matrices are summed in float32 from activations as they are, which should lie
@@ -40,8 +40,8 @@ from substrate_jax import kernels
 from substrate_jax.data.sources import Source
 from substrate_jax.encoders.encoder import Encoder
 from substrate_jax.features import extract
-from substrate_jax.kernels.moments import HIGHEST, is_constant
-from substrate_jax.kernels.null import tail_from_sample
+from substrate_jax.kernels.moments import HIGHEST, divide, is_constant
+from substrate_jax.kernels.permutation import permuted_products, tail_from_sample
 from substrate_jax.kernels.validate import check_fraction
 from substrate_jax.layer_rows import MEMORY, LayerRows, choose_layers, plan_layers
 from substrate_jax.mesh import DATA_AXIS, make_mesh, shard_rows
@@ -161,7 +161,7 @@ def _measures(hsic, sampled, first: int, last: int, itself: bool, alpha: float) 
     if sampled is not None and family.any():
         best = np.unravel_index(np.argmax(np.where(family, raw, -np.inf)), raw.shape)
         tau, p = _tail_from_sample(raw[best], sampled, alpha)
-        p_family = (1 + (sampled[:, None, None] >= raw).sum(0)) / (len(sampled) + 1)
+        p_family = np.asarray(_family_p_values(raw, sampled))
         maximum = {
             "cka": float(raw[best]),
             "row": int(best[0]),
@@ -193,6 +193,7 @@ def _mirror(values: np.ndarray, itself: bool) -> np.ndarray:
 
 _benjamini_hochberg = jax.jit(kernels.benjamini_hochberg)
 _tail_from_sample = jax.jit(tail_from_sample, static_argnums=2)
+_family_p_values = jax.jit(kernels.family_p_values)
 
 
 @functools.partial(jax.jit, static_argnames="alpha")
@@ -277,31 +278,22 @@ def _inner(left: Float[Array, "a n n"], right: Float[Array, "b n n"]) -> Float[A
 
 def _null_maxima(stack, hsic, key, draws: int, mesh: Mesh, first: int, last: int, itself: bool):
     """Largest CKA of the family in each draw [draws]; the devices share the draws."""
-    axis = mesh.shape[DATA_AXIS]
-    numbers = np.arange(draws + -draws % axis)
-    sharding = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
-    numbers = jax.make_array_from_callback(numbers.shape, sharding, numbers.__getitem__)
-    program = _null_program(mesh, first, last, itself)
-    return np.asarray(program(stack, hsic.inner, key, numbers))[:draws]
+    return np.asarray(_null_program(mesh, draws, first, last, itself)(stack, hsic.inner, key))
 
 
 @functools.lru_cache
-def _null_program(mesh: Mesh, first: int, last: int, itself: bool):
-    def maxima(stack, inner, key, numbers):
+def _null_program(mesh: Mesh, draws: int, first: int, last: int, itself: bool):
+    family = np.triu(np.ones((first, last), bool), 1) if itself else np.ones((first, last), bool)
+
+    def maxima(stack, inner, key):
         norm = jnp.sqrt(jnp.diagonal(inner))
         norm = norm[:first, None] * norm[None, -last:]
-        left, right = stack[:first], stack[-last:]
-        counted = jnp.asarray(np.triu(np.ones((first, last), bool), 1) if itself else True)
+        products = permuted_products(stack[:first], stack[-last:])
 
-        def draw(number):
-            order = jax.random.permutation(jax.random.fold_in(key, number), stack.shape[1])
-            permuted = _inner(left, right[:, order][:, :, order])
-            return jnp.max(jnp.where(counted & (norm > 0), permuted / norm, 0))
+        def largest(order):
+            return kernels.max_null(divide(products(order), norm)[None], family)[0]
 
-        return jax.lax.map(draw, numbers)
+        return kernels.sample_null(largest, key, draws, stack.shape[1], axis_name=DATA_AXIS)
 
-    over, everywhere = PartitionSpec(DATA_AXIS), PartitionSpec()
-    mapped = jax.shard_map(
-        maxima, mesh=mesh, in_specs=(everywhere, everywhere, everywhere, over), out_specs=over
-    )
-    return jax.jit(mapped, out_shardings=NamedSharding(mesh, everywhere))
+    everywhere = PartitionSpec()
+    return jax.jit(jax.shard_map(maxima, mesh=mesh, in_specs=everywhere, out_specs=everywhere))

@@ -1,15 +1,17 @@
 """CKA one-shot, in both spaces, and streaming, against textbook Gram formulas in float64."""
 
-import importlib
+import functools
 import itertools
+import math
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from substrate_jax.kernels import CkaState, cka, pairwise_hsic, reference
+from substrate_jax.kernels import CkaState, cka, inner_products, pairwise_hsic, reference
 from substrate_jax.kernels import pairwise_cka as eager_pairwise_cka
 from tests import helpers
 
@@ -280,26 +282,46 @@ def test_vmap_is_the_loop():
     np.testing.assert_allclose(jax.jit(jax.vmap(cka))(x, y), want, atol=bound(pairs[0]))
 
 
-def test_gram_tiles_do_not_matter(monkeypatch):
+@pytest.mark.parametrize("rows", [1, 4, 45])
+def test_gram_tiles_do_not_matter(monkeypatch, rows):
     blocks = sample(45)
     want = pairwise_cka(blocks, space="gram")
-    # The package also has a function of that name, so the module is looked up.
-    module = importlib.import_module("substrate_jax.kernels.cka")
-    monkeypatch.setattr(module, "TILE_BYTES", 1)  # 8 rows a tile, 45 = 5 * 8 + 5
+    monkeypatch.setattr(inner_products, "TILE_ROWS", rows)
     got = eager_pairwise_cka(blocks, space="gram")
     np.testing.assert_allclose(got, want, atol=bound(blocks))
 
 
-@pytest.mark.parametrize(("n", "tall"), [(20, False), (300, True)])
-def test_auto_takes_the_cheaper_space(n, tall):
-    blocks = [jax.ShapeDtypeStruct((n, 100), jnp.float32)] * 2
+def product_flops(jaxpr) -> int:
+    """Flops of all matrix products of a program, loops multiplied out."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2 * depth * equation.outvars[0].aval.size
+        inner = [product_flops(part) for part in jax.extend.core.jaxprs_in_params(equation.params)]
+        total += equation.params.get("length", 1) * sum(inner)
+    return total
+
+
+@pytest.mark.parametrize(("n", "space"), [(60, "gram"), (2000, "feature")])
+def test_auto_takes_the_space_with_fewer_flops(n, space):
+    widths = (100, 40, 60)
+    blocks = [jax.ShapeDtypeStruct((n, d), jnp.float32) for d in widths]
 
     def flops(space):
-        compiled = jax.jit(lambda b: pairwise_cka(b, space=space)).lower(blocks).compile()
-        return compiled.cost_analysis()["flops"]
+        program = jax.make_jaxpr(functools.partial(pairwise_hsic, space=space))(blocks)
+        return product_flops(program.jaxpr)
 
-    assert flops("auto") == flops("feature" if tall else "gram")
-    assert flops("feature") != flops("gram")
+    counted = {name: flops(name) for name in ("feature", "gram")}
+    assert min(counted, key=counted.get) == space
+    assert flops("auto") == counted[space]
+    # Half of the tiles with those on the diagonal, and sums that are one part in n or D.
+    for name, length, products in (("feature", 200, n), ("gram", n, 200 + 9)):
+        tiles, tile = inner_products.cut(length)
+        area = tiles * (tiles + 1) // 2 * tile**2
+        assert 2 * products * area <= counted[name] <= 2 * (products + 3 + 9) * area
+        assert area <= length**2 / 2 * (1 + 1 / tiles) * (1 + tiles / length) ** 2
 
 
 def test_traced_once_for_equal_shapes():

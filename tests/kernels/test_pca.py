@@ -2,14 +2,18 @@
 
 import math
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 from sklearn.decomposition import PCA
 
-from substrate_jax.kernels import pca, reference
+from substrate_jax.kernels import Pca, pca, reference
+from substrate_jax.kernels.pca import peak_sign
 from tests.helpers import random_orthogonal, relative_error, tolerance, transforms
 
 METHODS = ("exact", "subspace")
@@ -76,10 +80,53 @@ def test_a_pass_too_few_is_told():
 
 
 def test_subspace_method_never_holds_the_covariance():
-    n, d = 50, 400
+    n, d = 300, 400
     text = str(jax.make_jaxpr(lambda x: pca(x, K, method="subspace"))(jnp.zeros((n, d))))
     sizes = [math.prod(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)\]", text)]
     assert max(sizes) == n * d
+
+
+def test_features_may_be_sharded_too():
+    x = rows(64, 48, offset=100)  # mean/std = 100
+    mesh = jax.make_mesh((2, 4), ("rows", "features"), axis_types=(AxisType.Auto,) * 2)
+    out = Pca(P("features", None), P("features"), P(), P(), P(), P())
+
+    def fit(x, mask, axis_name=None, feature_axis_name=None):
+        return pca(x, K, mask=mask, axis_name=axis_name, feature_axis_name=feature_axis_name,
+                   method="subspace", tolerance=1e-6)  # fmt: skip
+
+    mask = jnp.arange(64) < 61
+    sharded = jax.shard_map(
+        partial(fit, axis_name="rows", feature_axis_name="features"),
+        mesh=mesh,
+        in_specs=(P("rows", "features"), P("rows")),
+        out_specs=out,
+    )
+    got, want = jax.jit(sharded)(x, mask), jax.jit(fit)(x, mask)
+    assert got.iterations == want.iterations
+    for name in ("components", "mean", "explained_variance", "explained_variance_ratio"):
+        assert relative_error(getattr(got, name), getattr(want, name)) < 1e-5, name
+    components, _ = reference.pca(x[:61], K)
+    assert relative_error(got.components, components) < limit(x[:61], stop=1e-6)
+    text = str(jax.make_jaxpr(sharded)(x, mask))
+    assert "all_gather" not in text
+
+
+def test_signs_do_not_depend_on_rounding():
+    waves = np.stack([np.cos(np.arange(8) * np.pi), np.eye(8)[3] - np.eye(8)[5]], axis=1)
+    noise = np.random.default_rng(3).uniform(-1e-6, 1e-6, size=(20, 8, 2))
+    for moved in waves + noise:
+        assert peak_sign(jnp.asarray(moved, jnp.float32)).tolist() == [1, 1]
+        assert peak_sign(jnp.asarray(-moved, jnp.float32)).tolist() == [-1, -1]
+    assert peak_sign(jnp.zeros((3, 1))).tolist() == [1]
+
+
+def test_passes_needed_grow_with_the_root_of_the_gap():
+    x = rows(200, 100, decay=0.97)
+    found = pca(jnp.asarray(x), K, method="subspace", oversampling=4, tolerance=1e-4)
+    # Plain subspace iteration shrinks the error by 0.97^(2 x 5) a pass: 30 passes for 1e-4.
+    assert found.residual <= 1e-4
+    assert found.iterations < 20
 
 
 def test_auto_takes_the_exact_method_for_small_sides():
@@ -208,6 +255,7 @@ def test_traced_once_for_one_shape():
         ({"k": 5}, r"k must be in 1\.\.4 = min\(n - 1, d\) for 5 rows of 9 features, got 5"),
         ({"k": 0}, "got 0"),
         ({"k": 2, "method": "svd"}, "auto, subspace, exact"),
+        ({"k": 2, "method": "exact", "feature_axis_name": "f"}, "'exact' holds all features"),
         ({"k": 2, "oversampling": -1}, "oversampling must be at least 0, got -1"),
         ({"k": 2, "max_iterations": 0}, "max_iterations must be at least 1, got 0"),
         ({"k": 2, "mask": jnp.ones(4, bool)}, r"mask must be bool of shape \(5,\)"),
