@@ -8,6 +8,10 @@ CPU cores. Published checkpoints and other images:
     python -m experiments.cka --panel=paper --encoders=all --weights_dir=WEIGHTS \
         --domains=natural=tfds:imagenette,mine=dir:PICTURES --n=1000
 
+More measures of similarity (RSA, RBF CKA, SVCCA, ...), with intervals from resampled images:
+
+    python -m experiments.cka --measure=all --bootstrap=200
+
 Features are kept in OUT/features, so a run that stops goes on where it was, and a second run reads
 them. Written to OUT: result.json, figures and report.html.
 """
@@ -27,6 +31,12 @@ flags.DEFINE_string(
 )
 flags.DEFINE_list("k", ["10", "30", "100"], "Neighbours for mutual kNN recall.")
 flags.DEFINE_integer("components", 16, "Principal components of a substrate.")
+flags.DEFINE_list(
+    "measure", [], "More similarity measures by name, or all; an unknown name lists them."
+)
+flags.DEFINE_integer(
+    "bootstrap", 0, "Resamples of the images for 95 % intervals of --measure; 0 for none."
+)
 flags.DEFINE_enum(
     "calibration", "closed_form", ["closed_form", "permutation"], "How the null is computed."
 )
@@ -51,6 +61,7 @@ def run() -> None:
             f"{FLAGS.components} components; give --n={least} or more"
         )
     panel.check_alpha()
+    measures = chosen_measures(FLAGS.measure, FLAGS.bootstrap, FLAGS.n)
     mesh = make_mesh(FLAGS.mesh)
     domains = resolve_domains(FLAGS.domains)
     sources = {name: take(open_source(spec), FLAGS.n, FLAGS.seed) for name, spec in domains.items()}
@@ -59,15 +70,15 @@ def run() -> None:
         print(plan(specs, sources, mesh, out))
         return
     with launch.claim(out):
-        compute(specs, domains, sources, ks, mesh, out)
+        compute(specs, domains, sources, ks, measures, mesh, out)
 
 
-def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
+def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
     import jax
 
     from substrate_jax import report
-    from substrate_jax.comparison import compare_encoders, separation
+    from substrate_jax.comparison import compare_encoders, measure_encoders, separation
     from substrate_jax.features import FeatureStore, extract
     from substrate_jax.substrate import pairwise_pcka
 
@@ -103,6 +114,10 @@ def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
                 mesh=mesh,
             )
             result["separation"] = separation(result["calibrated"]["score"], groups)
+            if measures:
+                result["measures"] = measure_encoders(
+                    features[name], measures, draws=FLAGS.bootstrap, seed=FLAGS.seed, mesh=mesh
+                )
         domains[name] = panel.domain_record(name, specs_of_domains[name], source) | result
     with stages("analyse"):
         pcka = domain_agreement(
@@ -137,6 +152,28 @@ def neighbor_counts(words: list[str]) -> tuple[int, ...]:
     if not ks or min(ks) < 1:
         raise ValueError(f"k={','.join(words)!r}: give numbers of neighbours of at least 1")
     return ks
+
+
+def chosen_measures(words: list[str], draws: int, n: int) -> tuple[str, ...]:
+    """The measures of --measure, once each, after a check that `n` images are enough for them."""
+    from substrate_jax.kernels import MEASURES, rows_needed
+
+    names = tuple(MEASURES) if "all" in words else tuple(dict.fromkeys(words))
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise ValueError(
+            f"unknown measure {unknown[0]!r}; give all or some of {', '.join(MEASURES)}"
+        )
+    if draws < 0 or draws == 1:
+        raise ValueError(f"bootstrap={draws}; give 0 for no intervals, or 200 resamples, say")
+    if draws and not names:
+        raise ValueError(f"bootstrap={draws} has nothing to resample; give --measure=all, say")
+    needed = {name: rows_needed(name, resampled=draws > 0) for name in names}
+    if names and (least := max(needed.values())) > n:
+        worst = max(needed, key=needed.get)
+        with_draws = f" with --bootstrap={draws}" if draws else ""
+        raise ValueError(f"n={n} images a domain are too few for {worst}{with_draws}; "
+                         f"give --n={least} or more")  # fmt: skip
+    return names
 
 
 def domain_agreement(names: list[str], matrix) -> dict | None:

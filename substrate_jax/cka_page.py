@@ -26,6 +26,7 @@ from jaxtyping import UInt8
 
 from substrate_jax import figures, page
 from substrate_jax.figures import Tag, paradigm_tag
+from substrate_jax.measures_page import measure_blocks
 from substrate_jax.page import Column, Figures, Page, Prose, Section, Table, counted, number, square
 
 DISCRIMINATIVE = ("supervised", "self_supervised")
@@ -307,6 +308,7 @@ def _domain_blocks(
             pictures.append(page.drawn(key, member.title, member.caption, alt, figure))
         yield Figures(pictures, title=group, legend=legend)
         legend = []
+    yield from measure_blocks(domain, slug, names, tags, tree)
     yield _pair_table(domain, f"pairs-{slug}.csv", names, tags)
 
 

@@ -1,0 +1,110 @@
+"""--measure and --bootstrap of the main launcher: numbers, report, and one-line errors."""
+
+import json
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import cka as launcher
+from substrate_jax.kernels import MEASURES, reference_measures
+from substrate_jax.measures_page import measure_blocks
+from substrate_jax.page import Figures, Table
+
+ENCODERS = ["mini_vit_base", "mini_mae_base"]
+SMALL = {
+    "encoders": ENCODERS,
+    "domains": "texture",
+    "n": 32,
+    "k": ["5"],
+    "components": 4,
+    "batch_size": 32,
+    "quiet": True,
+}
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["test"])
+
+
+def run(out, **changes) -> dict:
+    with flagsaver.flagsaver(**SMALL | {"out": str(out)} | changes):
+        launcher.run()
+    return json.loads((out / "result.json").read_text())
+
+
+def test_measures_reach_the_result_and_the_report(tmp_path):
+    result = run(tmp_path, measure=["rsa", "procrustes", "procrustes"], bootstrap=4)
+    domain = result["domains"]["texture"]
+    assert list(domain["measures"]) == ["rsa", "procrustes"]
+    for name, found in domain["measures"].items():
+        assert found["resampling"] == MEASURES[name].resampling
+        assert found["draws"] == 4
+        low, value, high = (np.array(found[part]) for part in ("low", "matrix", "high"))
+        off = ~np.eye(2, dtype=bool)
+        assert (low[off] < high[off]).all()
+        assert value.shape == (2, 2)
+        assert f"texture-measure-{name}.png" in {p.name for p in (tmp_path / "figures").iterdir()}
+    page = (tmp_path / "report.html").read_text()
+    assert MEASURES["procrustes"].one in page
+    assert "95%" in page
+
+
+def test_the_numbers_are_those_of_the_oracle():
+    from substrate_jax.comparison import measure_encoders
+
+    rng = np.random.default_rng(0)
+    features = {name: rng.normal(size=(30, 4)).astype(np.float32) for name in ENCODERS}
+    found = measure_encoders(features, ["procrustes"])["procrustes"]
+    assert found.keys() == {"matrix"}
+    want = reference_measures.procrustes(*features.values())
+    np.testing.assert_allclose(found["matrix"][0, 1], want, atol=1e-5)
+
+
+def test_the_page_shows_both_ways_of_a_measure_that_has_two():
+    matrix = [[0.9, 0.3], [0.6, 0.9]]
+    domain = {"measures": {name: {"matrix": matrix} for name in MEASURES}}
+    tags = dict.fromkeys(ENCODERS, launcher_tag())
+    figures, table = measure_blocks(domain, "d", ENCODERS, tags, None)
+    assert isinstance(figures, Figures)
+    assert [p.title for p in figures.pictures] == [m.title for m in MEASURES.values()]
+    assert isinstance(table, Table)
+    (row,) = table.rows
+    for name, entry in MEASURES.items():
+        if entry.symmetric:
+            assert row[name] == 0.3
+        else:
+            assert (row[f"{name}_ab"], row[f"{name}_ba"]) == (0.3, 0.6)
+    assert list(measure_blocks({}, "d", ENCODERS, tags, None)) == []
+
+
+def launcher_tag():
+    from substrate_jax.figures import paradigm_tag
+
+    return paradigm_tag("supervised")
+
+
+def test_all_means_the_table():
+    assert launcher.chosen_measures(["all"], 0, 100) == tuple(MEASURES)
+    assert launcher.chosen_measures([], 0, 4) == ()
+
+
+BAD = {
+    "unknown": ({"measure": ["rsb"]}, "unknown measure 'rsb'.*rsa"),
+    "negative": ({"measure": ["rsa"], "bootstrap": -1}, "bootstrap=-1"),
+    "one draw": ({"measure": ["rsa"], "bootstrap": 1}, "bootstrap=1"),
+    "nothing to resample": ({"bootstrap": 9}, "bootstrap=9.*--measure"),
+    "few images": ({"measure": ["cknna"], "n": 13, "bootstrap": 9}, "n=13 .*cknna.*--n=14"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_flags_end_in_one_line(case, tmp_path):
+    changes, message = BAD[case]
+    with pytest.raises(ValueError, match=message) as caught:
+        run(tmp_path / "out", **changes)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
