@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from substrate_jax import figures, page
+from substrate_jax.bench_page import bench_page
 from substrate_jax.cka_page import Thumbnails, cka_page, key_figures
 from substrate_jax.layers_page import layers_page
 from substrate_jax.page import number
@@ -24,10 +25,17 @@ from substrate_jax.page import number
 KEYS = (
     "experiment", "command", "versions", "devices", "seconds", "arguments", "encoders", "notes",
 )  # fmt: skip
-OWN_KEYS = {"cka": ("domains", "pcka"), "layers": ("domain", "comparison")}
+OWN_KEYS = {
+    "cka": ("domains", "pcka"),
+    "layers": ("domain", "comparison"),
+    "bench": (
+        "what", "ceilings", "rows", "growth", "skipped", "peers", "threads", "peak_memory_bytes",
+    ),
+}  # fmt: skip
 PAGES: dict[str, Callable[[dict, Thumbnails], page.Page]] = {
     "cka": cka_page,
     "layers": layers_page,
+    "bench": bench_page,
 }
 
 

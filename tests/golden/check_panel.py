@@ -25,6 +25,7 @@ from substrate_jax.data.sources import take
 from substrate_jax.encoders import encoder_spec, list_encoders, load_encoder
 from substrate_jax.features import FeatureStore, extract
 from tests.golden.make_golden import timm, timm_name
+from tests.golden.timm_import import create_network
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("images", None, "Folder of images.", required=True)
@@ -44,18 +45,15 @@ def write_weights(name: str, folder: Path) -> None:
 
 def timm_features(name: str, folder: Path, files: list[Path]) -> tuple[np.ndarray, float]:
     """Features [n, d] of image files by timm, from the same weights, and their own rounding."""
-    size = encoder_spec(name).config.image_size
-    network = timm.create_model(timm_name(name))
-    own = network.pretrained_cfg
-    if own.get("fixed_input_size") and own["input_size"][1] != size:
-        network = timm.create_model(timm_name(name), img_size=size)
+    spec = encoder_spec(name)
+    size, network = spec.config.image_size, create_network(spec)
     state = load_file(folder / f"{name}.safetensors")
     family = sys.modules[type(network).__module__]
     if hasattr(family, "checkpoint_filter_fn"):
         state = family.checkpoint_filter_fn(state, network)
     network.load_state_dict(state)
     network.eval()
-    data = timm.data.resolve_data_config(own | {"input_size": (3, size, size)})
+    data = timm.data.resolve_data_config(network.pretrained_cfg | {"input_size": (3, size, size)})
     transform = timm.data.create_transform(**data)
     pixels = torch.stack([transform(Image.open(file).convert("RGB")) for file in files])
 

@@ -29,7 +29,7 @@ import torch
 
 from substrate_jax.encoders import encoder_spec, list_encoders
 from tests.golden import weights
-from tests.golden.timm_import import import_timm
+from tests.golden.timm_import import create_network, import_timm
 
 timm = import_timm()
 HERE = Path(__file__).parent
@@ -110,13 +110,7 @@ def write_inventory(name: str) -> dict[str, tuple[int, ...]]:
 
 def build(name: str, shapes: dict[str, tuple[int, ...]]) -> torch.nn.Module:
     """timm's network for the size we run it at, with the synthetic checkpoint of these shapes."""
-    size = encoder_spec(name).config.image_size
-    model = timm.create_model(timm_name(name))
-    if (
-        model.pretrained_cfg.get("fixed_input_size")
-        and model.pretrained_cfg["input_size"][1] != size
-    ):
-        model = timm.create_model(timm_name(name), img_size=size)
+    model = create_network(encoder_spec(name))
     checkpoint = {n: torch.from_numpy(weights.tensor(n, s)) for n, s in shapes.items()}
     family = sys.modules[type(model).__module__]
     if hasattr(family, "checkpoint_filter_fn"):

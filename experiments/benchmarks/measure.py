@@ -1,0 +1,319 @@
+"""How times are taken: the machine's own ceilings, ours and the peers' seconds, growth with size.
+
+A time is the median of repeats after a warm-up, of a program compiled beforehand whose results are
+waited for; inputs lie on the device. The two ceilings, the largest rate of a float32 matrix product
+and of a copy between two arrays that exist already, are measured in the same process before, in the
+middle and after, and the largest counts: other work on the machine shows as their drift. Growth is
+the least-squares slope of log seconds against log size.
+
+Not guaranteed: that a ceiling is the hardware's; it is what XLA reached here. A kernel that hides
+in caches may pass the copy's.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.cases import BENCHMARKS, Benchmark
+from experiments.benchmarks.peers import Peer, equal_threads
+from experiments.benchmarks.work import Size
+
+EFFICIENCY = 0.3  # share of the ceiling that estimates assume
+OVERHEAD = 3.0  # seconds of a step for inputs and compilation
+PEER_MEMORY = 8 << 30
+AXES: dict[str, Callable[[Size], int]] = {
+    "N": lambda size: size.n,
+    "D": lambda size: size.total,
+    "E": lambda size: size.encoders,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A benchmark at one size, and the ladders which that size is on."""
+
+    benchmark: Benchmark
+    size: Size
+    axes: tuple[str, ...]
+
+    @property
+    def place(self) -> tuple:
+        """Order in tables."""
+        size = self.size
+        ladder = [*AXES].index(self.axes[0])
+        return BENCHMARKS.index(self.benchmark), ladder, size.n, size.total, size.encoders
+
+    def call_seconds(self, ceiling: float) -> float:
+        """Estimated seconds of one call."""
+        return self.benchmark.expected_flops(self.size) / ceiling / EFFICIENCY
+
+    def seconds(self, ceiling: float, repeats: int, peer_seconds: float) -> float:
+        """Estimated seconds of the whole step, peers included."""
+        peers = self.benchmark.peers if "N" in self.axes else ()
+        theirs = (
+            min(2 * peer.flops(self.size) / ceiling / EFFICIENCY, peer_seconds)
+            for peer in peers
+            if peer.version
+        )
+        return OVERHEAD + (repeats + 1) * self.call_seconds(ceiling) + sum(theirs)
+
+
+def plan(names: Sequence[str], rows: Sequence[int], shrink: int) -> list[Step]:
+    """Steps of the chosen benchmarks, the cheapest first.
+
+    Args:
+        names: of benchmarks.
+        rows: replace those of every ladder "N", and leave the other ladders out; [] for the table.
+        shrink: divides widths, and the table's rows.
+    """
+    steps = []
+    for benchmark in BENCHMARKS:
+        if benchmark.name not in names:
+            continue
+        axes: dict[Size, list[str]] = {}
+        for axis, sizes in benchmark.ladders.items():
+            if rows and axis == "N":
+                sizes = [dataclasses.replace(sizes[0], n=n) for n in rows]
+            elif rows:
+                continue
+            for size in sizes:
+                on = axes.setdefault(shrunk(size, shrink, keep_rows=bool(rows)), [])
+                if axis not in on:
+                    on.append(axis)
+        steps += [Step(benchmark, size, tuple(on)) for size, on in axes.items()]
+    return sorted(steps, key=lambda step: step.seconds(1e11, 1, 60.0))
+
+
+def shrunk(size: Size, shrink: int, *, keep_rows: bool) -> Size:
+    """A size with narrower encoders, and fewer rows unless they are to be kept."""
+    widths = tuple(max(4, width // shrink) for width in size.widths)
+    n = size.n if keep_rows else max(32, size.n // shrink)
+    k = None if size.k is None else min(size.k, *widths, n // 2)
+    return Size(n, widths, k)
+
+
+def measure(step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds: float) -> dict:
+    """A row: our time and rates at one size, and those of the peers."""
+    import jax
+
+    benchmark, size = step.benchmark, step.size
+    blocks = benchmark.setup(size, seed)
+    placed = [jax.device_put(block) for block in blocks]
+    start = time.perf_counter()
+    program = jax.jit(functools.partial(benchmark.run, size)).lower(placed).compile()
+    compile_seconds = time.perf_counter() - start
+    seconds, found = median_seconds(lambda: jax.block_until_ready(program(placed)), repeats)
+    ours = {key: np.asarray(value) for key, value in found.items()}
+    del placed, found
+    passes = float(ours.get("passes", 1))
+    work = benchmark.work(size) * passes
+    peers = []
+    if "N" in step.axes and peer_seconds > 0:
+        for peer in benchmark.peers:
+            row = peer_row(peer, size, blocks, ours, repeats, peer_seconds * ceiling * EFFICIENCY)
+            if row.get("seconds"):
+                row["ratio"] = row["seconds"] / seconds
+            peers.append(row)
+    return {
+        "benchmark": benchmark.name,
+        "variant": benchmark.variant,
+        "label": benchmark.label,
+        "axes": list(step.axes),
+        "n": size.n,
+        "total_width": size.total,
+        "encoders": size.encoders,
+        "k": size.k,
+        "passes": passes,
+        "seconds": seconds,
+        "compile_seconds": compile_seconds,
+        "flops": work.flops,
+        "bytes": work.bytes,
+        "intensity": work.intensity,
+        "flops_per_second": work.flops / seconds,
+        "bytes_per_second": work.bytes / seconds,
+        "memory_bytes": program_bytes(program),
+        "peers": peers,
+    }
+
+
+def peer_row(
+    peer: Peer, size: Size, blocks, ours: dict[str, Any], repeats: int, flops: float
+) -> dict[str, Any]:
+    """A peer's seconds and its difference from our result, with at most so many flops a call."""
+    row: dict[str, Any] = {
+        "name": peer.name,
+        "package": peer.package,
+        "version": peer.version,
+        "quantity": peer.quantity + (", relative" if peer.relative else ""),
+        "note": peer.note,
+    }
+    if peer.version is None:
+        return row | {"skipped": peer.state}
+    whole, cut = peer.flops(size), size
+    while peer.flops(cut) > flops or peer.memory(cut) > PEER_MEMORY:
+        if peer.least is None or cut.encoders <= peer.least:
+            return row | {"skipped": "too slow at this size"}
+        cut = cut.first(cut.encoders - 1)
+    try:
+        with equal_threads(threads()):
+            call = peer.prepare(cut, blocks[: cut.encoders] if peer.least else blocks)
+            quick = peer.flops(cut) < flops / 20
+            seconds, theirs = median_seconds(call, repeats if quick else 1, warm=quick)
+    except Exception as error:  # one that fails must not cost the others their results
+        return row | {"skipped": f"failed: {type(error).__name__}: {' '.join(str(error).split())}"}
+    row["seconds"] = seconds * whole / peer.flops(cut)
+    row["encoders"] = cut.encoders
+    if cut != size:
+        row["extrapolated_from"] = f"{cut.encoders} of {size.encoders} encoders"
+    row["difference"] = peer.difference(ours, theirs, cut.encoders)
+    return row
+
+
+def ceilings(shrink: int = 1) -> dict[str, float]:
+    """Flops a second of a float32 matrix product, and bytes of a copy, the best of a few."""
+    import jax
+    import jax.numpy as jnp
+
+    product = jax.jit(functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST))
+    rate = 0.0
+    for side in (2048, 4096):
+        side = max(64, side // shrink)
+        a = jax.random.normal(jax.random.key(0), (side, side))
+        best = best_seconds(functools.partial(wait, product, a, a), 4)
+        rate = max(rate, 2 * side**3 / best)
+    # The target is given away and written in place: memory new to the process is 6 times slower.
+    copy = jax.jit(lambda source, target: source + 1, donate_argnums=1, keep_unused=True)
+    source = jnp.zeros(max(1 << 12, (1 << 26) // shrink))
+    target = [jnp.ones_like(source)]
+
+    def call():
+        target.append(jax.block_until_ready(copy(source, target.pop())))
+
+    return {
+        "flops_per_second": rate,
+        "bytes_per_second": 2 * source.nbytes / best_seconds(call, 5),
+    }
+
+
+def growth(rows: Iterable[dict]) -> list[dict]:
+    """Exponents of every ladder, ours and those of peers that were run in full.
+
+    Returns:
+        For each: `label`, `method`, `axis`, the number of `points`, the slope of the `seconds`,
+        and for ours that of the counted `flops`.
+    """
+    curves: dict[tuple, list[tuple]] = {}
+    for row in rows:
+        size = {"N": row["n"], "D": row["total_width"], "E": row["encoders"]}
+        for axis in row["axes"]:
+            point = (size[axis], row["seconds"], row["flops"])
+            curves.setdefault((row["label"], "substrate_jax", axis), []).append(point)
+            for peer in row["peers"] if axis == "N" else ():
+                if "seconds" in peer and "extrapolated_from" not in peer:
+                    point = (size[axis], peer["seconds"], None)
+                    curves.setdefault((row["label"], peer["name"], axis), []).append(point)
+    found = []
+    for (label, method, axis), points in curves.items():
+        sizes, seconds, flops = zip(*sorted(points), strict=True)
+        if len(set(sizes)) < 2:
+            continue
+        found.append({
+            "label": label,
+            "method": method,
+            "axis": axis,
+            "points": len(sizes),
+            "seconds": slope(sizes, seconds),
+            "flops": None if None in flops else slope(sizes, flops),
+        })  # fmt: skip
+    return found
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Least-squares slope of log y against log x.
+
+    Example:
+        >>> round(slope([1, 2, 4], [5, 20, 80]), 6)
+        2.0
+    """
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def add_fractions(rows: Iterable[dict], best: dict[str, float]) -> None:
+    """Rates as shares of the ceilings."""
+    for row in rows:
+        row["flops_fraction"] = row["flops_per_second"] / best["flops_per_second"]
+        row["bytes_fraction"] = row["bytes_per_second"] / best["bytes_per_second"]
+
+
+def summary(measured: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Ceilings by when they were measured, their best, and how far the least is below it."""
+    keys = ("flops_per_second", "bytes_per_second")
+    best = {key: max(each[key] for each in measured.values()) for key in keys}
+    drift = {key: 1 - min(each[key] for each in measured.values()) / best[key] for key in keys}
+    return {"measured": measured, "best": best, "drift": drift}
+
+
+def program_bytes(program) -> int | None:
+    """Arguments, results and temporaries of a compiled program, as its compiler planned them."""
+    planned = program.memory_analysis()
+    if planned is None:
+        return None
+    return (
+        planned.argument_size_in_bytes
+        + planned.output_size_in_bytes
+        + planned.temp_size_in_bytes
+        - planned.alias_size_in_bytes
+    )
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def threads() -> int:
+    """Processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def wait(function: Callable, *arguments):
+    """The result, once it is there."""
+    import jax
+
+    return jax.block_until_ready(function(*arguments))
+
+
+def timed(function: Callable) -> tuple[float, Any]:
+    """Seconds of one call, and its result."""
+    start = time.perf_counter()
+    value = function()
+    return time.perf_counter() - start, value
+
+
+def best_seconds(function: Callable, repeats: int) -> float:
+    """The least time of several calls after a warm-up."""
+    function()
+    return min(timed(function)[0] for _ in range(repeats))
+
+
+def median_seconds(function: Callable, repeats: int, *, warm: bool = True) -> tuple[float, Any]:
+    """Median wall time of some calls, after a warm-up unless told otherwise, and the result."""
+    if warm:
+        function()
+    times, value = [], math.nan
+    for _ in range(repeats):
+        seconds, value = timed(function)
+        times.append(seconds)
+    return statistics.median(times), value

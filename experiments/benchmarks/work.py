@@ -1,0 +1,165 @@
+"""Sizes of a problem, and the least work that each kernel has to do.
+
+Counted are the matrix products and decompositions, an addition and a multiplication as two flops,
+and of a symmetric product one half. Left out are terms of lower order (centring, norms, the joining
+of small summaries) and whatever an implementation does twice. So an achieved rate of flop/s is
+below what the hardware did, and comparable between implementations.
+
+Bytes are the least that pass between memory and processor: every input read once and every result
+written once in float32, and where rows come in passes or batches, the rows of each pass and the
+carried sums of each batch. Symbols: n rows, E encoders of widths d_e, D = sum d_e, k components or
+neighbours, P permutations.
+
+    Gram of all encoders        n (n+1) D                 each of n (n+1) / 2 entries: 2 D flops
+    their inner products        n (n+1) E (E+1) / 2       E (E+1) / 2 pairs of triangles
+    stacked covariance          n D (D+1)                 D (D+1) / 2 entries: 2 n flops
+    its squares, summed         D (D+1)
+    eigenvectors, m x m         4/3 m^3 + 2 m^2 k         tridiagonal form, and k vectors back
+    SVD with vectors, k x k     22 k^3
+
+References:
+    Golub, Van Loan (2013), Matrix computations, sections 8.3.1 and 8.6.3.
+    Williams, Waterman, Patterson (2009), Roofline: an insightful visual performance model.
+"""
+
+import dataclasses
+import math
+
+FLOAT = 4  # bytes
+PERMUTATIONS = 200
+BATCH = 512
+OVERSAMPLING = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """Rows, the width of each encoder, and components or neighbours where a kernel has them."""
+
+    n: int
+    widths: tuple[int, ...]
+    k: int | None = None
+
+    @property
+    def total(self) -> int:
+        """D, all features together."""
+        return sum(self.widths)
+
+    @property
+    def encoders(self) -> int:
+        """E."""
+        return len(self.widths)
+
+    def first(self, encoders: int) -> "Size":
+        """The same rows of the first few encoders."""
+        return dataclasses.replace(self, widths=self.widths[:encoders])
+
+    def __str__(self):
+        k = "" if self.k is None else f" k={self.k}"
+        return f"N={self.n:,} D={self.total:,} E={self.encoders}{k}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Least flops and bytes of one call, or of one pass where a kernel takes several."""
+
+    flops: float
+    bytes: float
+
+    def __mul__(self, times: float) -> "Work":
+        return Work(self.flops * times, self.bytes * times)
+
+    @property
+    def intensity(self) -> float:
+        """Flops for each byte."""
+        return self.flops / self.bytes
+
+
+def triangle(m: int) -> int:
+    """m (m+1) / 2, the entries of a symmetric matrix.
+
+    Example:
+        >>> triangle(3)
+        6
+    """
+    return m * (m + 1) // 2
+
+
+def gram_flops(size: Size) -> int:
+    """Gram matrices of all encoders and their inner products."""
+    return 2 * triangle(size.n) * (size.total + triangle(size.encoders))
+
+
+def feature_flops(size: Size) -> int:
+    """The stacked covariance and the sums of squares of its blocks."""
+    return 2 * triangle(size.total) * (size.n + 1)
+
+
+def cka(size: Size) -> Work:
+    """Pairwise CKA in the cheaper space."""
+    rows = size.n * size.total
+    return Work(
+        min(gram_flops(size), feature_flops(size)), FLOAT * (rows + triangle(size.encoders))
+    )
+
+
+def streaming_cka(size: Size) -> Work:
+    """Sums of products and of squared norms times rows, read and written for each batch."""
+    flops = 2 * triangle(size.total) * (size.n + 1) + 2 * size.n * size.total * size.encoders
+    sums = triangle(size.total) + size.encoders * size.total
+    return Work(flops, FLOAT * (size.n * size.total + 2 * batches(size) * sums))
+
+
+def permutation_null(size: Size) -> Work:
+    """CKA, and for each permutation the inner products of E (E-1) / 2 pairs of Gram matrices."""
+    pairs = triangle(size.encoders - 1)
+    extra = PERMUTATIONS * 2 * triangle(size.n) * pairs
+    return Work(gram_flops(size) + extra, cka(size).bytes + FLOAT * PERMUTATIONS * pairs)
+
+
+def mutual_knn(size: Size) -> Work:
+    """Similarities of n (n-1) / 2 pairs of rows in every encoder; searching takes no flops."""
+    bytes_moved = FLOAT * (size.n * size.total + triangle(size.encoders))
+    return Work(2 * triangle(size.n - 1) * size.total, bytes_moved)
+
+
+def exact_pca(size: Size) -> Work:
+    """The smaller scatter matrix, its leading eigenvectors, and the components from them."""
+    small, large = sorted((size.n, size.total))
+    flops = 2 * triangle(small) * large + 4 / 3 * small**3 + 2 * small**2 * size.k
+    if size.n < size.total:
+        flops += 2 * size.n * size.total * size.k
+    return Work(flops, FLOAT * (size.n * size.total + size.total * size.k))
+
+
+def subspace_pass(size: Size) -> Work:
+    """One pass of block subspace iteration: X Q and X'Y, which one reading of X can feed."""
+    block = size.k + OVERSAMPLING
+    rows, width = size.n, size.total
+    return Work(4 * rows * width * block, FLOAT * (rows * width + 2 * width * block))
+
+
+def streaming_pca(size: Size) -> Work:
+    """One pass on a test matrix, whose image is read and written for each batch."""
+    block = min(3 * size.k + OVERSAMPLING, size.total)
+    flops = 4 * size.n * size.total * block
+    return Work(flops, FLOAT * (size.n * size.total + 3 * batches(size) * size.total * block))
+
+
+def procrustes(size: Size) -> Work:
+    """B'A, its SVD and the product of the factors."""
+    k = size.k
+    return Work(2 * size.n * k**2 + 24 * k**3, FLOAT * (2 * size.n * k + k**2))
+
+
+def pcka(size: Size) -> Work:
+    """All domains on all bases, and for each domain one row of CKAs."""
+    domains, n, width, k = size.encoders, size.n, size.widths[0], size.k
+    project = 2 * domains**2 * n * width * k
+    one_row = (domains - 1) * 2 * n * k**2 + domains * 2 * n * triangle(k)
+    bytes_moved = FLOAT * (domains * width * (n + k) + triangle(domains))
+    return Work(project + domains * one_row, bytes_moved)
+
+
+def batches(size: Size) -> int:
+    """Batches of a stream."""
+    return math.ceil(size.n / BATCH)
