@@ -23,15 +23,14 @@ def tolerance(reduction_length: int, dtype=jnp.float32, condition: float = 1.0) 
 def transforms(devices: int = 8) -> dict[str, Callable]:
     """Name -> caller `(function, sharded, *replicated)` for each way users compile a kernel.
 
+    Uncompiled calls are those of the doctests.
+
     `function(*sharded, *replicated, axis_name=...)` must return replicated values. `sharded`
     arrays (or pytrees of them) are split along axis 0, whose length must divide by `devices`.
     """
     mesh = jax.make_mesh(
         (devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
     )
-
-    def plain(function, sharded, *replicated):
-        return function(*sharded, *replicated, axis_name=None)
 
     def jit(function, sharded, *replicated):
         return jax.jit(partial(function, axis_name=None))(*sharded, *replicated)
@@ -57,7 +56,7 @@ def transforms(devices: int = 8) -> dict[str, Callable]:
         )
         return jax.jit(mapped)(*sharded, *replicated)
 
-    return {"plain": plain, "jit": jit, "pmap": pmap, "shard_map": shard_map}
+    return {"jit": jit, "pmap": pmap, "shard_map": shard_map}
 
 
 def random_orthogonal(rng: np.random.Generator, d: int) -> np.ndarray:
