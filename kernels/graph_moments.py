@@ -189,12 +189,10 @@ def graph_sums(
             )
             onward = jnp.where(mine[:, :, None] < 0, -1, all_lists[jnp.clip(mine, 0)])
             onward = jnp.where(onward < 0, rows, onward)  # [a, b, c]
-            third = jnp.maximum(places[:, None], places[None, :])[None]
             at = at[:, :, None]
-            shut = {
-                "transitive": jnp.maximum(third, outward[at, onward]),
-                "cyclic": jnp.maximum(third, inward[at, onward]),
-            }
+            # Looked up once, not again for every k.
+            ranks = jax.lax.optimization_barrier((outward[at, onward], inward[at, onward]))
+            shut = dict(zip(("transitive", "cyclic"), ranks, strict=True))
             back = jnp.maximum(places[None, :], inward[at[:, :, 0], here])
             mutual = jnp.sum(back[None] < cuts[:, None, None], axis=2)  # [K, a]
             number = jnp.minimum(first + start + jnp.arange(size), rows - 1)
@@ -204,8 +202,8 @@ def graph_sums(
             theirs = jnp.sum(jnp.where(within, theirs, 0), axis=2)
 
             def within_each(rank):  # whole numbers up to k^2 a row, then floats
-                found = [jnp.sum(rank < cut, axis=(1, 2)).astype(dtype) for cut in ks]
-                return jnp.sum(jnp.stack(found), axis=1)
+                found = [jnp.sum(rank[:, :cut, :cut] < cut, axis=(1, 2)) for cut in ks]
+                return jnp.sum(jnp.stack(found).astype(dtype), axis=1)
 
             return {name: within_each(rank) for name, rank in shut.items()} | {
                 "reciprocal": jnp.sum(mutual.astype(dtype), axis=1),
