@@ -1,5 +1,7 @@
 """Results as experiments.cka makes them, from random features."""
 
+import itertools
+
 import numpy as np
 
 PANEL = {
