@@ -1,5 +1,14 @@
 """Strict settings for every test: 8 simulated CPU devices, no silent promotion, skips by list."""
 
+import os
+
+# Compiling is most of the tests' time, and unoptimised machine code halves it. Override it by
+# setting the flag, for instance to 3, XLA's default.
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+    ).strip()
+
 import jax
 import pytest
 

@@ -6,8 +6,8 @@
 Weights are timm's random initialisation, written to DIR as NAME.safetensors (5 GB in all, kept for
 the next time). The launcher reads them and the images of FOLDER as a user's would, with each
 checkpoint's own normalisation; timm gets the same files through its own transform. Printed: the
-relative difference of the features of every encoder, and that of timm's float32 from its float64 on
-two of the images: maxvit_base is ill-conditioned at initialisation.
+relative difference of the features of every encoder, and that of timm's float32 from its float64:
+maxvit_base is ill-conditioned at initialisation.
 """
 
 import subprocess
@@ -63,7 +63,8 @@ def timm_features(name: str, folder: Path, files: list[Path]) -> tuple[np.ndarra
     with torch.inference_mode():
         single = features(pixels)
         network.double()
-        return single, distance(single[:2], features(pixels[:2].double()))
+        double = [features(pixels[i : i + 2].double()) for i in range(0, len(pixels), 2)]
+        return single, distance(single, np.concatenate(double))
 
 
 def distance(got: np.ndarray, want: np.ndarray) -> float:
