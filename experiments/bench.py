@@ -146,12 +146,13 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
         "ceilings": found,
         "rows": ordered,
         "growth": measure.growth(ordered),
+        "ratios": measure.ratios(ordered),
         "skipped": skipped,
         "peers": used | peers.UNUSED,
         "threads": measure.threads(),
         "forward": passes,
         "peak_memory_bytes": measure.peak_memory_bytes(),
-        "notes": notes(found, skipped),
+        "notes": notes(found, skipped, measure.choices_of_space(ordered)),
     }
     if passes:
         result |= {"batch_size": batch_size(), "dtype": FLAGS.dtype, **forward.peer_versions()}
@@ -165,7 +166,7 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
     print(f"report: {path}")
 
 
-def notes(ceilings: dict, skipped: list[dict]) -> list[str]:
+def notes(ceilings: dict, skipped: list[dict], choices: list[dict]) -> list[str]:
     """What in this run changes how its numbers read."""
     found = []
     drift = max(ceilings["drift"].values())
@@ -173,6 +174,12 @@ def notes(ceilings: dict, skipped: list[dict]) -> list[str]:
         found.append(
             f"A ceiling fell by {drift:.0%} during the run: other work shared the machine, and "
             "times are above those of an idle one."
+        )
+    if choices:
+        faster = sum(choice["loss"] == 1 for choice in choices)
+        found.append(
+            f"CKA's cost model took the faster space at {faster} of {len(choices)} sizes; at worst "
+            f"it took {max(choice['loss'] for choice in choices):.2f} times the faster's time."
         )
     if FLAGS.shrink > 1:
         found.append(f"Widths are divided by {FLAGS.shrink}: this is a quick look.")

@@ -24,6 +24,10 @@ batches of any size, exactly (no average of per-batch values). Products are floa
 precision; the sums' relative error is about eps sqrt(n). Debiasing subtracts: its relative error
 grows by <K, K> / HSIC, which is large when d >> n and features are nearly white.
 
+`precision` of "TF32_TF32_F32", "BF16_BF16_F32_X3" or "BF16_BF16_F32" is faster on accelerators. For
+256 to 2,048 rows of 14 encoders, D = 1,933, rounding inputs as they do moves CKA and debiased CKA
+by less than 1e-5, 1e-7 and 5e-5 (emulated; CPUs have none of the three).
+
 References:
     Escoufier (1973), Le traitement des variables vectorielles. Biometrics 29.
     Kornblith, Norouzi, Lee, Hinton (2019), Similarity of neural network representations revisited.

@@ -51,6 +51,7 @@ def bench_page(result: dict, thumbnails: Thumbnails) -> Page:
             Section("Roofline", [Figures([_roofline(rows, best)])]),
             Section("Time against size", list(_growth(result))),
             Section("Other libraries", list(_peers(result))),
+            Section("One kernel against another", [_ratios(result)]),
             Section("All sizes", [_table(rows)]),
         ]
     if result.get("forward"):
@@ -240,6 +241,18 @@ def _peers(result: dict) -> Iterator[page.Block]:
         points = [f"{name}: {note}." for name, note in remarks.items()]
         yield Prose(points, title="What differs by design", points=True)
     yield Facts(result["peers"], title="Versions of the libraries")
+
+
+def _ratios(result: dict) -> Table:
+    columns = [
+        Column("label", "Kernel"), Column("base", "Against"), Column("n", "N", "count"),
+        Column("total_width", "D", "count"), Column("ratio", "Time of the first / second", "ratio"),
+    ]  # fmt: skip
+    caption = (
+        "Times at the same size: of the two spaces in which CKA can be computed, and of what "
+        "calibration and a stream of batches cost beside one pass."
+    )
+    return Table("", caption, columns, result["ratios"], "ratios.csv")
 
 
 def _table(rows: list[dict]) -> Table:

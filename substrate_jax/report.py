@@ -29,7 +29,8 @@ OWN_KEYS = {
     "cka": ("domains", "pcka"),
     "layers": ("domain", "comparison"),
     "bench": (
-        "what", "ceilings", "rows", "growth", "skipped", "peers", "threads", "peak_memory_bytes",
+        "what", "ceilings", "rows", "growth", "ratios", "skipped", "peers", "threads",
+        "peak_memory_bytes",
     ),
 }  # fmt: skip
 PAGES: dict[str, Callable[[dict, Thumbnails], page.Page]] = {

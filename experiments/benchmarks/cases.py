@@ -14,11 +14,12 @@ from jaxtyping import Float
 
 from experiments.benchmarks import peers, work
 from experiments.benchmarks.peers import Peer
-from experiments.benchmarks.work import BATCH, PERMUTATIONS, Size, Work
+from experiments.benchmarks.work import BATCH, NEIGHBORS, PERMUTATIONS, Size, Work, neighbor_counts
 
 PAPER_WIDTHS = (
     2048, 2048, 1024, 768, 1024, 1280, 768, 896, 768, 1512, 768, 768, 768, 1024,
 )  # fmt: skip
+NARROW_WIDTHS = tuple(width // 8 for width in PAPER_WIDTHS)  # both spaces win somewhere
 ROWS = (1024, 2048, 4096)
 SHARED = 64
 Blocks = list[Float[np.ndarray, "n _"]]
@@ -46,12 +47,16 @@ def pair_of_scores(size: Size, seed: int) -> Blocks:
     return [a, a @ rotation + np.float32(0.1) * rng.standard_normal(a.shape, np.float32)]
 
 
-def cka(size: Size, blocks) -> dict[str, Any]:
+def cka(space: str) -> Callable[..., dict[str, Any]]:
     """CKA and debiased CKA of all pairs, from one pass."""
-    from substrate_jax import kernels
 
-    hsic = kernels.pairwise_hsic(blocks)
-    return {"cka": hsic.cka(), "debiased": hsic.cka(debiased=True)}
+    def run(size, blocks):
+        from substrate_jax import kernels
+
+        hsic = kernels.pairwise_hsic(blocks, space=space)
+        return {"cka": hsic.cka(), "debiased": hsic.cka(debiased=True)}
+
+    return run
 
 
 def streaming_cka(size: Size, blocks) -> dict[str, Any]:
@@ -62,11 +67,16 @@ def streaming_cka(size: Size, blocks) -> dict[str, Any]:
     return {"cka": state.finalize(), "debiased": state.finalize(debiased=True)}
 
 
-def calibration(size: Size, blocks) -> dict[str, Any]:
-    """CKA of all pairs against its closed-form null."""
-    from substrate_jax import kernels
+def calibration(cubic: bool) -> Callable[..., dict[str, Any]]:
+    """CKA of all pairs against its closed-form null, with exact skewness if `cubic`."""
 
-    return {"tau": kernels.calibrate(blocks).tau}
+    def run(size, blocks):
+        from substrate_jax import kernels
+
+        hsic = kernels.pairwise_hsic(blocks, space="gram", cubic=cubic)
+        return {"tau": kernels.calibrate(hsic).tau}
+
+    return run
 
 
 def permutation(size: Size, blocks) -> dict[str, Any]:
@@ -81,10 +91,10 @@ def permutation(size: Size, blocks) -> dict[str, Any]:
 
 
 def mutual_knn(size: Size, blocks) -> dict[str, Any]:
-    """Recall of all pairs at one k."""
+    """Recall of all pairs at every k."""
     from substrate_jax import kernels
 
-    return {"recall": kernels.mutual_knn(blocks, (size.k,)).recall}
+    return {"recall": kernels.mutual_knn(blocks, neighbor_counts(size)).recall}
 
 
 def pca(method: str) -> Callable[..., dict[str, Any]]:
@@ -210,16 +220,27 @@ def passes_of_pca(size: Size) -> float:
 
 BENCHMARKS = (
     Benchmark(
-        "cka", "", cka, work.cka, ladders(total=8192),
+        "cka", "", cka("auto"), work.cka, ladders(total=8192),
         peers=(peers.TORCH_PAIRS, peers.PYTORCH_CKA, peers.TORCH_CKA),
+    ),
+    *(
+        Benchmark(
+            "cka", f"{space} space", cka(space), flops,
+            ladders((512, *ROWS), NARROW_WIDTHS, divide=()),
+        )
+        for space, flops in (("gram", work.gram_cka), ("feature", work.feature_cka))
     ),
     Benchmark(
         "streaming_cka", "", streaming_cka, work.streaming_cka,
         ladders((512, 1024, 2048), total=4096), peers=(peers.TORCH_CKA,),
     ),
     Benchmark(
-        "calibration", "closed form", calibration, work.cka,
-        ladders((256, 1024, 2048, 4096), divide=()), peers=(peers.CALIBRATED_SIMILARITY,),
+        "calibration", "two moments", calibration(cubic=False), work.gram_cka,
+        ladders(divide=()),
+    ),
+    Benchmark(
+        "calibration", "exact skewness", calibration(cubic=True), work.gram_cka,
+        ladders((256, *ROWS), divide=()), peers=(peers.CALIBRATED_SIMILARITY,),
     ),
     Benchmark(
         "calibration", f"{PERMUTATIONS} permutations", permutation, work.permutation_null,
@@ -228,11 +249,12 @@ BENCHMARKS = (
         estimate=lambda size: PERMUTATIONS * 2 * work.gram_flops(size),
     ),
     Benchmark(
-        "mutual_knn", "", mutual_knn, work.mutual_knn, ladders(k=10, total=8192),
+        "mutual_knn", "", mutual_knn, work.mutual_knn, ladders(k=max(NEIGHBORS), total=8192),
         peers=(peers.FAISS,), estimate=lambda size: 2 * work.mutual_knn(size).flops,
     ),
     Benchmark(
-        "pca", "subspace", pca("subspace"), work.subspace_pass, ladders(widths=(2048,), k=16),
+        "pca", "subspace", pca("subspace"), work.subspace_pass,
+        ladders(widths=(sum(PAPER_WIDTHS),), k=16),
         peers=(peers.SKLEARN_RANDOMIZED,), estimate=passes_of_pca,
     ),
     Benchmark(
@@ -240,8 +262,8 @@ BENCHMARKS = (
         peers=(peers.SKLEARN_COVARIANCE,), estimate=lambda size: 3 * work.exact_pca(size).flops,
     ),
     Benchmark(
-        "streaming_pca", "", streaming_pca, work.streaming_pca, ladders(widths=(2048,), k=16),
-        peers=(peers.INCREMENTAL_PCA,),
+        "streaming_pca", "", streaming_pca, work.streaming_pca,
+        ladders(widths=(sum(PAPER_WIDTHS),), k=16), peers=(peers.INCREMENTAL_PCA,),
     ),
     Benchmark(
         "procrustes", "", procrustes, work.procrustes, squares((4096, 8192, 16384), (64, 128, 256)),
@@ -254,3 +276,10 @@ BENCHMARKS = (
     ),
 )  # fmt: skip
 NAMES = tuple(dict.fromkeys(benchmark.name for benchmark in BENCHMARKS))
+# Labels whose seconds are put in ratio, where both were timed at one size.
+RATIOS = (
+    ("cka (feature space)", "cka (gram space)"),
+    ("calibration (two moments)", "cka"),
+    ("calibration (exact skewness)", "cka"),
+    ("streaming_cka", "cka"),
+)

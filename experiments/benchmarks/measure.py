@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.cases import BENCHMARKS, Benchmark
+from experiments.benchmarks.cases import BENCHMARKS, RATIOS, Benchmark
 from experiments.benchmarks.peers import Peer, equal_threads
 from experiments.benchmarks.work import Size
 
@@ -129,6 +129,7 @@ def measure(step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds
         "label": benchmark.label,
         "axes": list(step.axes),
         "n": size.n,
+        "widths": list(size.widths),
         "total_width": size.total,
         "encoders": size.encoders,
         "k": size.k,
@@ -234,6 +235,47 @@ def growth(rows: Iterable[dict]) -> list[dict]:
             "seconds": slope(sizes, seconds),
             "flops": None if None in flops else slope(sizes, flops),
         })  # fmt: skip
+    return found
+
+
+def ratios(rows: Iterable[dict]) -> list[dict]:
+    """Seconds of one case over those of another at the same size, for the pairs of `RATIOS`.
+
+    Returns:
+        For each: `label`, `base`, `n`, `total_width` and the `ratio`.
+    """
+    seconds = {(row["label"], row["n"], row["total_width"]): row["seconds"] for row in rows}
+    return [
+        {"label": label, "base": base, "n": n, "total_width": width,
+         "ratio": found / seconds[base, n, width]}
+        for label, base in RATIOS
+        for (name, n, width), found in seconds.items()
+        if name == label and (base, n, width) in seconds
+    ]  # fmt: skip
+
+
+def choices_of_space(rows: Iterable[dict]) -> list[dict]:
+    """What the cost model of CKA takes where both spaces were timed, and what that loses.
+
+    Returns:
+        For each size: `n`, `total_width`, the `space`, and `loss`, its seconds over the faster's.
+    """
+    import jax
+
+    from substrate_jax.kernels.cka import resolve_space
+
+    seconds: dict[tuple, dict[str, float]] = {}
+    for row in rows:
+        if row["benchmark"] == "cka" and row["variant"]:
+            space = row["variant"].removesuffix(" space")
+            seconds.setdefault((row["n"], *row["widths"]), {})[space] = row["seconds"]
+    found = []
+    for (n, *widths), by_space in seconds.items():
+        if len(by_space) == 2:
+            blocks = [jax.ShapeDtypeStruct((n, width), np.float32) for width in widths]
+            space = resolve_space("auto", blocks, None)
+            loss = by_space[space] / min(by_space.values())
+            found.append({"n": n, "total_width": sum(widths), "space": space, "loss": loss})
     return found
 
 

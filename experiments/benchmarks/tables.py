@@ -21,6 +21,12 @@ def text(result: Mapping[str, Any]) -> str:
             lines += [row_line(row), *(peer_line(peer) for peer in row["peers"])]
     lines += growth_lines(result["growth"])
     lines += [
+        f"{row['label']} takes {row['ratio']:.2f} times as long as {row['base']} at N={row['n']:,} "
+        f"D={row['total_width']:,}"
+        for row in result["ratios"]
+    ]
+    lines += [f"note: {note}" for note in result["notes"]]
+    lines += [
         f"left out: {step['label']} {step['size']}, {step['estimated_seconds']:.0f} s estimated"
         for step in result["skipped"]
     ]

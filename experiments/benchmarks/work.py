@@ -27,6 +27,7 @@ import math
 
 FLOAT = 4  # bytes
 PERMUTATIONS = 200
+NEIGHBORS = (10, 30, 100)
 BATCH = 512
 OVERSAMPLING = 16
 
@@ -94,12 +95,24 @@ def feature_flops(size: Size) -> int:
     return 2 * triangle(size.total) * (size.n + 1)
 
 
+def neighbor_counts(size: Size) -> tuple[int, ...]:
+    """The k of `NEIGHBORS` below `size.k`, and that."""
+    return (*(k for k in NEIGHBORS if k < size.k), size.k)
+
+
+def gram_cka(size: Size) -> Work:
+    """Pairwise CKA in Gram space."""
+    return Work(gram_flops(size), FLOAT * (size.n * size.total + triangle(size.encoders)))
+
+
+def feature_cka(size: Size) -> Work:
+    """Pairwise CKA in feature space."""
+    return Work(feature_flops(size), gram_cka(size).bytes)
+
+
 def cka(size: Size) -> Work:
     """Pairwise CKA in the cheaper space."""
-    rows = size.n * size.total
-    return Work(
-        min(gram_flops(size), feature_flops(size)), FLOAT * (rows + triangle(size.encoders))
-    )
+    return min(gram_cka(size), feature_cka(size), key=lambda work: work.flops)
 
 
 def streaming_cka(size: Size) -> Work:

@@ -187,12 +187,35 @@ def test_the_plan_replaces_rows_and_goes_from_cheap_to_dear():
     assert flops == sorted(flops)
     assert steps[-1].size.n == 4096
     rows = measure.plan(["cka"], [13394], 1)
-    assert [(step.size.n, step.size.total, step.axes) for step in rows] == [
-        (13394, sum(cases.PAPER_WIDTHS), ("N",))
-    ]
+    assert {(step.benchmark.label, step.size.n, step.size.total) for step in rows} == {
+        ("cka", 13394, sum(cases.PAPER_WIDTHS)),
+        ("cka (gram space)", 13394, sum(cases.NARROW_WIDTHS)),
+        ("cka (feature space)", 13394, sum(cases.NARROW_WIDTHS)),
+    }
+    assert {step.axes for step in rows} == {("N",)}
     small = measure.plan(["cka"], [], 64)
     assert max(step.size.n for step in small) == 64
     assert min(min(step.size.widths) for step in small) >= 4
+
+
+def test_ratios_are_of_equal_sizes_and_a_choice_is_charged_with_its_loss():
+    rows = [
+        synthetic_row(n, 0.0, label=label, variant=variant, widths=[4, 4], seconds=seconds)
+        for n, label, variant, seconds in (
+            (16, "cka (gram space)", "gram space", 2.0),
+            (16, "cka (feature space)", "feature space", 1.0),
+            (99, "cka (feature space)", "feature space", 1.0),
+        )
+    ]
+    (ratio,) = measure.ratios(rows)
+    assert (ratio["label"], ratio["n"], ratio["ratio"]) == ("cka (feature space)", 16, 0.5)
+    (choice,) = measure.choices_of_space(rows)  # 16 rows of 8 features: 8^2 < 16 (8 + 6 x 2^2)
+    assert (choice["space"], choice["loss"]) == ("feature", 1.0)
+    rows[0]["seconds"] = 0.25
+    assert measure.choices_of_space(rows)[0]["loss"] == 4.0
+
+
+LABELS = ("cka", "cka (gram space)", "cka (feature space)", "mutual_knn", "procrustes")
 
 
 def narrow(benchmark: cases.Benchmark) -> cases.Benchmark:
@@ -217,9 +240,13 @@ def finished(tmp_path_factory):
 def test_a_run_writes_all_keys_and_every_rate(finished):
     out, result = finished
     assert set(KEYS) | set(OWN_KEYS["bench"]) <= set(result)
-    assert [(row["benchmark"], row["n"]) for row in result["rows"]] == [
-        (name, n) for name in ("cka", "mutual_knn", "procrustes") for n in (32, 48)
+    assert [(row["label"], row["n"]) for row in result["rows"]] == [
+        (name, n) for name in LABELS for n in (32, 48)
     ]
+    assert {(row["label"], row["base"], row["n"]) for row in result["ratios"]} == {
+        ("cka (feature space)", "cka (gram space)", n) for n in (32, 48)
+    }
+    assert any("cost model took the faster space at" in note for note in result["notes"])
     for row in result["rows"]:
         assert row["seconds"] > 0
         assert row["flops_per_second"] == pytest.approx(row["flops"] / row["seconds"])
@@ -229,7 +256,7 @@ def test_a_run_writes_all_keys_and_every_rate(finished):
         )
         inputs = 4 * row["n"] * row["total_width"]
         assert row["memory_bytes"] >= inputs
-    assert {g["label"] for g in result["growth"]} == {"cka", "mutual_knn", "procrustes"}
+    assert {g["label"] for g in result["growth"]} == set(LABELS)
     assert set(result["ceilings"]["measured"]) >= {"before", "after"}
     assert result["peak_memory_bytes"] > 1 << 20
     assert {p.name for p in out.iterdir()} == {".lock", "result.json", "report.html", "figures"}

@@ -16,7 +16,6 @@ def start(*command: str) -> list[subprocess.Popen]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(DEVICES)}
-    environment.pop("XLA_FLAGS", None)
     return [
         subprocess.Popen(
             [

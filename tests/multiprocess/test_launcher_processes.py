@@ -47,7 +47,6 @@ def alone(tmp_path_factory):
     """Folder of one process with four devices."""
     out = tmp_path_factory.mktemp("alone")
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"}
-    environment.pop("XLA_FLAGS", None)
     subprocess.run(
         [sys.executable, *COMMAND, f"--out={out}"],
         cwd=processes.ROOT,
