@@ -38,13 +38,14 @@ References:
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .inner_products import TILE_ROWS, axis_size, feature_inner, gram_sums, trace_of_cube
+from .inner_products import TILE, axis_size, feature_inner, gram_sums, trace_of_cube
 from .moments import HIGHEST, centre_rows, divide, is_constant, pmax, psum
 from .validate import all_rows, check_blocks, check_option, check_rows, compute_dtype
 
@@ -150,8 +151,8 @@ def resolve_space(
         flops.pop("feature")  # sum K_ab^3 needs the entries
     own = local * total // shards  # the stacked blocks, and the shard that visits
     entries = {
-        "feature": own * (2 if shards > 1 else 1) + TILE_ROWS**2,
-        "gram": own * (1 if axis_size(axis_name) > 1 else 0) + len(widths) * shards**2,
+        "feature": own * (2 if shards > 1 else 1) + math.prod(TILE),
+        "gram": own * (1 if axis_size(axis_name) > 1 else 0) + 8 * len(widths) * shards**2,
     }
     itemsize = compute_dtype(*blocks).itemsize
     needed = {name: itemsize * number for name, number in entries.items()}

@@ -5,21 +5,21 @@ Problem
     the sums over entries that third moments need, without n x n x E or D x D (D = sum d_e).
 
 Method
-    Gram space: tiles of all K_e at once. K is symmetric, so of the T x T tiles only those in a
-    half are formed: tile row a meets tile rows a, a+1, .., a + (T-1)/2 (mod T, T odd), which
-    covers every unordered pair once and gives every tile row the same work.
+    Gram space: tiles of all K_e at once, of which only one half is formed, K being symmetric. The
+    rows are halved and halved again, and at each level the left half of every part meets the right
+    half; what remains are the 2^L parts of the last level, each with itself.
     Feature space: <K_i, K_j> = ||X_i' X_j||^2. Of the D x D products of all features the same half
     of the tiles is formed, squared, and summed by encoder.
 
-    Over a mesh the same circle is walked by devices. In Gram space the rows sharded over
-    `axis_name` go half round the ring, so that a device holds two shards of rows at most; tiles are
-    summed over `feature_axis_name`, and each device there keeps a share of their columns. In
-    feature space the axes change places: shards of features go round, and tiles are summed over
+    Over a mesh a device does so with its own rows, and shards go half round the ring of devices, so
+    that each holds two at most and every two meet once. In Gram space the ring is `axis_name`;
+    tiles are summed over `feature_axis_name`, and each device there keeps a share of their columns.
+    In feature space the axes change places: shards of features go round, and tiles are summed over
     `axis_name`.
 
-Cost, with T >= 9 tiles a side where there are so many rows or features
-    gram:    n^2 (D + E^2) (1 + 1/T) flops; memory E t^2 for tiles of t <= 512 rows.
-    feature: n D^2 (1 + 1/T) flops; memory n D for the transposed blocks.
+Cost, with L levels, of which the last has 80 to 160 rows
+    gram:    n^2 (D + E^2) (1 + 1/2^L) flops; memory 2 E entries of tiles of 512 x 2,048.
+    feature: n D^2 (1 + 1/2^L) flops; memory n D for the transposed blocks.
     Each of m devices does 1/m of it, whatever the axes. A ring of p devices sends half of the
     blocks of a device p times; sums over an axis take E n^2 / 2 or D^2 / 2 numbers in all.
 
@@ -30,7 +30,10 @@ Not guaranteed
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +43,21 @@ from jaxtyping import Array, Float
 from .moments import HIGHEST, psum
 from .validate import all_rows
 
-TILE_ROWS = 512  # at most; measured on AVX2: from 256 on tiles reach the rate of a large product
-TILES = 9  # at least, where there are enough rows: 1/9 of the flops is spent twice
+LEAST_ROWS = 160  # at most so many in the last level; fewer are slower than they save
+TILE = (512, 2048)  # rows and columns, at most; measured on AVX2: half of either loses 5 %
+
+
+class Cut(NamedTuple):
+    """How rows are halved: `unit` rows in each of 2^`levels` parts, and the shape of tiles."""
+
+    levels: int
+    unit: int
+    tile: tuple[int, int]
+
+    @property
+    def rows(self) -> int:
+        """All rows, padding included."""
+        return self.unit << self.levels
 
 
 def axis_size(axis_name) -> int:
@@ -49,11 +65,20 @@ def axis_size(axis_name) -> int:
     return all_rows(1, axis_name)
 
 
-def cut(length: int, multiple: int = 1, most: int | None = None) -> tuple[int, int]:
-    """An odd number of tiles, and their length: a multiple, `most` if possible."""
-    tile = min(TILE_ROWS, max(256, math.ceil(length / TILES)), most or TILE_ROWS, length)
-    tiles = math.ceil(length / max(tile, 1)) // 2 * 2 + 1
-    return tiles, math.ceil(math.ceil(length / tiles) / multiple) * multiple
+def cut(length: int, multiple: int = 1, most: int | None = None) -> Cut:
+    """Parts whose rows are a multiple, and tiles of `most` entries at most, if that is possible."""
+    most = most or math.prod(TILE)
+    levels = max(0, math.ceil(math.log2(max(length, 1) / LEAST_ROWS)))
+    while True:
+        unit = math.ceil(length / (multiple << levels)) * multiple
+        if unit**2 <= most or unit == multiple:
+            break
+        levels += 1
+    side = [unit, unit]
+    for axis in (0, 1):  # both are the unit times a power of two, so that they divide every part
+        while 2 * side[axis] <= TILE[axis] and 2 * math.prod(side) <= most:
+            side[axis] *= 2
+    return Cut(levels, unit, tuple(side))
 
 
 def gram_sums(
@@ -72,65 +97,40 @@ def gram_sums(
     encoders, local = len(blocks), blocks[0].shape[0]
     most = None
     if memory is not None:
-        most = max(1, math.isqrt(memory // (encoders * blocks[0].dtype.itemsize)))
-    tiles, tile = cut(local, axis_size(feature_axis_name), most)
-    padding = tiles * tile - local
-    own = [jnp.pad(block, ((0, padding), (0, 0))) for block in blocks]  # zero rows add nothing
+        most = max(1, memory // (2 * encoders * blocks[0].dtype.itemsize))
+    parts = cut(local, 2 * axis_size(feature_axis_name), most)
+    own = [jnp.pad(x, ((0, parts.rows - local), (0, 0))) for x in blocks]  # zeros add nothing
 
-    def grams(left, right, a, b):
-        stack = jnp.stack(
-            [
-                jnp.matmul(
-                    jax.lax.dynamic_slice_in_dim(x, a * tile, tile),
-                    jax.lax.dynamic_slice_in_dim(y, b * tile, tile).T,
-                    precision=precision,
-                )
-                for x, y in zip(left, right, strict=True)
-            ]
+    def tile_sums(left, right):
+        # Encoders come last: the fastest of the layouts for the sums over entries, by 10 %.
+        gram = jnp.stack(
+            [jnp.matmul(x, y.T, precision=precision) for x, y in zip(left, right, strict=True)],
+            axis=-1,
         )
-        if feature_axis_name is None:
-            return stack
-        return jax.lax.psum_scatter(stack, feature_axis_name, scatter_dimension=2, tiled=True)
-
-    @jax.checkpoint
-    def tile_sums(left, right, a, b):
-        gram = grams(left, right, a, b)
-        inner = jnp.einsum("iab,jab->ij", gram, gram, precision=HIGHEST)
+        columns = gram.shape[1]
+        if feature_axis_name is not None:
+            gram = jax.lax.psum_scatter(gram, feature_axis_name, scatter_dimension=1, tiled=True)
+        entries = gram.reshape(-1, encoders)
+        inner = jnp.matmul(entries.T, entries, precision=HIGHEST)
         if not cubic:
-            return inner, (), (), ()
+            return (inner, ()), (), ()
         gram = jax.lax.stop_gradient(gram)
         square = gram**2
-        here = jnp.sum(square, axis=1).T  # of this device's share of the columns
-        of_columns = jnp.zeros((tile, encoders), here.dtype)
+        here = jnp.sum(square, axis=0)  # of this device's share of the columns
+        of_columns = jnp.zeros((columns, encoders), here.dtype)
         first = 0
         if feature_axis_name is not None:
             first = jax.lax.axis_index(feature_axis_name) * here.shape[0]
         of_columns = jax.lax.dynamic_update_slice_in_dim(of_columns, here, first, 0)
-        cubes = jnp.sum(jnp.sum(square * gram, axis=2), axis=1)
-        return inner, jnp.sum(square, axis=2).T, of_columns, cubes
+        cubes = jnp.sum(jnp.sum(square * gram, axis=1), axis=0)
+        return (inner, cubes), jnp.sum(square, axis=1), of_columns
 
-    def diagonal(right, offset, weight):
-        """Tiles (a, a + offset) for all a."""
-        inner, left_squares, right_squares, cubes = jax.lax.map(
-            lambda a: tile_sums(own, right, a, (a + offset) % tiles), jnp.arange(tiles)
-        )
-        inner = weight * jnp.sum(inner, axis=0)
-        if not cubic:
-            return inner, (), (), ()
-        right_squares = (weight - 1) * jnp.roll(right_squares, offset, axis=0)
-        return inner, left_squares, right_squares, weight * jnp.sum(cubes, axis=0)
-
-    # Zeros that vary over the mesh axes that the rows vary over.
-    zero = 0 * sum(jax.lax.stop_gradient(block[0, 0]) for block in own)
-    squares = zero + jnp.zeros((tiles, tile, encoders), zero.dtype) if cubic else ()
-    cubes = zero + jnp.zeros(encoders, zero.dtype) if cubic else ()
-    total = zero + jnp.zeros((encoders, encoders), zero.dtype), squares, squares, cubes
-    inner, mine, theirs, cubes = circle(own, diagonal, tiles, total, axis_name)
-    inner = psum(psum(inner, axis_name), feature_axis_name)
+    (inner, cubes), squares = symmetric_sums(own, tile_sums, parts, axis_name)
+    inner = mirror(psum(psum(inner, axis_name), feature_axis_name))
     if not cubic:
         zeros = jnp.zeros(encoders, inner.dtype)
         return inner, jnp.zeros((local, encoders), inner.dtype), zeros
-    squares = psum(mine + theirs, feature_axis_name).reshape(tiles * tile, encoders)[:local]
+    squares = psum(squares, feature_axis_name)[:local]
     return inner, squares, psum(psum(cubes, axis_name), feature_axis_name)
 
 
@@ -139,77 +139,135 @@ def feature_inner(
 ) -> Float[Array, "E E"]:
     """||X_i' X_j||^2 of all pairs."""
     widths = [block.shape[1] for block in blocks]
-    tiles, tile = cut(sum(widths))
-    padding = tiles * tile - sum(widths)
+    parts = cut(sum(widths), 2)
+    padding = parts.rows - sum(widths)
     # Transposed once: a product that contracts the rows of both runs at half the rate on CPU.
     own = jnp.pad(jnp.concatenate([block.T for block in blocks]), ((0, padding), (0, 0)))
     owner = np.pad(np.repeat(np.eye(len(widths)), widths, axis=0), ((0, padding), (0, 0)))
-    owner = jnp.asarray(owner.reshape(tiles, tile, -1), own.dtype)
+    # It goes round with the shard, so it must vary over the ring as that does.
+    varying = psum(0 * jax.lax.stop_gradient(own[:, :1]), axis_name)
+    owner = jnp.asarray(owner, own.dtype) + varying
 
-    @jax.checkpoint
-    def tile_sums(right, a, b):
-        left = jax.lax.dynamic_slice_in_dim(own, a * tile, tile)
-        right = jax.lax.dynamic_slice_in_dim(right, b * tile, tile)
-        square = psum(jnp.matmul(left, right.T, precision=precision), axis_name) ** 2
-        rows = jnp.matmul(owner[a].T, square, precision=HIGHEST)
-        return jnp.matmul(rows, owner[b], precision=HIGHEST)
+    def tile_sums(left, right):
+        product = jnp.matmul(left[0], right[0].T, precision=precision)
+        square = psum(product, axis_name) ** 2
+        rows = jnp.matmul(left[1].T, square, precision=HIGHEST)
+        return jnp.matmul(rows, right[1], precision=HIGHEST), (), ()
 
-    def diagonal(right, offset, weight):
-        sums = jax.lax.map(lambda a: tile_sums(right, a, (a + offset) % tiles), jnp.arange(tiles))
-        inner = jnp.sum(sums, axis=0)
-        return weight * (inner + inner.T) / 2, (), (), ()
-
-    zero = psum(0 * jax.lax.stop_gradient(own[0, 0]), axis_name)
-    total = zero + jnp.zeros((len(widths),) * 2, own.dtype), (), (), ()
-    return psum(circle(own, diagonal, tiles, total, feature_axis_name)[0], feature_axis_name)
+    inner, _ = symmetric_sums((own, owner), tile_sums, parts, feature_axis_name)
+    return psum((inner + inner.T) / 2, feature_axis_name)
 
 
-def circle(own, diagonal, tiles: int, total, axis_name):
-    """Sums over every unordered pair of tiles, of this device's with those of half of the ring.
+def symmetric_sums(rows, tile_sums: Callable, parts: Cut, axis_name) -> tuple[Any, Any]:
+    """Sums over all pairs of rows, of this device's with its own and with half of the ring's.
 
     Args:
-      own: the tiles of this device, to be sent round.
-      diagonal: (visitor, offset, weight) -> sums of the pairs of own tile a and the visitor's tile
-        a + offset, for all a: a tuple of which the third stays with the visitor.
-      tiles: of a device, an odd number.
-      total: zeros to start from.
+      rows: arrays [parts.rows, ...] of this device.
+      tile_sums: (some rows, others) -> sums over their pairs; sums for each of the first rows;
+        sums for each of the others. The first counts twice where the two differ.
+      parts: how `rows` is cut.
       axis_name: the ring; None for one device.
+
+    Returns:
+      The first of the three, to be summed over the ring, and the sums for each row of this device.
     """
-    half = (tiles + 1) // 2
-
-    def meet(visitor, all_tiles, total):
-        def add(offset, total):
-            mirrored = all_tiles | (offset > 0)  # counts for (b, a) too
-            weight = jnp.where(mirrored, 2, 1).astype(total[0].dtype)
-            return jax.tree.map(jnp.add, total, diagonal(visitor, offset, weight))
-
-        if all_tiles is False:
-            return jax.lax.fori_loop(0, half, add, total)
-
-        def add_if(offset, total):
-            skip = ~all_tiles & (offset >= half)
-            return jax.lax.cond(skip, lambda _, total: total, add, offset, total)
-
-        return jax.lax.fori_loop(0, tiles, add_if, total)
-
+    tile_sums = jax.checkpoint(tile_sums)
+    add = functools.partial(jax.tree.map, jnp.add)
+    total, mine = _own_sums(rows, tile_sums, parts)
     size = axis_size(axis_name)
     if size == 1:
-        return meet(own, False, total)
-    # Two devices meet once, except at the far side of an even ring: there each takes half.
-    steps = size // 2 + 1
-    all_tiles = np.ones(steps, bool)
-    all_tiles[0] = False
-    all_tiles[-1] &= size % 2 == 1
+        return total, mine
 
-    def step(state, all_tiles):
-        visitor, total = state
-        first, second, theirs, last = meet(visitor, all_tiles, total)
+    def step(state, _):
+        visitor, total, mine, theirs = state
+        both, of_own, of_visitor = _pair_sums(rows, visitor, tile_sums, parts)
+        total, mine, theirs = add((total, mine, theirs), (_twice(both), of_own, of_visitor))
         visitor, theirs = shift((visitor, theirs), axis_name, 1)
-        return (visitor, (first, second, theirs, last)), None
+        return (visitor, total, mine, theirs), None
 
-    (_, total), _ = jax.lax.scan(step, (own, total), all_tiles)
-    first, second, theirs, last = total
-    return first, second, shift(theirs, axis_name, -steps), last
+    steps = (size - 1) // 2
+    start = shift(rows, axis_name, 1), total, mine, jax.tree.map(lambda leaf: 0 * leaf, mine)
+    (visitor, total, mine, theirs), _ = jax.lax.scan(step, start, None, length=steps)
+    if size % 2 == 0:
+        # Two devices at opposite sides see each other: each takes one half of the first one's rows.
+        half = parts.rows // 2
+        first = jax.lax.axis_index(axis_name) < size // 2
+
+        def choose(a, b):
+            return jax.tree.map(functools.partial(jnp.where, first), a, b)
+
+        def place(leaf, before):
+            return jnp.pad(leaf, ((before, half - before), *[(0, 0)] * (leaf.ndim - 1)))
+
+        left = choose(visitor, rows)
+        right = choose(_rows(rows, 0, half), _rows(visitor, half, half))
+        both, of_left, of_right = _pair_sums(left, right, tile_sums, parts)
+        top, bottom = (jax.tree.map(lambda leaf, b=b: place(leaf, b), of_right) for b in (0, half))
+        found = _twice(both), choose(top, of_left), choose(of_left, bottom)
+        total, mine, theirs = add((total, mine, theirs), found)
+    return total, add(mine, shift(theirs, axis_name, -(steps + 1)))
+
+
+def _own_sums(rows, tile_sums, parts: Cut):
+    """Sums over all pairs of these rows, and for each of them."""
+    add = functools.partial(jax.tree.map, jnp.add)
+
+    def alone(part):
+        block = _rows(rows, part * parts.unit, parts.unit)
+        total, of_rows, _ = tile_sums(block, block)
+        return total, of_rows
+
+    total, of_rows = _mapped(alone, 1 << parts.levels)
+    total, of_rows = _total(total), jax.tree.map(_merged, of_rows)
+    for level in range(parts.levels):
+        half = parts.rows >> (level + 1)
+
+        def halves(part, half=half):
+            left, right = (_rows(rows, (2 * part + side) * half, half) for side in (0, 1))
+            both, *sides = _pair_sums(left, right, tile_sums, parts)
+            return both, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *sides)
+
+        both, of_halves = _mapped(halves, 1 << level)
+        found = _twice(_total(both)), jax.tree.map(_merged, of_halves)
+        total, of_rows = add((total, of_rows), found)
+    return total, of_rows
+
+
+def _pair_sums(left, right, tile_sums, parts: Cut):
+    """Sums over all pairs of a row on the left and one on the right, tile by tile."""
+    lengths = [jax.tree.leaves(side)[0].shape[0] for side in (left, right)]
+    tall, wide = (min(*both) for both in zip(parts.tile, lengths, strict=True))
+
+    def column(b):
+        some = _rows(right, b * wide, wide)
+        total, of_left, of_right = _mapped(
+            lambda a: tile_sums(_rows(left, a * tall, tall), some), lengths[0] // tall
+        )
+        return _total(total), jax.tree.map(_merged, of_left), _total(of_right)
+
+    total, of_left, of_right = _mapped(column, lengths[1] // wide)
+    return _total(total), _total(of_left), jax.tree.map(_merged, of_right)
+
+
+def _mapped(function, count: int):
+    return jax.lax.map(function, jnp.arange(count))
+
+
+def _rows(tree, first, count: int):
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, count), tree)
+
+
+def _total(tree):
+    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), tree)
+
+
+def _twice(tree):
+    return jax.tree.map(lambda leaf: 2 * leaf, tree)
+
+
+def _merged(leaf):
+    """[a, b, ...] -> [a b, ...]."""
+    return leaf.reshape(-1, *leaf.shape[2:])
 
 
 def shift(tree, axis_name, steps: int):

@@ -282,12 +282,14 @@ def test_vmap_is_the_loop():
     np.testing.assert_allclose(jax.jit(jax.vmap(cka))(x, y), want, atol=bound(pairs[0]))
 
 
-@pytest.mark.parametrize("rows", [1, 4, 45])
-def test_gram_tiles_do_not_matter(monkeypatch, rows):
+@SPACE
+@pytest.mark.parametrize(("rows", "tile"), [(1, (1, 1)), (4, (8, 16)), (45, (45, 45))])
+def test_tiles_do_not_matter(monkeypatch, space, rows, tile):
     blocks = sample(45)
-    want = pairwise_cka(blocks, space="gram")
-    monkeypatch.setattr(inner_products, "TILE_ROWS", rows)
-    got = eager_pairwise_cka(blocks, space="gram")
+    want = pairwise_cka(blocks, space=space)
+    monkeypatch.setattr(inner_products, "LEAST_ROWS", rows)
+    monkeypatch.setattr(inner_products, "TILE", tile)
+    got = jax.jit(functools.partial(eager_pairwise_cka, space=space))(blocks)
     np.testing.assert_allclose(got, want, atol=bound(blocks))
 
 
@@ -318,10 +320,26 @@ def test_auto_takes_the_space_with_fewer_flops(n, space):
     assert flops("auto") == counted[space]
     # Half of the tiles with those on the diagonal, and sums that are one part in n or D.
     for name, length, products in (("feature", 200, n), ("gram", n, 200 + 9)):
-        tiles, tile = inner_products.cut(length)
-        area = tiles * (tiles + 1) // 2 * tile**2
+        parts = inner_products.cut(length, 2)
+        area = (parts.rows**2 + parts.rows * parts.unit) // 2
         assert 2 * products * area <= counted[name] <= 2 * (products + 3 + 9) * area
-        assert area <= length**2 / 2 * (1 + 1 / tiles) * (1 + tiles / length) ** 2
+        assert parts.rows < length + (2 << parts.levels)
+
+
+@pytest.mark.parametrize("length", [1, 7, 160, 161, 1000, 13394])
+@pytest.mark.parametrize("multiple", [1, 2, 16])
+@pytest.mark.parametrize("most", [None, 1, 5000])
+def test_parts_cover_the_rows_and_tiles_divide_them(length, multiple, most):
+    parts = inner_products.cut(length, multiple, most)
+    assert length <= parts.rows < length + (multiple << parts.levels)
+    assert parts.unit % multiple == 0
+    assert parts.unit <= max(multiple, inner_products.LEAST_ROWS + multiple)
+    most = most or math.prod(inner_products.TILE)
+    assert math.prod(parts.tile) <= max(most, multiple**2)
+    for side, limit in zip(parts.tile, inner_products.TILE, strict=True):
+        power = side // parts.unit
+        assert side == parts.unit * power <= max(limit, parts.unit)
+        assert power & (power - 1) == 0
 
 
 def test_traced_once_for_equal_shapes():
