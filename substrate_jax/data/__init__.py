@@ -3,11 +3,13 @@
 from substrate_jax.data.decode import UnreadableImage, decode_image
 from substrate_jax.data.domains import (
     Domain,
+    bytes_to_download,
     list_domains,
     open_source,
     register_domain,
     resolve_domains,
 )
+from substrate_jax.data.download import data_folder
 from substrate_jax.data.preprocess import (
     CLIP_MEAN,
     CLIP_STD,
@@ -33,6 +35,8 @@ __all__ = [
     "Preprocess",
     "Source",
     "UnreadableImage",
+    "bytes_to_download",
+    "data_folder",
     "decode_image",
     "list_domains",
     "normalize",

@@ -1,22 +1,35 @@
 """Names for image domains, and the way from what a user types to a `Source`.
 
-A domain is a name, the spec of a source, one sentence, and a group. Launchers take
-`--domains=sample` (a group), `--domains=medical,texture` (names) and
+A domain is a name, the spec of a source, one sentence, and its groups. Launchers take
+`--domains=paper8` (a group), `--domains=medical,texture` (names) and
 `--domains=medical,sky=dir:~/galaxies` (a name for a spec of your own), in any mixture.
 
     spec     tfds:NAME[/config][:split][@data_dir]  |  dir:PATH  |  npz:PATH[:split]
-             |  sample:NAME[:count]
+             |  sample:NAME[:count]  |  medmnist:NAME[:size]  |  archive:NAME  |  quickdraw:COUNT
 
-Not guaranteed: that a registered domain is present on this machine; that is known on opening it.
+    sample   crops of pictures inside installed packages; no download
+    paper4   natural, medical, satellite and microscopic images of the paper, in its order
+    paper8   those, and sketches, depth, infrared and galaxies
+
+Not guaranteed: that a registered domain is present on this machine. Opening fetches what is
+published as files; the others say what to do. `bytes_to_download` tells beforehand.
 """
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 
+from substrate_jax.data.prepared import TFDS_FILES, open_tfds, prepared_folder
+from substrate_jax.data.published import archive_bytes, medmnist_file, open_archive, open_medmnist
+from substrate_jax.data.quickdraw import open_quickdraw, quickdraw_bytes
 from substrate_jax.data.sample import DEFAULT_COUNT, open_sample
-from substrate_jax.data.sources import Source, open_folder, open_npz, open_tfds
+from substrate_jax.data.sources import Source, open_folder, open_npz
 
-_FORMS = "tfds:NAME[/config][:split][@data_dir], dir:PATH, npz:PATH[:split], sample:NAME[:count]"
+_FORMS = (
+    "tfds:NAME[/config][:split][@data_dir], dir:PATH, npz:PATH[:split], sample:NAME[:count], "
+    "medmnist:NAME[:size], archive:NAME, quickdraw:COUNT"
+)
+_KINDS = ("tfds", "dir", "npz", "sample", "medmnist", "archive", "quickdraw")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,20 +39,22 @@ class Domain:
     name: str
     spec: str
     description: str
-    group: str
+    groups: tuple[str, ...]
 
 
 _DOMAINS: dict[str, Domain] = {}
 
 
-def register_domain(name: str, spec: str, description: str, group: str = "custom") -> Domain:
+def register_domain(
+    name: str, spec: str, description: str, groups: Sequence[str] = ("custom",)
+) -> Domain:
     """Add a domain to the registry.
 
     Args:
       name: what users type; must differ from every other name and group, without "," and "=".
       spec: a source, as `open_source` takes it.
       description: one sentence.
-      group: a name for several domains at once.
+      groups: names for several domains at once.
 
     Returns:
       The record.
@@ -51,11 +66,17 @@ def register_domain(name: str, spec: str, description: str, group: str = "custom
         raise ValueError(f"domain {name!r} is registered already; give another name")
     if not name or set(name) & set(",= "):
         raise ValueError(f"domain {name!r}: give a name without comma, equals sign or space")
-    groups = {domain.group for domain in _DOMAINS.values()}
-    if name in groups | {group} or group in _DOMAINS:
-        raise ValueError(f"domain {name!r} in group {group!r}: a group bears that name; rename it")
-    _DOMAINS[name] = Domain(name, spec, description, group)
+    for group in (*groups, *_groups()):
+        if group == name or group in _DOMAINS:
+            raise ValueError(
+                f"domain {name!r} in group {group!r}: a group bears that name; rename it"
+            )
+    _DOMAINS[name] = Domain(name, spec, description, tuple(groups))
     return _DOMAINS[name]
+
+
+def _groups() -> list[str]:
+    return list(dict.fromkeys(group for domain in _DOMAINS.values() for group in domain.groups))
 
 
 for _name, _description in {
@@ -67,7 +88,35 @@ for _name, _description in {
     "depth": "A stereo disparity map of one room, near is bright.",
     "writing": "A printed page, photographed print and handwritten digits.",
 }.items():
-    register_domain(_name, f"sample:{_name}", _description, group="sample")
+    register_domain(_name, f"sample:{_name}", _description, groups=("sample",))
+
+for _name, _spec, _description, _names in (
+    ("imagenette", "archive:imagenette",
+     "Photographs of ten easy ImageNet classes, training and validation (Imagenette).",
+     ("paper4", "paper8")),
+    ("organamnist", "medmnist:organamnist:28",
+     "CT slices through eleven abdominal organs, grey, 28 pixels (OrganAMNIST).",
+     ("paper4", "paper8")),
+    ("eurosat", "archive:eurosat",
+     "Sentinel-2 views of ten kinds of land, in colour, 64 pixels (EuroSAT).",
+     ("paper4", "paper8")),
+    ("bloodmnist", "medmnist:bloodmnist:28",
+     "Single blood cells of eight kinds under the microscope, 28 pixels (BloodMNIST).",
+     ("paper4", "paper8")),
+    ("quickdraw", "quickdraw:16",
+     "Sketches of 345 words drawn in twenty seconds, white on black, 28 pixels (Quick, Draw!).",
+     ("paper8",)),
+    ("nyu_depth", "tfds:nyu_depth_labeled:train",
+     "Depth of rooms, scaled in each image, coloured from near, violet, to far, yellow (NYU-v2).",
+     ("paper8",)),
+    ("kaist", "tfds:kaist_lwir:test",
+     "Long-wave infrared street scenes by day and night (KAIST multispectral, sets 06 to 11).",
+     ("paper8",)),
+    ("decals", "tfds:galaxy10_decals:train",
+     "Galaxies of ten shapes in the DESI Legacy Surveys, 256 pixels (Galaxy10 DECaLS).",
+     ("paper8",)),
+):  # fmt: skip
+    register_domain(_name, _spec, _description, groups=_names)
 
 
 def list_domains(group: str | None = None) -> list[Domain]:
@@ -76,8 +125,10 @@ def list_domains(group: str | None = None) -> list[Domain]:
     Example:
       >>> [domain.name for domain in list_domains("sample")][:3]
       ['photographs', 'microscopy', 'astronomy']
+      >>> [domain.name for domain in list_domains("paper4")]
+      ['imagenette', 'organamnist', 'eurosat', 'bloodmnist']
     """
-    return [domain for domain in _DOMAINS.values() if group in (None, domain.group)]
+    return [d for d in _DOMAINS.values() if group is None or group in d.groups]
 
 
 def resolve_domains(value: str) -> dict[str, str]:
@@ -99,7 +150,7 @@ def resolve_domains(value: str) -> dict[str, str]:
     resolved: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in value.split(","))):
         name, equals, spec = item.partition("=")
-        found = {d.name: d.spec for d in _DOMAINS.values() if item in (d.name, d.group)}
+        found = {d.name: d.spec for d in _DOMAINS.values() if item in (d.name, *d.groups)}
         if equals and name and spec:
             found = {name: spec}
         elif not found:
@@ -113,43 +164,100 @@ def resolve_domains(value: str) -> dict[str, str]:
 
 
 def _near(name: str) -> str:
-    names = [*_DOMAINS, *{domain.group: None for domain in _DOMAINS.values()}]
+    names = [*_DOMAINS, *_groups()]
     near = difflib.get_close_matches(name, names, n=3)
     return f"did you mean {' or '.join(near)}?" if near else f"give one of {', '.join(names)}"
 
 
-def open_source(spec: str) -> Source:
+def open_source(spec: str, *, quiet: bool = False) -> Source:
     """The source that a spec, or the name of a registered domain, stands for.
 
     Args:
-      spec: `tfds:`, `dir:`, `npz:` or `sample:` and what follows it, or a domain's name.
+      spec: a source, as the head of this module lists them, or a domain's name.
+      quiet: no progress bar if something must be fetched.
 
     Returns:
       A source; its images are read when asked for.
 
     Raises:
-      ValueError: a malformed spec, or what it names is absent.
+      ValueError: a malformed spec, or what it names is absent and cannot be fetched.
 
     Example:
       >>> len(open_source("sample:texture")), len(open_source("sample:texture:9"))
       (512, 9)
     """
-    if spec in _DOMAINS:
-        spec = _DOMAINS[spec].spec
-    kind, _, rest = spec.partition(":")
-    if not rest or kind not in ("tfds", "dir", "npz", "sample"):
-        hint = f"; {_near(spec)}" if ":" not in spec else ""
-        raise ValueError(f"source {spec!r} is unknown: give {_FORMS}{hint}")
+    kind, rest = _split(spec)
     if kind == "dir":
         return open_folder(rest)
     if kind == "npz":
         path, _, split = rest.rpartition(":")
         return open_npz(path, split) if split in ("train", "val", "test") else open_npz(rest)
-    if kind == "sample":
-        name, _, count = rest.partition(":")
-        if count and not count.isdigit():
-            raise ValueError(f"source {spec!r}: {count!r} is no count; give sample:NAME:512")
-        return open_sample(name, int(count) if count else DEFAULT_COUNT)
+    if kind == "tfds":
+        return open_tfds(*split_tfds(rest))
+    if kind == "archive":
+        return open_archive(rest, quiet=quiet)
+    if kind == "quickdraw":
+        return open_quickdraw(_whole(spec, rest), quiet=quiet)
+    name, _, count = rest.partition(":")
+    if kind == "medmnist":
+        return open_medmnist(name, _whole(spec, count or "28"), quiet=quiet)
+    return open_sample(name, _whole(spec, count or str(DEFAULT_COUNT)))
+
+
+def bytes_to_download(spec: str) -> int:
+    """What fetching a source would cost, without a connection; 0 when all of it is at hand.
+
+    Sizes are the published ones, or an upper bound (MedMNIST's pixels uncompressed). Data that
+    only the user can get count 0: opening names them.
+
+    Args:
+      spec: as for `open_source`.
+
+    Raises:
+      ValueError: a malformed spec.
+
+    Example:
+      >>> bytes_to_download("sample:texture")
+      0
+    """
+    kind, rest = _split(spec)
+    if kind == "archive":
+        return archive_bytes(rest)
+    if kind == "quickdraw":
+        return quickdraw_bytes(_whole(spec, rest))
+    if kind == "medmnist":
+        name, _, size = rest.partition(":")
+        return medmnist_file(name, _whole(spec, size or "28")).missing_bytes()
+    if kind == "tfds":
+        name, _, data_dir = split_tfds(rest)
+        if name in TFDS_FILES and prepared_folder(name, data_dir) is None:
+            return TFDS_FILES[name].missing_bytes()
+    return 0
+
+
+def split_tfds(rest: str) -> tuple[str, str, str | None]:
+    """Name, split and folder of what follows `tfds:`.
+
+    Example:
+      >>> split_tfds("eurosat/rgb:train[:10%]@data")
+      ('eurosat/rgb', 'train[:10%]', 'data')
+    """
     rest, _, data_dir = rest.partition("@")
     name, _, split = rest.partition(":")
-    return open_tfds(name, split or "train", data_dir or None)
+    return name, split or "train", data_dir or None
+
+
+def _split(spec: str) -> tuple[str, str]:
+    if spec in _DOMAINS:
+        spec = _DOMAINS[spec].spec
+    kind, _, rest = spec.partition(":")
+    if not rest or kind not in _KINDS:
+        hint = f"; {_near(spec)}" if ":" not in spec else ""
+        raise ValueError(f"source {spec!r} is unknown: give {_FORMS}{hint}")
+    return kind, rest
+
+
+def _whole(spec: str, word: str) -> int:
+    if not word.isdecimal():
+        raise ValueError(f"source {spec!r}: {word!r} is no count; give a whole number there")
+    return int(word)

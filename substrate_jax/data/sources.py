@@ -1,20 +1,18 @@
-"""Images by row number, whatever holds them: a TFDS data set, a folder, an npz file.
+"""Images by row number, whatever holds them: a folder or an npz file here, and other modules' own.
 
 A `Source` is n rows, each with an image (uint8 [h, w, 3]), a label or None and an id. Ids are
 unique and stable: rows of two runs, two encoders or two machines are matched by id and never by
 position. The fingerprint is a hash of what determines the rows at the price of a directory
 listing: two sources with one fingerprint hold the same images under the same ids.
 
-    tfds:NAME[/config][:split][@data_dir]   array_record files, read without TensorFlow
-    dir:PATH                                class folders, or images side by side without labels
-    npz:PATH[:split]                        MedMNIST's layout: train_images, train_labels, val_...
+    dir:PATH            class folders, or images side by side without labels
+    npz:PATH[:split]    MedMNIST's layout: train_images, train_labels, val_...
 
 Every image becomes RGB by the rules of `decode.decode_image`. An image that cannot be read raises
 `UnreadableImage`, so that whoever reads rows can count and name them.
 
-Cost: opening `tfds:` reads every record once if the set has an `id` feature or labels (about
-0.1 ms a record), `dir:` stats every file, `npz:` loads the arrays of the chosen splits. Reading
-a row is one file read and one decode, safe from many threads.
+Cost: opening `dir:` stats every file, `npz:` loads the arrays of the chosen splits. Reading a row
+is one file read and one decode, safe from many threads.
 
 Not guaranteed: `dir:` trusts sizes and modification times, so a file overwritten in place with
 another of equal size and restored time goes unnoticed.
@@ -26,7 +24,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -196,12 +194,13 @@ def open_folder(path: str | os.PathLike) -> Source:
         ids=tuple(ids),
         labels=np.array([number[i.split("/")[0]] for i in ids]) if classes else None,
         fingerprint=digest("dir", str(root), *versions),
-        read=lambda row: _named(ids[row], lambda: decode_image(files[ids[row]].read_bytes())),
+        read=lambda row: read_named(ids[row], lambda: decode_image(files[ids[row]].read_bytes())),
         label_names=tuple(classes),
     )
 
 
-def _named(row_id: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+def read_named(row_id: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `read` returns; if the image is unreadable, the error names the row."""
     try:
         return read()
     except (UnreadableImage, OSError) as error:
@@ -260,85 +259,3 @@ def open_npz(path: str | os.PathLike, split: str | None = None) -> Source:
         fingerprint=digest("npz", str(file), str(stat.st_size), str(stat.st_mtime_ns), *ids),
         read=read,
     )
-
-
-def open_tfds(name: str, split: str = "train", data_dir: str | None = None) -> Source:
-    """A TFDS data set prepared as array_record files, read without TensorFlow or a network.
-
-    Needs an `image` feature; `label` and `id` are used where present. Without `id` a row is called
-    `split/row`, so ids of differently sliced splits do not match, and joining them raises. Of
-    several prepared versions the highest is read.
-
-    Args:
-      name: data set, with its config where there is one ("eurosat/rgb").
-      split: TFDS split, slices and sums included ("train", "train[:10%]", "train+test").
-      data_dir: folder that holds `name`; None means TFDS_DATA_DIR or ~/tensorflow_datasets.
-
-    Returns:
-      A source in file order.
-
-    Raises:
-      ValueError: the data are absent, in another file format, or without images.
-    """
-    # A second to import, and few users of this module need it.
-    import tensorflow_datasets as tfds
-
-    spec = f"tfds:{name}:{split}"
-    root = pathlib.Path(
-        data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    ).expanduser()
-    versions = [path.parent for path in (root / name).glob("*/dataset_info.json")]
-    if not versions:
-        raise ValueError(
-            f"{spec}: no prepared data in {root / name}; place {name}/VERSION/ there, prepared by "
-            f"`tfds build {name} --file_format=array_record --data_dir={root}`, or name another "
-            "folder after @"
-        )
-    folder = max(versions, key=_version)
-    builder = tfds.builder_from_directory(folder)
-    features = builder.info.features
-    if "image" not in features:
-        raise ValueError(f"{spec}: features are {', '.join(features)}; give a set with `image`")
-    try:
-        # Bytes, not pixels: colour rules and damaged files are the business of decode_image.
-        records = builder.as_data_source(
-            split=split, decoders={"image": tfds.decode.SkipDecoding()}
-        )
-    except (ValueError, NotImplementedError, AssertionError) as error:
-        raise ValueError(f"{spec}: {' '.join(str(error).split())} (data in {folder})") from error
-    ids, labels = _tfds_columns(records, split, features)
-    files = sorted(folder.iterdir())
-    return Source(
-        name=f"tfds:{name}:{split}",
-        ids=ids,
-        labels=labels,
-        fingerprint=digest(
-            *("tfds", builder.info.full_name, split),
-            *(f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files),
-        ),
-        read=lambda row: _named(ids[row], lambda: decode_image(records[row]["image"])),
-        label_names=tuple(getattr(features["label"], "names", None) or ())
-        if labels is not None
-        else (),
-    )
-
-
-def _version(folder: pathlib.Path) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else -1 for part in folder.name.split("."))
-
-
-def _tfds_columns(records, split: str, features: Iterable[str]):
-    """Ids and labels of every record, in as few reads as the set allows."""
-    keys = [key for key in ("id", "label") if key in features]
-    columns = {key: [] for key in keys}
-    step = 1024
-    for start in range(0, len(records) if keys else 0, step):
-        rows = list(range(start, min(start + step, len(records))))
-        for record in records.__getitems__(rows):
-            for key in keys:
-                columns[key].append(record[key])
-    if "id" in columns:
-        ids = tuple(i.decode() if isinstance(i, bytes) else str(i) for i in columns["id"])
-    else:
-        ids = tuple(f"{split}/{row:06d}" for row in range(len(records)))
-    return ids, np.array(columns["label"]) if "label" in columns else None

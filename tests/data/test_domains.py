@@ -1,5 +1,9 @@
 """The registry of domains, and what users may type."""
 
+import urllib.error
+import urllib.request
+from pathlib import Path
+
 import pytest
 
 from substrate_jax.data import domains
@@ -15,6 +19,41 @@ def test_sample_group_is_every_embedded_domain():
     records = domains.list_domains("sample")
     assert tuple(d.name for d in records) == SAMPLE_DOMAINS
     assert all(d.description.endswith(".") for d in records)
+
+
+def test_the_papers_groups_are_in_its_order():
+    eight = [domain.name for domain in domains.list_domains("paper8")]
+    assert eight == [
+        "imagenette", "organamnist", "eurosat", "bloodmnist",
+        "quickdraw", "nyu_depth", "kaist", "decals",
+    ]  # fmt: skip
+    assert [domain.name for domain in domains.list_domains("paper4")] == eight[:4]
+    assert list(domains.resolve_domains("paper8")) == eight
+    names = [domain.name for domain in domains.list_domains()]
+    assert len(set(names)) == len(names) == 15
+
+
+@pytest.mark.parametrize("domain", domains.list_domains("paper8"), ids=lambda domain: domain.name)
+def test_absent_and_offline_ends_in_one_line(tmp_path, monkeypatch, domain):
+    def refuse(*_, **__):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setenv("SUBSTRATE_JAX_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    by_hand = domain.name == "kaist"
+    assert (domains.bytes_to_download(domain.spec) == 0) is by_hand
+    assert domains.bytes_to_download(domain.name) == domains.bytes_to_download(domain.spec)
+    with pytest.raises(ValueError, match=rf"https?://.*{tmp_path}/data/") as error:
+        domains.open_source(domain.name)
+    assert "\n" not in str(error.value)
+    assert ("substrate_jax.data.prepare" in str(error.value)) is domain.spec.startswith("tfds:")
+
+
+def test_the_page_on_domains_has_every_published_one():
+    page = (Path(__file__).parents[2] / "docs" / "domains.md").read_text()
+    for domain in domains.list_domains("paper8"):
+        assert f"| {domain.name} | `{domain.spec}` |" in page
 
 
 @pytest.mark.parametrize(
@@ -41,6 +80,8 @@ def test_resolves(value, resolved):
         ("=dir:x", "'=dir:x' is unknown"),
         ("sky=", "'sky=' is unknown"),
         ("medical,sample", "'medical' is given twice"),
+        ("paper4,paper8", "'bloodmnist' is given twice"),
+        ("eurosat,eurosat=dir:x", "'eurosat' is given twice"),
         ("a=dir:x,a=dir:y", "'a' is given twice"),
     ],
 )
@@ -51,17 +92,20 @@ def test_refuses_to_resolve(value, message):
 
 @pytest.mark.usefixtures("registry")
 def test_registers_once():
-    domains.register_domain("sky", "dir:sky", "Clouds.", group="outdoors")
-    assert domains.resolve_domains("outdoors") == {"sky": "dir:sky"}
+    domains.register_domain("sky", "dir:sky", "Clouds.", groups=("outdoors", "all"))
+    for group in ("outdoors", "all"):
+        assert domains.resolve_domains(group) == {"sky": "dir:sky"}
     for name, group, message in [
         ("sky", "custom", "registered already"),
         ("outdoors", "custom", "a group bears that name"),
+        ("paper8", "custom", "a group bears that name"),
+        ("new", "imagenette", "a group bears that name"),
         ("new", "sky", "a group bears that name"),
         ("a,b", "custom", "without comma"),
         ("", "custom", "without comma"),
     ]:
         with pytest.raises(ValueError, match=message):
-            domains.register_domain(name, "dir:x", "Clouds.", group=group)
+            domains.register_domain(name, "dir:x", "Clouds.", groups=(group,))
 
 
 @pytest.mark.parametrize(
