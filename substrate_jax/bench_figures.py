@@ -10,78 +10,12 @@ References: S. Williams, A. Waterman, D. Patterson (2009), Roofline: an insightf
 performance model for multicore architectures. M. Okabe, K. Ito (2008), Color universal design.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from substrate_jax.drawing import INK, Drawing, drawable, text_width
-
-# A colour and a shape, so that neither is needed to tell a curve.
-MARKS = (
-    ("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"),
-    ("#e69f00", "v"), ("#56b4e9", "P"), ("#222222", "X"), ("#8c6d31", "<"), ("#777777", ">"),
-    ("#7b3294", "p"),
-)  # fmt: skip
-GRID = "#e6e6e6"
-FONT = 8.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """Points of one kind, and how the legend calls them."""
-
-    label: str
-    x: Sequence[float]
-    y: Sequence[float]
-    mark: tuple[str, str]
-    hollow: bool = False
-
-
-class LogAxes:
-    """A rectangle of a drawing in which both directions are logarithmic."""
-
-    def __init__(self, drawing: Drawing, corner, size, x_limits, y_limits):
-        self.drawing, self.corner, self.size = drawing, np.array(corner), np.array(size)
-        self.low = np.log([x_limits[0], y_limits[0]])
-        self.high = np.log([x_limits[1], y_limits[1]])
-
-    def place(self, x, y) -> Float[np.ndarray, "points 2"]:
-        """Inches of points."""
-        values = np.log(np.stack(np.broadcast_arrays(np.atleast_1d(x), np.atleast_1d(y)), axis=-1))
-        return self.corner + self.size * (values - self.low) / (self.high - self.low)
-
-    def line(self, x, y, color: str, width: float) -> None:
-        """A line through points."""
-        points = self.place(x, y)
-        pairs = np.stack([points[:-1], points[1:]], axis=1)
-        self.drawing.lines(pairs[..., 0], pairs[..., 1], color, width)
-
-    def scatter(self, curve: Curve) -> None:
-        """The points of a curve."""
-        points = self.place(curve.x, curve.y)
-        color, shape = curve.mark
-        face = "white" if curve.hollow else color
-        style = {"marker": shape, "s": 30, "facecolor": face, "edgecolor": color, "lw": 1.2}
-        self.drawing.axes.scatter(points[:, 0], points[:, 1], zorder=3, **style)
-
-    def frame(self, x_ticks: dict[float, str], y_ticks: dict[float, str], titles) -> None:
-        """Grid, axes, the ticks with their labels, and titles."""
-        (left, bottom), (wide, high) = self.corner, self.size
-        for value, label in x_ticks.items():
-            x = self.place(value, np.exp(self.low[1]))[0, 0]
-            self.drawing.lines([[x, x]], [[bottom, bottom + high]], GRID, 0.7)
-            self.drawing.text(x, bottom - 0.06, label, FONT - 0.5, va="top")
-        for value, label in y_ticks.items():
-            y = self.place(np.exp(self.low[0]), value)[0, 1]
-            self.drawing.lines([[left, left + wide]], [[y, y]], GRID, 0.7)
-            self.drawing.text(left - 0.06, y, label, FONT - 0.5, ha="right")
-        self.drawing.lines([[left, left + wide]], [[bottom, bottom]], INK, 0.8)
-        self.drawing.lines([[left, left]], [[bottom, bottom + high]], INK, 0.8)
-        self.drawing.text(left + wide / 2, bottom - 0.25, titles[0], FONT, va="top")
-        self.drawing.text(0.1, bottom + high / 2, titles[1], FONT, up=True)
+from substrate_jax.drawing import FONT, INK, Axes, Curve, Drawing, drawable, legend, text_width
 
 
 def growth(curves: Sequence[Curve], *, x_title: str, wide: float = 2.4) -> Figure:
@@ -101,7 +35,7 @@ def growth(curves: Sequence[Curve], *, x_title: str, wide: float = 2.4) -> Figur
     width = max(left + wide + 0.25, 0.55 + longest)
     drawing = Drawing(width, bottom + high + 0.12)
     x, y = (np.concatenate([getattr(c, name) for c in curves]).astype(float) for name in "xy")
-    axes = LogAxes(drawing, (left, bottom), (wide, high), spread(x, 1.25), spread(y, 1.6))
+    axes = Axes(drawing, (left, bottom), (wide, high), spread(x, 1.25), spread(y, 1.6))
     ticks = {value: f"{value:,.0f}" for value in apart(sorted(set(x.tolist())), 1.5)}
     axes.frame(ticks, seconds_ticks(y), (x_title, "seconds a call"))
     for index, curve in enumerate(curves):
@@ -132,7 +66,7 @@ def roofline(curves: Sequence[Curve], *, compute: float, bandwidth: float) -> Fi
     ridge = compute / bandwidth
     x_limits = spread(np.append(x, [ridge / 15, ridge]), 2.0)
     y_limits = spread(np.append(y, compute), 2.0)
-    axes = LogAxes(drawing, (left, bottom), (wide, high), x_limits, y_limits)
+    axes = Axes(drawing, (left, bottom), (wide, high), x_limits, y_limits)
     powers = {
         name: {10.0**p: power(p, unit) for p in decades(limits)}
         for name, limits, unit in (("x", x_limits, ""), ("y", y_limits, "flop/s"))
@@ -150,15 +84,6 @@ def roofline(curves: Sequence[Curve], *, compute: float, bandwidth: float) -> Fi
         axes.scatter(curve)
         legend(drawing, curve, left + wide + 0.25, bottom + high - 0.1 - 0.19 * index)
     return drawing.finish()
-
-
-def legend(drawing: Drawing, curve: Curve, x: float, y: float) -> None:
-    """The mark of a curve and its label."""
-    color, shape = curve.mark
-    face = "white" if curve.hollow else color
-    style = {"marker": shape, "s": 26, "facecolor": face, "edgecolor": color, "lw": 1.2}
-    drawing.axes.scatter([x], [y], **style)
-    drawing.text(x + 0.14, y, drawable(curve.label, 60), FONT, ha="left")
 
 
 def spread(values: np.ndarray, factor: float) -> tuple[float, float]:

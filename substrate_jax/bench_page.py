@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from substrate_jax import bench_figures, page
-from substrate_jax.bench_figures import MARKS, Curve, duration
+from substrate_jax.bench_figures import duration
 from substrate_jax.cka_page import Thumbnails
+from substrate_jax.drawing import MARKS, Curve
 from substrate_jax.page import Column, Facts, Figures, Page, Prose, Section, Table, counted
 
 OURS = "substrate_jax"
@@ -141,7 +142,8 @@ def _roofline(rows: list[dict], best: Mapping[str, float]) -> page.Picture:
         f"Roofline of {counted(len(curves), 'kernel')} at {counted(len(rows), 'size')}; the "
         f"highest is {_where(top)} at {top['flops_fraction']:.0%} of the matrix product."
     )
-    return page.drawn("bench-roofline", "Rate against intensity", caption, alt, figure)
+    csv = _points(curves, "flops_per_byte", "flops_per_second")
+    return page.drawn("bench-roofline", "Rate against intensity", caption, alt, figure, csv)
 
 
 def _by(rows: list[dict], key: str) -> list[tuple[str, list[dict]]]:
@@ -202,7 +204,14 @@ def _growth_picture(
     ends = [f"{curve.label} {duration(curve.y[-1])}" for curve in curves]
     alt = f"Seconds against {title} of {name}. At the largest size: {'; '.join(ends)}."
     caption = "Points are medians, lines the fitted power laws."
-    return page.drawn(f"bench-{name}-{axis.lower()}", f"{name} by {title}", caption, alt, figure)
+    key_of_picture, csv = f"bench-{name}-{axis.lower()}", _points(curves, key, "seconds")
+    return page.drawn(key_of_picture, f"{name} by {title}", caption, alt, figure, csv)
+
+
+def _points(curves: list[Curve], x: str, y: str) -> str:
+    """The points of curves as CSV."""
+    rows = ((c.label, *point) for c in curves for point in zip(c.x, c.y, strict=True))
+    return page.csv_text(["curve", x, y], rows)
 
 
 def _peers(result: dict) -> Iterator[page.Block]:

@@ -1,13 +1,17 @@
 """Lines, cells and text at places given in inches, without pyplot and without a layout pass.
 
 Text is drawn as outlines, all of one colour as one path: a report has thousands of labels, and each
-text object of matplotlib takes milliseconds.
+text object of matplotlib takes milliseconds. `Axes` puts points of two quantities into a drawing.
+
+References: M. Okabe, K. Ito (2008), Color universal design.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib import font_manager
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
@@ -17,7 +21,15 @@ from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 
 INK = "#222222"
+GRID = "#e6e6e6"
+FONT = 8.0
 LONGEST_LABEL = 28
+# A colour and a shape, so that neither is needed to tell a curve.
+MARKS = (
+    ("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"),
+    ("#e69f00", "v"), ("#56b4e9", "P"), ("#222222", "X"), ("#8c6d31", "<"), ("#777777", ">"),
+    ("#7b3294", "p"),
+)  # fmt: skip
 
 
 def ink_on(color: str | Sequence[float]) -> str:
@@ -96,10 +108,22 @@ class Drawing:
         for a, b, tag in zip(x, y, tags, strict=True):
             self.text(a, b, tag.letter, size, color=tag.ink, bold=True)
 
-    def lines(self, x, y, color, width):
-        """Draw segments from x[:, 0], y[:, 0] to x[:, 1], y[:, 1]."""
-        segments = np.stack([x, y], axis=-1)
-        self.axes.add_artist(LineCollection(segments, colors=color, linewidths=width))
+    def marks(self, x, y, mark, hollow=False, size=30):
+        """Draw a shape in a colour at points, `hollow` with white inside."""
+        color, shape = mark
+        face = "white" if hollow else color
+        style = {"marker": shape, "s": size, "facecolor": face, "edgecolor": color, "lw": 1.2}
+        self.axes.scatter(x, y, zorder=3, **style)
+
+    def bar(self, left, middle, width, height, color):
+        """Fill a rectangle given by the middle of its left side; a negative width goes left."""
+        low, high = middle - height / 2, middle + height / 2
+        self.axes.fill_between([left, left + width], low, high, color=color, lw=0, zorder=2.5)
+
+    def lines(self, x, y, color, width, *, above=False):
+        """Draw segments from x[:, 0], y[:, 0] to x[:, 1], y[:, 1]; `above` marks, or below."""
+        style = {"colors": color, "linewidths": width, "zorder": 3.5 if above else 2}
+        self.axes.add_artist(LineCollection(np.stack([x, y], axis=-1), **style))
 
     def image(self, colors, left, bottom, width, height):
         """Fill a rectangle with cells of the given colours."""
@@ -112,3 +136,74 @@ class Drawing:
             path = Path.make_compound_path(*paths)
             self.axes.add_artist(PathPatch(path, facecolor=color, lw=0, zorder=4))
         return self.axes.figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Points of one kind, and how the legend calls them."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    mark: tuple[str, str]
+    hollow: bool = False
+
+
+class Axes:
+    """A rectangle of a drawing, each of its two directions logarithmic or linear."""
+
+    def __init__(
+        self, drawing: Drawing, corner, size, x_limits, y_limits, logarithmic=(True, True)
+    ):
+        self.drawing, self.corner, self.size = drawing, np.array(corner), np.array(size)
+        self.limits, self.logarithmic = (x_limits, y_limits), logarithmic
+        self.low, self.high = self._scaled(x_limits, y_limits)
+
+    def _scaled(self, x, y) -> Float[np.ndarray, "points 2"]:
+        values = np.broadcast_arrays(np.atleast_1d(x), np.atleast_1d(y))
+        return np.stack(
+            [np.log(v) if log else v for v, log in zip(values, self.logarithmic, strict=True)],
+            axis=-1,
+        )
+
+    def place(self, x, y) -> Float[np.ndarray, "points 2"]:
+        """Inches of points."""
+        return self.corner + self.size * (self._scaled(x, y) - self.low) / (self.high - self.low)
+
+    def line(self, x, y, color: str, width: float, *, above: bool = False) -> None:
+        """A line through points."""
+        points = self.place(x, y)
+        pairs = np.stack([points[:-1], points[1:]], axis=1)
+        self.drawing.lines(pairs[..., 0], pairs[..., 1], color, width, above=above)
+
+    def band(self, x, low, high, color: str) -> None:
+        """Fill what lies between two lines."""
+        bottom, top = self.place(x, low), self.place(x, high)
+        self.drawing.axes.fill_between(bottom[:, 0], bottom[:, 1], top[:, 1], color=color, lw=0)
+
+    def scatter(self, curve: Curve) -> None:
+        """The points of a curve."""
+        points = self.place(curve.x, curve.y)
+        self.drawing.marks(points[:, 0], points[:, 1], curve.mark, curve.hollow)
+
+    def frame(self, x_ticks: dict[float, str], y_ticks: dict[float, str], titles) -> None:
+        """Grid, axes, the ticks with their labels, and titles."""
+        (left, bottom), (wide, high) = self.corner, self.size
+        for value, label in x_ticks.items():
+            x = self.place(value, self.limits[1][0])[0, 0]
+            self.drawing.lines([[x, x]], [[bottom, bottom + high]], GRID, 0.7)
+            self.drawing.text(x, bottom - 0.06, label, FONT - 0.5, va="top")
+        for value, label in y_ticks.items():
+            y = self.place(self.limits[0][0], value)[0, 1]
+            self.drawing.lines([[left, left + wide]], [[y, y]], GRID, 0.7)
+            self.drawing.text(left - 0.06, y, label, FONT - 0.5, ha="right")
+        self.drawing.lines([[left, left + wide]], [[bottom, bottom]], INK, 0.8)
+        self.drawing.lines([[left, left]], [[bottom, bottom + high]], INK, 0.8)
+        self.drawing.text(left + wide / 2, bottom - 0.25, titles[0], FONT, va="top")
+        self.drawing.text(0.1, bottom + high / 2, titles[1], FONT, up=True)
+
+
+def legend(drawing: Drawing, curve: Curve, x: float, y: float) -> None:
+    """The mark of a curve and its label."""
+    drawing.marks([x], [y], curve.mark, curve.hollow, size=26)
+    drawing.text(x + 0.14, y, drawable(curve.label, 60), FONT, ha="left")

@@ -25,7 +25,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize, to_rgba
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -37,10 +37,16 @@ from substrate_jax.drawing import INK, Drawing, drawable, ink_on, text_width
 CSS_DPI = 96
 PIXEL_RATIO = 1.5
 COLORMAP = "viridis"
+# From −1 to 1, white at 0 exactly; blue and orange differ for every kind of colour vision.
+DIVERGING = LinearSegmentedColormap.from_list(
+    "blue_orange", ["#003a63", "#0072b2", "#ffffff", "#d55e00", "#6e2c00"], N=257
+)
 DIAGONAL = "#dddddd"
 FRAME = "#d55e00"
 # Below this many inches a side, a cell has no room for a value.
 VALUE_SIDE = 0.22
+# At most so many inches wide, a figure fits a telephone with its type still readable.
+PHONE = 4.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +132,7 @@ def heatmap(
     draw_tree: bool = False,
     tags: Sequence[Tag] | None = None,
     rings: Bool[np.ndarray, "m m"] | None = None,
+    colormap: str | Colormap = COLORMAP,
 ) -> Figure:
     """A symmetric matrix as coloured cells; below the diagonal the values too, where they fit.
 
@@ -142,6 +149,7 @@ def heatmap(
         draw_tree: draws the tree over the columns.
         tags: class of each row, shown beside its label.
         rings: pairs marked by a small ring above the diagonal.
+        colormap: from the first limit to the second.
 
     Returns:
         The figure; `png` makes bytes of it.
@@ -170,7 +178,7 @@ def heatmap(
     middles = (np.arange(m) + 0.5) * side
     x, y = left + middles, bottom + cells - middles
 
-    colored = _colors(matrix, limits)
+    colored = colors_of(matrix, limits, colormap)
     colored[np.arange(m), np.arange(m)] = to_rgba(DIAGONAL)
     written = np.isnan(matrix) & ~np.eye(m, dtype=bool)
     if fits:
@@ -197,7 +205,7 @@ def heatmap(
         height = np.asarray(drawn["dcoord"]) / max(float(tree[:, 2].max()), 1e-6) * (top - 0.1)
         drawing.lines(across, bottom + cells + 0.05 + height, "#555555", 0.9)
 
-    _color_bar(drawing, limits, quantity, left + cells + 0.1, bottom + cells, cells)
+    color_bar(drawing, limits, quantity, left + cells + 0.1, bottom + cells, cells, colormap)
     return drawing.finish()
 
 
@@ -245,7 +253,7 @@ def grid(
     wide, high = side * k, side * m
     drawing = Drawing(left + wide + 0.6, bottom + high + 0.08)
     written = np.isnan(matrix) | (side >= VALUE_SIDE)
-    colored = _colors(matrix, limits)
+    colored = colors_of(matrix, limits)
     _cells(drawing, matrix, colored, written, left, bottom, side, min(font - 0.5, side * 30))
     x, y = left + (np.arange(k) + 0.5) * side, bottom + high - (np.arange(m) + 0.5) * side
     for height, name in zip(y, beside, strict=True):
@@ -263,7 +271,7 @@ def grid(
     beside, under = (drawable(title, 60) for title in titles)
     drawing.text(0.11, bottom + high / 2, beside, size.font, up=True)
     drawing.text(left + wide / 2, 0.11, under, size.font)
-    _color_bar(drawing, limits, quantity, left + wide + 0.1, bottom + high, high)
+    color_bar(drawing, limits, quantity, left + wide + 0.1, bottom + high, high)
     return drawing.finish()
 
 
@@ -294,8 +302,10 @@ def dots(
     gaps = (1.55 if a[0] != b[0] else 1.0 for a, b in itertools.pairwise(lanes))
     y = 0.17 * np.cumsum([0.0, *gaps])[::-1]
     y = y - y.min() + 0.62
-    left, width = max(text_width(drawable(name), 9) for name in names) + 0.35, 5.2
-    drawing = Drawing(left + width + 0.3, y.max() + 0.18)
+    shown = {name: drawable(name, 20) for name in names}
+    left = max(text_width(words, 9) for words in shown.values()) + 0.35
+    width = PHONE - left - 0.2
+    drawing = Drawing(PHONE, y.max() + 0.18)
 
     def across(value):
         return left + width * (np.asarray(value) - limits[0]) / (limits[1] - limits[0])
@@ -303,15 +313,16 @@ def dots(
     drawing.lines([[left, left + width]] * len(y), np.c_[y, y], "#e6e6e6", 0.8)
     for height, (_, tag, values) in zip(y, lanes, strict=True):
         spots = across(values)
-        style = {"s": 17, "color": tag.color, "alpha": 0.75, "lw": 0}
+        style = {"s": 17, "color": tag.color, "alpha": 0.75, "lw": 0, "zorder": 3}
         drawing.axes.scatter(spots, np.full(len(values), height), **style)
     several = [(h, across(v.mean())) for h, (*_, v) in zip(y, lanes, strict=True) if len(v) > 1]
     for height, mean in several:
-        drawing.lines([[mean, mean]], [[height - 0.075, height + 0.075]], "black", 1.8)
+        ends = [[height - 0.075, height + 0.075]]
+        drawing.lines([[mean, mean]], ends, "black", 1.8, above=True)
     drawing.chips(np.full(len(y), left - 0.13), y, [tag for _, tag, _ in lanes], 6.0)
     for name in names:
         height = np.mean([h for h, lane in zip(y, lanes, strict=True) if lane[0] == name])
-        drawing.text(left - 0.27, height, drawable(name), 9, ha="right")
+        drawing.text(left - 0.27, height, shown[name], 9, ha="right")
     drawing.lines([[left, left + width]], [[0.47, 0.47]], INK, 0.8)
     for value in np.linspace(*limits, 6):
         drawing.lines([[across(value)] * 2], [[0.43, 0.47]], INK, 0.8)
@@ -351,9 +362,11 @@ def short(value: float) -> str:
     return f"−{text}" if value < 0 else text
 
 
-def _colors(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+def colors_of(
+    values: np.ndarray, limits: tuple[float, float], colormap: str | Colormap = COLORMAP
+) -> np.ndarray:
     """Colour of each value, white for none."""
-    colors = matplotlib.colormaps[COLORMAP].with_extremes(bad="white")
+    colors = matplotlib.colormaps.get_cmap(colormap).with_extremes(bad="white")
     return colors(Normalize(*limits)(np.ma.masked_invalid(values)))
 
 
@@ -372,15 +385,18 @@ def _cells(drawing: Drawing, matrix, colored, written, left, bottom, side, size)
         drawing.text(*place, short(matrix[i, j]), size, color=ink_on(colored[i, j]))
 
 
-def _color_bar(drawing: Drawing, limits, quantity: str, corner, top, room) -> None:
+def color_bar(
+    drawing: Drawing, limits, quantity: str, corner, top, room, colormap: str | Colormap = COLORMAP
+) -> None:
     """The scale of colours, hanging from `top`, with what they stand for beside it."""
     tall = max(min(room, 2.8), 0.6)
     low = top - tall
-    drawing.image(_colors(np.linspace(*limits[::-1], 256), limits)[:, None], corner, low, 0.1, tall)
+    scale = colors_of(np.linspace(*limits[::-1], 256), limits, colormap)
+    drawing.image(scale[:, None], corner, low, 0.1, tall)
     ticks = MaxNLocator(5 if tall > 0.7 else 1, steps=[1, 2, 5, 10]).tick_values(*limits)
     for value in ticks[(ticks >= limits[0]) & (ticks <= limits[1] + 1e-9)]:
         height = low + tall * (value - limits[0]) / (limits[1] - limits[0])
-        drawing.text(corner + 0.13, height, f"{value:.2g}", 7, ha="left")
+        drawing.text(corner + 0.13, height, f"{value:.2g}".replace("-", "−"), 7, ha="left")
     words = drawable(quantity, 60)
     size = min(7.5, 7.5 * (low + tall - 0.03) / text_width(words, 7.5)) if words else 7.5
     drawing.text(corner + 0.43, low + tall, words, size, ha="right", up=True)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from substrate_jax import figures, page
-from substrate_jax.cka_page import Thumbnails, encoder_table
+from substrate_jax.cka_page import Thumbnails, encoder_table, null_in_words, p_columns
 from substrate_jax.figures import paradigm_tag
 from substrate_jax.page import Column, Figures, Page, Prose, Section, Table, counted, number
 
@@ -129,7 +129,9 @@ def tables(compared: Mapping[str, Any]) -> Iterator[tuple[str, Float[np.ndarray,
     """
     shape = tuple(len(compared[side]["layers"]) for side in ("rows", "columns"))
     calibrated = {
-        key: compared["calibrated"][key] for key in ("score", "tau", "p_value", "q_value")
+        key: compared["calibrated"][key]
+        for key in ("score", "tau", "p_value", "log10_p_value", "q_value")
+        if key in compared["calibrated"]
     }
     found = {key: compared[key] for key in MEASURES} | calibrated
     found["p_family"] = (compared["maximum"] or {}).get("p_family")
@@ -191,7 +193,8 @@ def _maps(result: dict, pair: str) -> Iterator[page.Block]:
         )
         title = name[0].upper() + name[1:]
         slug = f"layers-{key.replace('_', '-')}"
-        return page.drawn(slug, title, caption, _described(title, rows, columns, matrix), figure)
+        alt, csv = _described(title, rows, columns, matrix), page.matrix_csv(rows, columns, matrix)
+        return page.drawn(slug, title, caption, alt, figure, csv)
 
     caption = (
         f"{MEASURES[measure].capitalize() if measure != 'cka' else 'Linear CKA'} of {pair}. 1 "
@@ -246,7 +249,7 @@ def _matches(compared: dict, itself: bool) -> Iterator[page.Block]:
             Column("match", "Best other layer" if itself else f"Best layer of {other}"),
             Column("cka", "Raw", "score"), Column("cka_debiased", "Debiased", "score"),
             Column("tau", "τ", "score"), Column("score", "Calibrated", "score"),
-            Column("p_value", "p", "p"), Column("q_value", "q", "p"),
+            *p_columns(compared["calibrated"]), Column("q_value", "q", "p"),
             Column("p_family", "p of the family", "p", shown=sampled),
         ]  # fmt: skip
         caption = f"By {MEASURES[compared['measure']]}; a click on a heading sorts by it."
@@ -276,8 +279,9 @@ def _reading(result: dict) -> Iterator[page.Block]:
         "the batch size.",
         "τ is the CKA that the pair would exceed with probability "
         f"{compared['calibrated']['alpha']:g} if the images of one side were permuted; p and q "
-        "(Benjamini-Hochberg over all pairs) are in closed form. Almost all layers of two encoders "
-        "that look at images beat chance, so q tells little; compare values with each other.",
+        f"(Benjamini-Hochberg over all pairs) are {null_in_words(compared['calibrated'])}. Almost "
+        "all layers of two encoders that look at images beat chance, so q tells little; compare "
+        "values with each other.",
         "A high CKA says that two layers arrange these images alike. It does not say what they "
         "respond to, nor that one could replace the other.",
     ]

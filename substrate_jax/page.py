@@ -3,9 +3,9 @@
 A page is data: sections that hold blocks. `render` turns it into one file that needs nothing else:
 pictures are data URIs, style and script are inline, and its content security policy forbids every
 request, so that a forgotten link would stay dead instead of calling out. Text is escaped by the
-template, never here. Tables carry their numbers in full as CSV.
+template, never here. Tables and figures carry their numbers in full as CSV.
 
-Cost: 4/3 bytes of page for a byte of picture.
+Cost: 4/3 bytes of page for a byte of picture; a contact sheet has about 2.5 kB an image.
 
 Not guaranteed: that a spreadsheet reads a name beginning with "=" as text.
 """
@@ -20,7 +20,7 @@ import math
 import os
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,18 +28,20 @@ import jinja2
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 
 from substrate_jax import figures
 from substrate_jax.figures import Tag
 
 _TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAIL_SIDE = 96
+TILE_SIDE, TILE_GAP = 72, 4
+CSV_TYPE = "text/csv;charset=utf-8"
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure with the sentence that says how to read it."""
+    """A figure with the sentence that says how to read it, and what is drawn in it as CSV."""
 
     key: str
     title: str
@@ -47,11 +49,17 @@ class Picture:
     alt: str
     png: bytes
     width: int
+    csv: str = ""
 
     @property
     def uri(self) -> str:
         """The picture as a data URI."""
         return data_uri(self.png, "image/png")
+
+    @property
+    def csv_uri(self) -> str:
+        """The CSV as a data URI."""
+        return data_uri(self.csv.encode(), CSV_TYPE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,27 +101,23 @@ class Table:
     @property
     def csv(self) -> str:
         """All columns as CSV: a heading, numbers in full, nothing where there is no value."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([column.key for column in self.columns])
-        for row in self.rows:
-            values = (plain(row[column.key]) for column in self.columns)
-            writer.writerow(["" if value is None else value for value in values])
-        return buffer.getvalue()
+        keys = [column.key for column in self.columns]
+        return csv_text(keys, ([row[key] for key in keys] for row in self.rows))
 
     @property
     def uri(self) -> str:
         """The CSV as a data URI."""
-        return data_uri(self.csv.encode(), "text/csv;charset=utf-8")
+        return data_uri(self.csv.encode(), CSV_TYPE)
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """Figures side by side as far as the window is wide."""
+    """Figures side by side as far as the window is wide; `folded` hides them behind the title."""
 
     pictures: Sequence[Picture]
     title: str = ""
     legend: Sequence[Tag] = ()
+    folded: bool = False
     kind: ClassVar[str] = "figures"
 
 
@@ -147,7 +151,27 @@ class Strip:
     kind: ClassVar[str] = "strip"
 
 
-Block = Table | Figures | Prose | Facts | Strip
+@dataclasses.dataclass(frozen=True)
+class SheetRow:
+    """Images at the two ends of an axis, each end one picture as a data URI with its width."""
+
+    title: str
+    detail: str
+    ends: Sequence[tuple[str, str, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """A contact sheet: rows of images from one end to the other; `folded` hides it."""
+
+    rows: Sequence[SheetRow]
+    caption: str = ""
+    title: str = ""
+    folded: bool = False
+    kind: ClassVar[str] = "sheet"
+
+
+Block = Table | Figures | Prose | Facts | Strip | Sheet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,17 +228,54 @@ def strip(images: Sequence[UInt8[np.ndarray, "h w 3"]], caption: str, alt: str) 
         ValueError: an image is not uint8 with three channels.
     """
     uris = []
-    for image in map(np.asarray, images):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(
-                f"thumbnails: an image is {image.dtype}{list(image.shape)}; give uint8 [h, w, 3]"
-            )
-        small = Image.fromarray(image)
+    for image in images:
+        small = _picture(image, "thumbnails")
         small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=90, subsampling=0)
-        uris.append(data_uri(buffer.getvalue(), "image/jpeg"))
+        uris.append(_jpeg(small, quality=90, subsampling=0))
     return Strip(uris, caption, alt)
+
+
+def sheet_row(
+    title: str,
+    detail: str,
+    ends: Mapping[str, Sequence[UInt8[np.ndarray, "h w 3"]]],
+) -> SheetRow:
+    """A row of a contact sheet; every image in a square of 72 pixels, its shape kept.
+
+    Args:
+        title: name of the axis.
+        detail: what is known of it.
+        ends: what an end is called -> its images, from left to right.
+
+    Raises:
+        ValueError: an image is not uint8 with three channels.
+    """
+    found = []
+    for name, images in ends.items():
+        step = TILE_SIDE + TILE_GAP
+        width = max(len(images) * step - TILE_GAP, 1)
+        row = Image.new("RGB", (width, TILE_SIDE), "white")
+        for i, image in enumerate(images):
+            tile = ImageOps.contain(_picture(image, "sheets"), (TILE_SIDE, TILE_SIDE))
+            corner = (i * step + (TILE_SIDE - tile.width) // 2, (TILE_SIDE - tile.height) // 2)
+            row.paste(tile, corner)
+        found.append((name, _jpeg(row, quality=82), width))
+    return SheetRow(title, detail, found)
+
+
+def _picture(image: Any, what: str) -> Image.Image:
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f"{what}: an image is {image.dtype}{list(image.shape)}; give uint8 [h, w, 3]"
+        )
+    return Image.fromarray(image)
+
+
+def _jpeg(image: Image.Image, **options) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", **options)
+    return data_uri(buffer.getvalue(), "image/jpeg")
 
 
 def data_uri(content: bytes, media_type: str) -> str:
@@ -279,13 +340,19 @@ def slugs(names: Sequence[str]) -> dict[str, str]:
 def number(value: float | None, style: str = "score") -> str:
     """A value as a table shows it: styles score, p, count, ratio and text; "–" for none.
 
+    "log10_p" takes the logarithm of a p that may be less than a float holds.
+
     Example:
         >>> [number(0.87312), number(3e-12, "p"), number(0.0, "p"), number(12345, "count")]
         ['0.873', '3e-12', '<1e-38', '12,345']
+        >>> number(-11.5, "log10_p"), number(-412.3, "log10_p")
+        ('3e-12', '1e-412')
     """
     value = plain(value)
     if value is None:
         return "–"
+    if style == "log10_p":
+        return number(10**value, "p") if value > -38 else f"1e{value:.0f}"
     if style == "p":
         if value == 0:  # float32 underflows there
             return "<1e-38"
@@ -294,9 +361,51 @@ def number(value: float | None, style: str = "score") -> str:
     return formats[style].format(value).replace("-", "−" if style == "score" else "-")
 
 
-def drawn(key: str, title: str, caption: str, alt: str, figure: Figure) -> Picture:
-    """A figure with its words, drawn."""
-    return Picture(key, title, caption, alt, figures.png(figure), figures.css_width(figure))
+def drawn(key: str, title: str, caption: str, alt: str, figure: Figure, csv: str = "") -> Picture:
+    """A figure with its words and its numbers, drawn."""
+    return Picture(key, title, caption, alt, figures.png(figure), figures.css_width(figure), csv)
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV with numbers in full, and nothing where there is no value.
+
+    Example:
+        >>> csv_text(["name", "value"], [["a, b", 0.5], ["c", float("nan")]])
+        'name,value\\n"a, b",0.5\\nc,\\n'
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow(["" if value is None else value for value in map(plain, row)])
+    return buffer.getvalue()
+
+
+def matrix_csv(
+    rows: Sequence[str], columns: Sequence[str], matrix: Float[np.ndarray, "m k"], corner: str = ""
+) -> str:
+    """A matrix as CSV, with the names of its rows and columns.
+
+    Example:
+        >>> matrix_csv(["a"], ["x", "y"], np.array([[1.0, 0.5]]), "name")
+        'name,x,y\\na,1.0,0.5\\n'
+    """
+    lines = ([name, *values] for name, values in zip(rows, matrix, strict=True))
+    return csv_text([corner, *columns], lines)
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table for a terminal: the heading ruled off, all columns but the first right.
+
+    Example:
+        >>> text_table([("name", "n"), ("a", "100")])
+        ['name    n', '---------', 'a     100']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
 def describe(title: str, names: Sequence[str], matrix: Float[np.ndarray, "m m"]) -> str:
@@ -337,6 +446,16 @@ def counted(n: int, noun: str, plural: str | None = None) -> str:
         ('1 image', '1,200 images', '2 classes')
     """
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def sentence(text: str) -> str:
+    """A text with a capital at its beginning and a stop at its end.
+
+    Example:
+        >>> sentence("mutual kNN, k = 5")
+        'Mutual kNN, k = 5.'
+    """
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 @functools.cache

@@ -3,7 +3,8 @@
 An experiment hands over one dict. `KEYS` are the same for all experiments: what was run, with
 what, for how long, on which encoders. `OWN_KEYS` are those of one experiment. Matrices are lists of
 lists in the order of "encoders" (or of the names beside them); None stands for a number that does
-not exist. An experiment joins `PAGES` with a function from result to `Page`.
+not exist. An experiment joins `PAGES` with a function from result to `Page`, and `SUMMARIES` with
+one to text.
 
 Cost: that of the figures, about 0.1 s each.
 
@@ -19,7 +20,8 @@ from typing import Any
 from substrate_jax import figures, page
 from substrate_jax.bench_page import bench_page
 from substrate_jax.cka_page import Thumbnails, cka_page, key_figures
-from substrate_jax.layers_page import layers_page
+from substrate_jax.domains_page import Sheets, domains_page, domains_summary
+from substrate_jax.layers_page import layers_page, match_table
 from substrate_jax.page import number
 
 KEYS = (
@@ -27,14 +29,18 @@ KEYS = (
 )  # fmt: skip
 OWN_KEYS = {
     "cka": ("domains", "pcka"),
+    "domains": (
+        "k", "domains", "pcka", "grassmann", "procrustes", "sweep", "leave_one_out", "split_half",
+    ),
     "layers": ("domain", "comparison"),
     "bench": (
         "what", "ceilings", "rows", "growth", "ratios", "skipped", "peers", "threads",
         "peak_memory_bytes",
     ),
 }  # fmt: skip
-PAGES: dict[str, Callable[[dict, Thumbnails], page.Page]] = {
+PAGES: dict[str, Callable[..., page.Page]] = {
     "cka": cka_page,
+    "domains": domains_page,
     "layers": layers_page,
     "bench": bench_page,
 }
@@ -68,7 +74,11 @@ def write_result(result: Mapping[str, Any], folder: str | Path) -> Path:
 
 
 def write_report(
-    result: Mapping[str, Any], folder: str | Path, *, thumbnails: Thumbnails | None = None
+    result: Mapping[str, Any],
+    folder: str | Path,
+    *,
+    thumbnails: Thumbnails | None = None,
+    sheets: Sheets | None = None,
 ) -> Path:
     """Write `folder`/report.html, with its figures also as `folder`/figures/*.png.
 
@@ -76,6 +86,8 @@ def write_report(
         result: what an experiment found, see the module.
         folder: made where it is missing.
         thumbnails: domain -> a few images, uint8 [h, w, 3], any sizes.
+        sheets: for the experiment "domains", domain -> a list of `component`, `top` and `bottom`,
+            the images with the highest and the lowest scores, most extreme first.
 
     Returns:
         Path of the report: one file that needs neither the network nor the figures beside it.
@@ -88,15 +100,28 @@ def write_report(
         raise ValueError(f"result['experiment'] is {experiment!r}; give one of {', '.join(PAGES)}")
     if missing := [key for key in (*KEYS, *OWN_KEYS[experiment]) if key not in result]:
         raise ValueError(f"result lacks {', '.join(missing)}; give the whole result")
-    report = PAGES[experiment](page.plain(result), thumbnails or {})
+    images = {"sheets": sheets or {}} if experiment == "domains" else {}
+    report = PAGES[experiment](page.plain(result), thumbnails or {}, **images)
     for picture in report.pictures:
         page.write_file(Path(folder) / "figures" / f"{picture.key}.png", picture.png)
     return page.write_file(Path(folder) / "report.html", page.render(report))
 
 
 def summary_table(result: Mapping[str, Any]) -> str:
-    """The key figures as text for a terminal, narrower than 100 columns."""
-    result = page.plain(result)
+    """The key figures as text for a terminal, narrower than 100 columns.
+
+    Raises:
+        ValueError: an experiment without a summary.
+    """
+    experiment = result.get("experiment")
+    if experiment not in SUMMARIES:
+        raise ValueError(
+            f"result['experiment'] is {experiment!r}; give one of {', '.join(SUMMARIES)}"
+        )
+    return SUMMARIES[experiment](page.plain(result))
+
+
+def _cka_summary(result: dict) -> str:
     rows = [("domain", "images", "median CKA", "discriminative", "MIM", "ratio", "q < α")]
     for name, domain in result["domains"].items():
         s, key = domain["separation"], key_figures(name, domain, len(result["encoders"]))
@@ -106,17 +131,20 @@ def summary_table(result: Mapping[str, Any]) -> str:
             f"{number(s['mim_mean'])} ({s['mim_pairs']})", number(s["ratio"], "ratio"),
             f"{key['significant']}/{key['tested']}",
         ))  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    ]
-    lines.insert(1, "-" * len(lines[0]))
+    lines = page.text_table(rows)
     lines.append("discriminative, MIM: mean calibrated CKA (number of pairs)")
     if pcka := result["pcka"]:
         pair = " and ".join(map(figures.drawable, pcka["min_pair"]))
         lines.append(f"PCKA between domains (K = {pcka['k']}): median {number(pcka['median'])}, "
                      f"least {number(pcka['min'])}\n  ({pair})")  # fmt: skip
     return "\n".join(line.rstrip() for line in lines)
+
+
+SUMMARIES: dict[str, Callable[[dict], str]] = {
+    "cka": _cka_summary,
+    "domains": domains_summary,
+    "layers": match_table,
+}
 
 
 def _json(value: Any, indent: str = "") -> str:

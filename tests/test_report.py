@@ -128,6 +128,9 @@ def test_csv_is_the_matrices_with_blanks_for_missing_values(report):
                 assert row[key] == ("" if missing else repr(float(matrix[pair])))
     rows = read_csv(document, "pcka.csv")
     assert [float(row["pcka"]) for row in rows] == [result["pcka"]["matrix"][0, 1]]
+    rows = read_csv(document, "figure-microscopy-threshold.csv")
+    tau = result["domains"]["microscopy"]["calibrated"]["tau"]
+    assert [[float(row[name]) for name in order] for row in rows] == tau.tolist()
 
 
 def test_sorting_values_stand_in_the_cells(report):
