@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -30,14 +31,25 @@ def run_blocks(blocks: Iterable[nnx.Module], x: Array, tap: Tap, name: str, *arg
     return x
 
 
+Draw = Array | np.random.Generator | None
+
+
 # Without a key nothing is drawn: tracing the generator was half the time of an abstract module.
-def normal(key: Array | None, shape: tuple[int, ...], std: float) -> Array:
+# NumPy's generator compiles nothing, where JAX compiles an initialiser for every shape.
+def normal(key: Draw, shape: tuple[int, ...], std: float) -> Array:
     """Numbers from N(0, std^2); zeros without a key."""
+    if isinstance(key, np.random.Generator):
+        return np.float32(std) * key.standard_normal(shape, np.float32)
     return jnp.zeros(shape) if key is None else std * jax.random.normal(key, shape)
 
 
-def truncated_normal(key: Array | None, shape: tuple[int, ...], std: float = 0.02) -> Array:
+def truncated_normal(key: Draw, shape: tuple[int, ...], std: float = 0.02) -> Array:
     """Numbers from N(0, std^2), redrawn beyond two deviations; zeros without a key."""
+    if isinstance(key, np.random.Generator):
+        drawn = key.standard_normal(shape, np.float32)
+        while (beyond := np.abs(drawn) > 2).any():
+            drawn[beyond] = key.standard_normal(beyond.sum(), np.float32)
+        return np.float32(std) * drawn
     return jnp.zeros(shape) if key is None else std * jax.random.truncated_normal(key, -2, 2, shape)
 
 
