@@ -20,17 +20,11 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import launch, panel
+from experiments import launch, panel, several_domains
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(panel)
-flags.DEFINE_string(
-    "domains",
-    "sample",
-    "Names or NAME=SOURCE, with SOURCE tfds:..., dir:..., npz:... or sample:...",
-)
+flags.adopt_module_key_flags(several_domains)
 flags.DEFINE_list("k", ["10", "30", "100"], "Neighbours for mutual kNN recall.")
-flags.DEFINE_integer("components", 16, "Principal components of a substrate.")
 flags.DEFINE_list(
     "measure", [], "More similarity measures by name, or all; an unknown name lists them."
 )
@@ -44,7 +38,7 @@ flags.DEFINE_enum(
 
 def run() -> None:
     """Resolve the plan, extract features, compare, and write the report."""
-    from substrate_jax.data.domains import open_source, resolve_domains
+    from substrate_jax.data.domains import resolve_domains
     from substrate_jax.data.sources import take
     from substrate_jax.encoders.table import text_table
     from substrate_jax.mesh import make_mesh
@@ -64,11 +58,14 @@ def run() -> None:
     measures = chosen_measures(FLAGS.measure, FLAGS.bootstrap, FLAGS.n)
     mesh = make_mesh(FLAGS.mesh)
     domains = resolve_domains(FLAGS.domains)
-    sources = {name: take(open_source(spec), FLAGS.n, FLAGS.seed) for name, spec in domains.items()}
     out = Path(FLAGS.out or "runs/cka")
     if FLAGS.dry_run:
-        print(plan(specs, sources, mesh, out))
+        print(several_domains.plan(specs, domains, mesh, out))
         return
+    sources = {
+        name: take(several_domains.open_domain(spec), FLAGS.n, FLAGS.seed)
+        for name, spec in domains.items()
+    }
     with launch.claim(out):
         compute(specs, domains, sources, ks, measures, mesh, out)
 
@@ -79,26 +76,18 @@ def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> 
 
     from substrate_jax import report
     from substrate_jax.comparison import compare_encoders, measure_encoders, separation
-    from substrate_jax.features import FeatureStore, extract
+    from substrate_jax.features import FeatureStore
     from substrate_jax.substrate import pairwise_pcka
 
     stages = launch.Stages()
+    store = FeatureStore(FLAGS.store or out / "features", FLAGS.chunk_rows)
     with stages("load"):
         encoders = [panel.load(spec) for spec in specs]
     features = {}
     for name, source in sources.items():
         with stages("extract"), launch.progress_bar(name, len(source), "image") as progress:
-            features[name] = extract(
-                encoders,
-                source,
-                mesh=mesh,
-                store=FeatureStore(FLAGS.store or out / "features", FLAGS.chunk_rows),
-                batch_size=FLAGS.batch_size,
-                skip_bad=FLAGS.skip_bad,
-                workers=FLAGS.workers,
-                device_memory=panel.device_memory_bytes(),
-                gather=jax.process_count() == 1,
-                progress=progress,
+            features[name] = panel.extract_features(
+                encoders, source, store, mesh, progress, gather=jax.process_count() == 1
             )
     groups = [spec.groups for spec in specs]
     domains = {}
@@ -133,7 +122,7 @@ def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> 
             "encoders": [panel.encoder_record(encoder) for encoder in encoders],
             "domains": domains,
             "pcka": pcka,
-            "notes": notes(sources, features),
+            "notes": notes(specs, sources, features),
         }
         thumbnails = {name: panel.thumbnails(source) for name, source in sources.items()}
         path = report.write_report(result | {"seconds": stages.total()}, out, thumbnails=thumbnails)
@@ -196,30 +185,12 @@ def domain_agreement(names: list[str], matrix) -> dict | None:
     }
 
 
-def notes(sources, features) -> list[str]:
+def notes(specs, sources, features) -> list[str]:
     """Choices of this run that change how its numbers read."""
-    found = panel.arithmetic_notes()
+    found = panel.arithmetic_notes() + panel.paradigm_notes(specs)
     for name, source in sources.items():
         found += panel.unreadable_note(name, len(source), len(features[name].ids))
     return found
-
-
-def plan(specs, sources, mesh, out: Path) -> str:
-    """What a run would do: encoders, domains, shapes, memory, downloads."""
-    total = sum(spec.width for spec in specs)
-    encoders, missing = panel.encoder_lines(specs)
-    lines = [
-        f"mesh: {dict(mesh.shape)}   out: {out}   dtype: {FLAGS.dtype}",
-        *("encoders:", *encoders, "domains:"),
-    ]
-    for name, source in sources.items():
-        size = 4 * len(source) * total / 2**20
-        lines.append(
-            f"  {name:20s} {len(source)} images -> features [{len(source)}, {total}] "
-            f"float32, {size:.1f} MiB"
-        )
-    lines.append(f"to download: {missing / 2**20:.0f} MiB")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

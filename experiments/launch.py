@@ -5,10 +5,12 @@ A launcher defines its flags, imports what is heavy inside its `run`, and ends w
 """
 
 import contextlib
+import errno
 import importlib.metadata
 import logging as python_logging
 import os
 import platform
+import re
 import shlex
 import sys
 import time
@@ -18,7 +20,23 @@ from pathlib import Path
 from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("out", None, "Folder for results; runs/NAME by default.")
+
+
+class PathParser(flags.ArgumentParser):
+    """A path or URL; a leading ~, which shells leave in --out=~/a, is the user's home folder."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        """The path without ~."""
+        return os.path.expanduser(argument)
+
+    def flag_type(self) -> str:
+        """How --help calls the type."""
+        return "path"
+
+
+flags.DEFINE(PathParser(), "out", None, "Folder for results; runs/NAME by default.")
 flags.DEFINE_bool("quiet", False, "No progress bars.")
 flags.DEFINE_bool("dry_run", False, "Print what would be done, and stop.")
 flags.DEFINE_integer("seed", 0, "Seed of subsampling and permutations.")
@@ -32,11 +50,14 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("num_processes", None, "Processes of the run, with --coordinator=host:port.")
 flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
-flags.DEFINE_string("profile", None, "Write a jax.profiler trace into this folder.")
+flags.DEFINE(PathParser(), "profile", None, "Write a jax.profiler trace into this folder.")
+
+# What a write ends with where there is no room, and then without the name of the file.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def start(run: Callable[[], None]) -> None:
-    """Parse flags and run; a ValueError ends in one line on stderr and exit code 2."""
+    """Parse flags and run; bad input or a file that fails is one line on stderr and exit code 2."""
 
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
@@ -49,8 +70,10 @@ def start(run: Callable[[], None]) -> None:
             with _profile():
                 run()
         except ValueError as error:
-            print("error: " + " ".join(str(error).split()), file=sys.stderr)
-            sys.exit(2)
+            _fail(str(error))
+        except OSError as error:
+            which = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            _fail(f"{which}; make room or mend the path, and run again")
         except KeyboardInterrupt:
             print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
             sys.exit(130)
@@ -58,14 +81,15 @@ def start(run: Callable[[], None]) -> None:
     app.run(main)
 
 
-def cache_folder() -> Path:
-    """The user's cache folder for this library."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "substrate_jax"
+def _fail(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
 
 
 def _configure_jax() -> None:
     import jax
+
+    from substrate_jax.data.download import cache_folder
 
     if FLAGS.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
@@ -99,10 +123,16 @@ def claim(folder: Path) -> Iterator[Path]:
     """Hold an output folder for one run; the first process of several holds it for all.
 
     Raises:
-        ValueError: another run holds it, or it cannot be made.
+        ValueError: another run holds it, it cannot be made, or it is a URL.
+        OSError: what the block raises, naming the folder where the disk is full.
     """
     from substrate_jax.mesh import exchange
 
+    if re.match(r"[A-Za-z]\w+:/", folder.as_posix()):
+        raise ValueError(
+            f"out={folder.as_posix().replace(':/', '://', 1)!r} is a URL: results are written to "
+            "a local folder; give --store=gs://... for the features, and a local --out"
+        )
     with contextlib.ExitStack() as held:
         failure = None
         if is_first_process():
@@ -113,7 +143,12 @@ def claim(folder: Path) -> Iterator[Path]:
         failure = exchange(failure)[0]
         if failure is not None:
             raise ValueError(failure)
-        yield folder
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno in _NO_ROOM and error.filename is None:
+                error.filename = str(folder)
+            raise
 
 
 @contextlib.contextmanager

@@ -115,7 +115,7 @@ def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None
             "encoders": [panel.encoder_record(encoder) for encoder in encoders],
             "domain": {"name": name} | panel.domain_record(name, source_spec, source),
             "comparison": comparison,
-            "notes": notes(name, len(source), comparison),
+            "notes": panel.paradigm_notes(specs) + notes(name, len(source), comparison),
         }
         path = report.write_report(
             result | {"seconds": stages.total()}, out, thumbnails={name: panel.thumbnails(source)}

@@ -1,6 +1,7 @@
 """What launchers that run encoders on images share: flags, loading, and records for result.json.
 
-Flags are defined here once; a launcher takes them up with `flags.adopt_module_key_flags(panel)`.
+Flags are defined here once; a launcher takes them up, and those of `launch` with them, with
+`flags.adopt_module_key_flags(panel)`: --help then shows them, and result.json holds them.
 """
 
 import contextlib
@@ -8,7 +9,10 @@ import dataclasses
 
 from absl import flags
 
+from experiments import launch
+
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(launch)
 flags.DEFINE_enum("panel", "mini", ["mini", "paper"], "Where `all` and groups look for encoders.")
 flags.DEFINE_list(
     "encoders",
@@ -17,8 +21,11 @@ flags.DEFINE_list(
     "hf:ORG/NAME[@REVISION] or hf:FOLDER for checkpoints in transformers' format.",
 )
 flags.DEFINE_bool("list_encoders", False, "Print the registered encoders and stop.")
-flags.DEFINE_string(
-    "weights_dir", None, "Folder with NAME.safetensors, ORG/NAME/ as downloaded, or a hub cache."
+flags.DEFINE(
+    launch.PathParser(),
+    "weights_dir",
+    None,
+    "Folder with NAME.safetensors, ORG/NAME/ as downloaded, or a hub cache.",
 )
 flags.DEFINE_integer("n", 512, "Images a domain, chosen by a hash of their ids and the seed.")
 flags.DEFINE_integer("permutations", 200, "Draws of the null, where it is sampled.")
@@ -40,8 +47,11 @@ flags.DEFINE_integer(
     "chunk_rows", 512, "Images a file of the store: what a kill can lose, and processes share out."
 )
 flags.DEFINE_bool("skip_bad", False, "Leave out unreadable images, for every encoder alike.")
-flags.DEFINE_string(
-    "store", None, "Folder or gs:// URL of the feature store; OUT/features by default."
+flags.DEFINE(
+    launch.PathParser(),
+    "store",
+    None,
+    "Folder or gs:// URL of the feature store; OUT/features by default.",
 )
 
 
@@ -72,6 +82,24 @@ def load(spec):
         FLAGS.weights_dir if FLAGS.weights_dir and not spec.bundled else None,
         dtype=FLAGS.dtype,
         preprocess=input_preprocess(spec),
+    )
+
+
+def extract_features(encoders, source, store, mesh, progress, *, gather: bool = True):
+    """Features of one source, as the flags want them extracted; see `features.extract`."""
+    from substrate_jax.features import extract
+
+    return extract(
+        encoders,
+        source,
+        mesh=mesh,
+        store=store,
+        batch_size=FLAGS.batch_size,
+        skip_bad=FLAGS.skip_bad,
+        workers=FLAGS.workers,
+        device_memory=device_memory_bytes(),
+        gather=gather,
+        progress=progress,
     )
 
 
@@ -142,6 +170,18 @@ def arithmetic_notes() -> list[str]:
     ]
 
 
+def paradigm_notes(specs) -> list[str]:
+    """A note on each encoder whose paradigm no record says."""
+    from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX
+
+    return [
+        f"{spec.name} is counted as {spec.paradigm.replace('_', ' ')}, as most weights of its "
+        "model type are: files in transformers' format do not say what it was trained on."
+        for spec in specs
+        if spec.name.startswith(TRANSFORMERS_PREFIX)
+    ]
+
+
 def unreadable_note(name: str, asked: int, read: int) -> list[str]:
     """A note on images left out, if there are any."""
     return [f"{name}: {asked - read} of {asked} images could not be read."] if read < asked else []
@@ -157,7 +197,8 @@ def encoder_lines(specs) -> tuple[list[str], int]:
         parameters = parameter_count(spec.config)
         here = is_at_hand(spec, FLAGS.weights_dir)
         missing += 0 if here else 4 * parameters
-        where = "at hand" if here else f"to download from {spec.checkpoint}"
+        absent = f"not in {FLAGS.weights_dir}: put" if FLAGS.weights_dir else "to download from"
+        where = "at hand" if here else f"{absent} {spec.checkpoint}"
         lines.append(
             f"  {spec.name:20s} {spec.family:9s} {spec.paradigm:22s} width {spec.width:5d} "
             f"parameters {parameters:12,d}  {where}"

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 CHUNK_BYTES = 1 << 24  # of a host array inspected at once
+MOST_ROWS = 46_340  # n (n-1) < 2^31
 
 
 def check_matrix(name: str, x) -> None:
@@ -54,6 +55,12 @@ def check_rows(rows: int, minimum: int, why: str) -> None:
         raise ValueError(f"{why} needs at least {minimum} rows, got {rows}: give more rows.")
 
 
+def check_pairs(rows: int) -> None:
+    """Raises ValueError if there are more pairs of rows than 32 bits count."""
+    if rows > MOST_ROWS:
+        raise ValueError(f"pairs are counted in 32 bits, got {rows} rows: give at most {MOST_ROWS}")
+
+
 def check_blocks(blocks: Sequence, mask=None) -> None:
     """Raises ValueError unless `blocks` are matrices with the same rows, which `mask` fits."""
     if isinstance(blocks, jax.Array) or not blocks:
@@ -88,26 +95,32 @@ def check_option(name: str, value: str, options: Sequence[str]) -> None:
 
 
 def compute_dtype(*arrays) -> jnp.dtype:
-    """The dtype kernels compute in: float64 if any input is, else float32 (halves are upcast)."""
+    """The dtype kernels compute in: float64 if any input is and x64 is enabled, else float32."""
     dtypes = [array.dtype for array in arrays]
-    return jnp.dtype(jnp.float64 if jnp.dtype(jnp.float64) in dtypes else jnp.float32)
+    wide = jnp.float64 if jnp.dtype(jnp.float64) in dtypes else jnp.float32
+    return jax.dtypes.canonicalize_dtype(wide)
 
 
-def all_rows(local_rows: int, axis_name) -> int:
-    """Rows over all shards of `axis_name` (static), padding included.
+def axis_size(axis_name) -> int:
+    """Devices along a mesh axis, 1 without one (static).
 
     Raises:
       ValueError: outside a map over `axis_name`.
     """
     if axis_name is None:
-        return local_rows
+        return 1
     try:
-        return local_rows * jax.lax.axis_size(axis_name)
+        return jax.lax.axis_size(axis_name)
     except NameError:
         raise ValueError(
-            f"axis_name={axis_name!r} is not a mapped axis here: call this inside jax.shard_map "
-            "over it, or leave axis_name out."
+            f"{axis_name!r} is not a mapped axis here: call this inside jax.shard_map over it, or "
+            "leave the axis out."
         ) from None
+
+
+def all_rows(local_rows: int, axis_name) -> int:
+    """Rows over all shards of `axis_name` (static), padding included."""
+    return local_rows * axis_size(axis_name)
 
 
 @jax.jit
@@ -118,11 +131,11 @@ def _finite_rows(block):
 def check_finite(blocks: Sequence, names: Sequence[str] | None = None) -> None:
     """Raises ValueError if a block holds NaN or inf; on the host, not under `jax.jit`.
 
-    Device arrays are reduced where they are, and n truth values come back; host arrays are read in
-    chunks of 16 MiB.
+    Device arrays are reduced where they are, and n truth values come back; all others are read in
+    slices of 16 MiB, so that rows kept on disk never lie in memory together.
 
     Args:
-      blocks: arrays [n, d_e].
+      blocks: arrays [n, d_e], or what gives arrays when sliced.
       names: of the blocks, for the message; "blocks[0]", ... by default.
 
     Raises:
@@ -138,10 +151,11 @@ def check_finite(blocks: Sequence, names: Sequence[str] | None = None) -> None:
         if isinstance(block, jax.Array):
             finite = np.asarray(_finite_rows(block))
         else:
-            block = np.asarray(block)
-            step = max(1, CHUNK_BYTES // max(1, block.itemsize * block.shape[1]))
-            parts = [block[start : start + step] for start in range(0, len(block), step)]
-            finite = np.concatenate([np.isfinite(part).all(axis=1) for part in parts or [block]])
+            step = max(1, CHUNK_BYTES // max(1, block.dtype.itemsize * block.shape[1]))
+            finite = np.ones(len(block), bool)
+            for start in range(0, len(block), step):
+                part = np.asarray(block[start : start + step])
+                finite[start : start + step] = np.isfinite(part).all(axis=1)
         if not finite.all():
             rows = np.flatnonzero(~finite)
             listed = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")

@@ -324,7 +324,7 @@ def _random(panel: PlacedDomains, bases, seeds: int, rng, step) -> Iterator[tupl
     """PCKA matrices of random bases, for both domains and for one of them, a draw at a time."""
     m, (width, k) = len(bases), bases[0].shape
     for _ in range(seeds):
-        random = list(_orthonormal(rng.standard_normal((m, width, k), np.float32)))
+        random = [_orthonormal(rng.standard_normal((width, k), np.float32)) for _ in range(m)]
         found = panel.cka([[*random, basis] for basis in bases])
         both = np.stack([cka[i, :m] for i, cka in enumerate(found)])
         one = np.stack([cka[m, :m] for cka in found])
@@ -332,8 +332,9 @@ def _random(panel: PlacedDomains, bases, seeds: int, rng, step) -> Iterator[tupl
         yield (both + both.T) / 2, (one + one.T) / 2
 
 
-# Of Gaussian numbers: subspaces of uniform distribution.
-_orthonormal = jax.jit(lambda blocks: jnp.linalg.qr(blocks)[0])
+# Of Gaussian numbers: subspaces of uniform distribution. One at a time: two batched LAPACK calls at
+# once can wait for each other's threads for ever (jaxlib 0.10 on CPU).
+_orthonormal = jax.jit(lambda block: jnp.linalg.qr(block)[0])
 
 
 def _random_scores(panel: PlacedDomains, lengths, bases, draws, rng, step) -> Iterator[tuple]:

@@ -25,21 +25,18 @@ weights come on top.
 """
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float
 
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.data.sources import digest
-from substrate_jax.encoders.encoder import Encoder
-from substrate_jax.encoders.weights import abstract_module
+from substrate_jax.encoders.encoder import Encoder, list_taps
 
 POOLS = ("mean", "flatten")
 MEMORY = 4 * 2**30
@@ -101,10 +98,11 @@ class LayerRows:
 
         return rows, state
 
-    def split(self, rows: Float[np.ndarray, "n d"]) -> list[Float[np.ndarray, "n _"]]:
-        """The columns of each layer."""
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Where the columns of each layer but the first begin."""
         widths = [width_of(shape, self.pool) for shape in self.layers.values()]
-        return np.split(rows, np.cumsum(widths)[:-1], axis=1)
+        return tuple(itertools.accumulate(widths))[:-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,33 +138,6 @@ def width_of(shape: Sequence[int], pool: str) -> int:
     return shape[-1] if pool == "mean" else math.prod(shape)
 
 
-def list_layers(config) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Every tap of a network: name -> shape of one image's activation, and the first of its names.
-
-    Several names of one array (a stage, and its last block) are told by tracing, not by values.
-
-    Example:
-        >>> from substrate_jax.encoders import encoder_spec
-        >>> layers = list_layers(encoder_spec("mini_resnet50").config)
-        >>> layers["layer1"]
-        ((16, 16, 64), 'layer1.0')
-    """
-    graph, state = nnx.split(abstract_module(config))
-    traced: list[tuple[str, Any]] = []
-
-    def record(state, images):
-        module = nnx.merge(graph, state)
-        features = module.features(images, lambda name, value: traced.append((name, value)))
-        traced.append(("features", features))
-
-    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
-    jax.eval_shape(record, state, image)
-    first: dict[int, str] = {}
-    return {
-        name: (tuple(value.shape[1:]), first.setdefault(id(value), name)) for name, value in traced
-    }
-
-
 def choose_layers(configs: Mapping[str, Any], patterns: Sequence[str]) -> dict[str, Layers]:
     """The layers of each encoder whose whole name matches a regular expression, in their order.
 
@@ -189,7 +160,7 @@ def choose_layers(configs: Mapping[str, Any], patterns: Sequence[str]) -> dict[s
         {'vit': {'blocks.0': (65, 96), 'blocks.3': (65, 96)}}
     """
     said = ",".join(patterns)
-    known = {encoder: list_layers(config) for encoder, config in configs.items()}
+    known = {encoder: list_taps(config) for encoder, config in configs.items()}
     names = "; ".join(f"{encoder} has {', '.join(found)}" for encoder, found in known.items())
     try:
         compiled = [re.compile(".*" if pattern == "all" else pattern) for pattern in patterns]

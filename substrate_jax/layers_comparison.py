@@ -16,6 +16,10 @@ layers) are in closed form. The best of many pairs is high by chance alone, so i
 null of the maximum over pairs is sampled too, at n^2 L_A L_B flops a draw; the share of draws
 whose maximum reaches a pair's CKA is its p adjusted for the whole family (Westfall, Young 1993).
 
+In a run of several processes each holds, in feature space, the rows of its own devices, which it
+reads from the store. In Gram space, or without a store, every process gathers the rows of a pass,
+and `memory` is that of each.
+
 Not guaranteed: Gram matrices are summed in float32 from activations as they are, which should lie
 between 1e-8 and 1e8 in size. See `kernels.cka` for what debiasing loses when d >> n.
 
@@ -39,7 +43,7 @@ from jaxtyping import Array, Float
 from substrate_jax import kernels
 from substrate_jax.data.sources import Source
 from substrate_jax.encoders.encoder import Encoder
-from substrate_jax.features import extract
+from substrate_jax.features import StoredRows, extract
 from substrate_jax.kernels.moments import HIGHEST, divide, is_constant
 from substrate_jax.kernels.permutation import permuted_products, tail_from_sample
 from substrate_jax.kernels.validate import check_fraction
@@ -83,9 +87,10 @@ def compare_layers(
     Returns:
         `n`, `pool`, `space`, `passes`; `rows` and `columns`, each with the `encoder` and its
         `layers` (name -> shape); `cka` and `cka_debiased` [L_A, L_B]; `calibrated` with `score`,
-        `tau`, `p_value`, `q_value` [L_A, L_B], `method` and `alpha`; `maximum`, or None: `cka`,
-        `row`, `column`, `tau`, `p_value`, `permutations` and `p_family` [L_A, L_B]. With itself, a
-        family is the pairs above the diagonal; p and q of a layer with itself are NaN.
+        `tau`, `p_value`, `log10_p_value`, `q_value` [L_A, L_B], `method`, `skewness` and `alpha`;
+        `maximum`, or None: `cka`, `row`, `column`, `tau`, `p_value`, `permutations` and `p_family`
+        [L_A, L_B]. With itself, a family is the pairs above the diagonal; p and q of a layer with
+        itself are NaN.
 
     Raises:
         ValueError: see `choose_layers`, `plan_layers` and `extract`.
@@ -103,20 +108,25 @@ def compare_layers(
     chosen = choose_layers({name: e.spec.config for name, e in by_name.items()}, layers)
     plan = plan_layers(chosen, len(source), pool=pool, memory=memory)
     check_fraction("alpha", alpha)
+    # A Gram matrix takes some features of all images; in feature space devices take some images.
+    gather = plan.space == "gram" or extraction.get("store") is None
     blocks, grams = [], []
     for number, group in enumerate(plan.groups):
         stacked = [LayerRows(by_name[name], part, pool) for name, part in group.items()]
         counted = _over_passes(progress, number, len(plan.groups))
         with stage("extract"):
-            features = extract(stacked, source, mesh=mesh, progress=counted, **extraction)
+            features = extract(
+                stacked, source, mesh=mesh, progress=counted, gather=gather, **extraction
+            )
         n = len(features.ids)
         with stage("analyse"):
-            parts = [part for rows in stacked for part in rows.split(features[rows.spec.name])]
-            if plan.space == "gram":
-                grams += [_gram(part, mesh) for part in parts]
-            else:
-                blocks += parts
-        del features, parts  # before the next group takes their place
+            for rows in stacked:
+                block = features[rows.spec.name]
+                if plan.space == "gram":
+                    grams += [_gram(part, mesh) for part in np.split(block, rows.edges, axis=1)]
+                else:
+                    blocks.append((block, rows.edges))
+        del features, block  # before the next group takes their place
     if n < 4:
         raise ValueError(f"n={n} images are too few to compare layers; give 4 or more")
     names = list(chosen)
@@ -153,7 +163,10 @@ def _measures(hsic, sampled, first: int, last: int, itself: bool, alpha: float) 
         lambda values: np.array(values)[part], _scores(hsic, alpha=alpha)
     )
     family = np.triu(np.ones(raw.shape, bool), 1) if itself else np.ones(raw.shape, bool)
-    p_value = np.where(family, calibrated.p_value, np.nan)
+    p_value, log10_p_value = (
+        np.where(family, values, np.nan)
+        for values in (calibrated.p_value, calibrated.log10_p_value)
+    )
     q_value = np.full_like(p_value, np.nan)
     if family.any():
         q_value[family] = np.asarray(_benjamini_hochberg(p_value[family]))
@@ -175,11 +188,13 @@ def _measures(hsic, sampled, first: int, last: int, itself: bool, alpha: float) 
         "cka": raw,
         "cka_debiased": debiased,
         "calibrated": {
-            "method": "closed_form",
+            "method": calibrated.method,
+            "skewness": calibrated.skewness,
             "alpha": alpha,
             "score": calibrated.score,
             "tau": calibrated.tau,
             "p_value": _mirror(p_value, itself),
+            "log10_p_value": _mirror(log10_p_value, itself),
             "q_value": _mirror(q_value, itself),
         },
         "maximum": maximum,
@@ -199,21 +214,23 @@ _family_p_values = jax.jit(kernels.family_p_values)
 @functools.partial(jax.jit, static_argnames="alpha")
 def _scores(hsic: kernels.PairwiseHsic, *, alpha: float):
     """CKA, debiased CKA and the calibration of all pairs."""
-    mean, variance, skewness = kernels.cka_null_moments(hsic)
-    calibrated = kernels.tail_from_moments(hsic.cka(), mean, variance, alpha, skewness)
-    return hsic.cka(), hsic.cka(debiased=True), calibrated
+    return hsic.cka(), hsic.cka(debiased=True), kernels.calibrate(hsic, alpha=alpha)
 
 
-def _feature_hsic(blocks: Sequence[np.ndarray], mesh: Mesh) -> kernels.PairwiseHsic:
-    """The sums of all pairs in feature space, rows spread over the devices."""
-    placed, masks = zip(*(shard_rows(block, mesh) for block in blocks), strict=True)
-    return _feature_program(mesh)(list(placed), masks[0])
+def _feature_hsic(
+    blocks: Sequence[tuple[np.ndarray | StoredRows, tuple[int, ...]]], mesh: Mesh
+) -> kernels.PairwiseHsic:
+    """The sums of all pairs in feature space; of layers side by side, each process's own rows."""
+    placed, masks = zip(*(shard_rows(block, mesh) for block, _ in blocks), strict=True)
+    return _feature_program(mesh, tuple(edges for _, edges in blocks))(list(placed), masks[0])
 
 
 @functools.lru_cache
-def _feature_program(mesh: Mesh):
+def _feature_program(mesh: Mesh, edges: tuple[tuple[int, ...], ...]):
     def sums(blocks, mask):
-        return kernels.pairwise_hsic(blocks, space="feature", mask=mask, axis_name=DATA_AXIS)
+        pairs = zip(blocks, edges, strict=True)
+        layers = [layer for block, at in pairs for layer in jnp.split(block, at, axis=1)]
+        return kernels.pairwise_hsic(layers, space="feature", mask=mask, axis_name=DATA_AXIS)
 
     rows = PartitionSpec(DATA_AXIS)
     return jax.jit(jax.shard_map(sums, mesh=mesh, in_specs=(rows, rows), out_specs=PartitionSpec()))

@@ -9,9 +9,10 @@ from substrate_jax import layers_comparison
 from substrate_jax.data.domains import open_source
 from substrate_jax.data.sources import take
 from substrate_jax.encoders import encoder_spec, load_encoder
+from substrate_jax.encoders.encoder import list_taps
 from substrate_jax.features import FeatureStore
 from substrate_jax.kernels import reference
-from substrate_jax.layer_rows import choose_layers, list_layers, plan_layers, pooled
+from substrate_jax.layer_rows import choose_layers, plan_layers, pooled
 from substrate_jax.layers_comparison import compare_layers
 from substrate_jax.mesh import make_mesh
 from tests.helpers import tolerance
@@ -156,18 +157,31 @@ def test_neither_batch_nor_mesh_nor_passes_change_the_numbers(
     assert got["maximum"]["tau"] == pytest.approx(want["maximum"]["tau"], abs=LIMIT)
 
 
-def test_feature_space_gives_the_numbers_of_gram_space(encoders, source, compared, monkeypatch):
-    plan = layers_comparison.plan_layers
+def test_feature_space_gives_the_numbers_of_gram_space(
+    encoders, source, compared, monkeypatch, tmp_path
+):
+    """There each process needs the rows of its own devices alone, and reads them from the store."""
+    plan, extract = layers_comparison.plan_layers, layers_comparison.extract
+    kinds = []
+
+    def noted(*arguments, **options):
+        features = extract(*arguments, **options)
+        kinds.append({type(block).__name__ for block in features.values()})
+        return features
 
     def in_feature_space(*arguments, **options):
         found = plan(*arguments, **options)
         return type(found)(**vars(found) | {"space": "feature"})
 
     monkeypatch.setattr(layers_comparison, "plan_layers", in_feature_space)
-    got = compare_layers(list(encoders.values()), source, layers=LAYERS, batch_size=16)
-    assert got["maximum"] is None
-    for key in ("cka", "cka_debiased"):
-        np.testing.assert_allclose(got[key], compared["mean"][key], atol=LIMIT)
+    monkeypatch.setattr(layers_comparison, "extract", noted)
+    for store in (None, FeatureStore(tmp_path, chunk_rows=20)):
+        options = {"layers": LAYERS, "batch_size": 16, "store": store}
+        got = compare_layers(list(encoders.values()), source, **options)
+        assert got["maximum"] is None
+        for key in ("cka", "cka_debiased"):
+            np.testing.assert_allclose(got[key], compared["mean"][key], atol=LIMIT)
+    assert kinds == [{"ndarray"}, {"StoredRows"}]
 
 
 def test_shifted_and_constant_activations(monkeypatch):
@@ -186,7 +200,7 @@ def test_shifted_and_constant_activations(monkeypatch):
 
 def test_names_of_one_array_count_once():
     config = encoder_spec(RESNET).config
-    listed = list_layers(config)
+    listed = list_taps(config)
     assert listed["layer3"][1] == "layer3.1"
     assert listed["layer3.0"][1] == "layer3.0"
     chosen = choose_layers({RESNET: config}, ["all"])[RESNET]

@@ -55,7 +55,7 @@ def measure_encoder(
     module.eval()
     encoder = Encoder(spec, module, source=name, sha256="", dtype=jnp.dtype(dtype))
     function, state = encoder.functional()
-    placed = jax.device_put(images)
+    state, placed = jax.device_put((state, images))
     start = time.perf_counter()
     program = jax.jit(function).lower(state, placed).compile()
     row = {"encoder": name, "compile_seconds": time.perf_counter() - start}

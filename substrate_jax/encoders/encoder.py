@@ -8,10 +8,13 @@ equal to timm's `forward_head(forward_features(x), pre_logits=True)`.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+import types
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +26,12 @@ from substrate_jax.data import preprocess as preprocessing
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders import hub
 from substrate_jax.encoders import weights as checkpoints
-from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX, EncoderSpec, encoder_spec
+from substrate_jax.encoders.registry import (
+    TRANSFORMERS_PREFIX,
+    Config,
+    EncoderSpec,
+    encoder_spec,
+)
 from substrate_jax.encoders.transformers_format import (
     transformers_encoder,
     transformers_sha256,
@@ -36,7 +44,9 @@ class Encoder:
 
     Attributes:
         spec: the record in the registry.
-        module: the Flax NNX module, in evaluation mode.
+        module: the Flax NNX module, in evaluation mode; its parameters are NumPy arrays.
+        state: those parameters. A call places them on the default device, once and to stay;
+            `functional` gives them as they are, for whoever places them elsewhere.
         source: name of the file or folder its weights were read from, or the hub's repository.
         sha256: hash of that file.
         revision: commit of the hub's repository, where the file lies in a hub cache.
@@ -63,6 +73,10 @@ class Encoder:
         self._features = jax.jit(self.functional()[0])
         self._taps = jax.jit(partial(_taps, self._graph, self.dtype), static_argnums=2)
 
+    @functools.cached_property
+    def _placed(self) -> nnx.State:
+        return jax.device_put(self.state)
+
     @property
     def name(self) -> str:
         """Name in the registry."""
@@ -74,7 +88,7 @@ class Encoder:
         return checkpoints.fingerprint(self.spec.config, self.sha256, self.dtype)
 
     def functional(self, names: Sequence[str] | None = None) -> tuple[Callable, nnx.State]:
-        """A pure function `(state, images) -> features` and its state, to jit or shard.
+        """A pure function `(state, images) -> features` to jit or shard, and its state to place.
 
         With `names` of taps the function gives a dict of them in place of the features.
         """
@@ -85,7 +99,7 @@ class Encoder:
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
         """Pooled penultimate features of normalised images, float32."""
         self._check(images)
-        return self._features(self.state, images)
+        return self._features(self._placed, images)
 
     def taps(
         self, images: Float[Array, "n h w 3"], names: Sequence[str] | None = None
@@ -100,36 +114,23 @@ class Encoder:
             ValueError: a name that this network does not have.
         """
         self._check(images)
-        names = self.tap_names() if names is None else tuple(names)
-        unknown = [name for name in names if name not in self.tap_names()]
+        known = self.tap_names()
+        names = known if names is None else tuple(names)
+        unknown = [name for name in names if name not in known]
         if unknown:
             raise ValueError(
-                f"names={unknown}: {self.name} has no such tap; choose among "
-                f"{', '.join(self.tap_names())}"
+                f"names={unknown}: {self.name} has no such tap; choose among {', '.join(known)}"
             )
-        found = self._taps(self.state, images, tuple(names))
+        found = self._taps(self._placed, images, names)
         return {name: found[name] for name in names}  # jit returns a dict sorted by key
 
     def tap_names(self) -> tuple[str, ...]:
         """Every name `taps` knows, in order of computation."""
-        size = self.spec.config.image_size
-        image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-        names: list[str] = []
-
-        def record(state, images):
-            module = nnx.merge(self._graph, state)
-            module.features(images.astype(self.dtype), lambda name, value: names.append(name))
-
-        jax.eval_shape(record, self.state, image)
-        return (*names, "features")
+        return tuple(list_taps(self.spec.config))
 
     def preprocess(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[Array, "n h w 3"]:
         """Resize, crop and normalise as the weights expect."""
         return preprocessing.preprocess(images, self.spec.preprocess)
-
-    def inventory(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every parameter under timm's names and layouts."""
-        return checkpoints.inventory(self.module)
 
     def _check(self, images) -> None:
         size = self.spec.config.image_size
@@ -138,6 +139,34 @@ class Encoder:
                 f"images of shape {images.shape}: {self.name} takes [n, {size}, {size}, 3]; "
                 "see its preprocess method"
             )
+
+
+@functools.lru_cache
+def list_taps(config: Config) -> Mapping[str, tuple[tuple[int, ...], str]]:
+    """Every tap of a network: name -> shape of one image's activation, and the first of its names.
+
+    Several names of one array (a stage, and its last block) are told by tracing, not by values.
+    The network is traced once; the answer is kept, and read-only.
+
+    Example:
+        >>> list_taps(encoder_spec("mini_resnet50").config)["layer1"]
+        ((16, 16, 64), 'layer1.0')
+    """
+    graph, state = nnx.split(checkpoints.abstract_module(config))
+    traced: list[tuple[str, Any]] = []
+
+    def record(state, images):
+        module = nnx.merge(graph, state)
+        features = module.features(images, lambda name, value: traced.append((name, value)))
+        traced.append(("features", features))
+
+    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    jax.eval_shape(record, state, image)
+    first: dict[int, str] = {}
+    found = {
+        name: (tuple(value.shape[1:]), first.setdefault(id(value), name)) for name, value in traced
+    }
+    return types.MappingProxyType(found)
 
 
 def load_encoder(
@@ -229,12 +258,22 @@ def find_spec(name: str, weights: str | Path | None = None) -> EncoderSpec:
 
 def is_at_hand(spec: EncoderSpec, weights: str | Path | None = None) -> bool:
     """Whether the weights can be had without a download."""
-    if spec.bundled or weights is not None:
-        return True
     if spec.name.startswith(TRANSFORMERS_PREFIX):
         place, revision = _place(spec.name)
-        return Path(place).is_dir() or hub.is_cached(place, revision)
-    return hub.is_cached(spec.checkpoint, spec.revision)
+        folder = None if weights is None else Path(weights)
+        found = Path(place)
+        if not found.is_dir():
+            found = hub.local_snapshot(place, revision, folder)
+        return found is not None and not hub.missing_files(found)
+    if spec.bundled:
+        return True
+    if weights is None:
+        return hub.is_cached(spec.checkpoint, spec.revision)
+    try:
+        find_weights(spec, weights)
+    except ValueError:
+        return False
+    return True
 
 
 def find_transformers(

@@ -10,20 +10,20 @@ its SHA-256, so a file from a cache is checked against it; a record can pin a re
 """
 
 import contextlib
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from substrate_jax.encoders.weights import file_sha256
 
-WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+# Where transformers keeps how images are prepared: the second file since its version 5.
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What a checkpoint in transformers' format is described by, and all that it is read from.
-TRANSFORMERS_CONFIGS = ("config.json", "preprocessor_config.json")
-TRANSFORMERS_FILES = (
-    *TRANSFORMERS_CONFIGS,
-    WEIGHTS,
-    f"{WEIGHTS}.index.json",
-    "model-*-of-*.safetensors",
-)
+TRANSFORMERS_CONFIGS = (CONFIG, PREPROCESSOR, PROCESSOR)
+TRANSFORMERS_FILES = (*TRANSFORMERS_CONFIGS, WEIGHTS, INDEX, "model-*-of-*.safetensors")
 
 
 def find_file(
@@ -63,32 +63,111 @@ def find_snapshot(
 ) -> Path:
     """The folder of a checkpoint in transformers' format, fetched if need be; see `find_file`.
 
+    Without a connection it may be one that lacks files: whoever reads it says which.
+
     Args:
         repository, revision, folder: as for `find_file`.
         files: patterns of the files to fetch.
     """
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def snapshot(**options) -> Path:
+    with _missing(repository, repository, folder):
+        found = local_snapshot(repository, revision, folder, files)
+        whole = found is not None and not missing_files(found, weights=WEIGHTS in files)
+        if whole or (found is not None and folder is not None):
+            return found
+        if folder is not None:
+            raise FileNotFoundError(repository)
+        try:
+            return Path(
+                huggingface_hub.snapshot_download(
+                    repository, revision=revision, allow_patterns=list(files)
+                )
+            )
+        except _errors():
+            if found is None:
+                raise
+            return found
+
+
+def local_snapshot(
+    repository: str,
+    revision: str | None = None,
+    folder: Path | None = None,
+    files: tuple[str, ...] = TRANSFORMERS_FILES,
+) -> Path | None:
+    """What of a checkpoint in transformers' format is here, if anything; see `find_snapshot`."""
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    if folder is not None and (folder / repository / CONFIG).is_file():
+        return folder / repository
+    with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):
         return Path(
             huggingface_hub.snapshot_download(
-                repository, revision=revision, allow_patterns=list(files), **options
+                repository,
+                revision=revision,
+                allow_patterns=list(files),
+                cache_dir=folder,
+                local_files_only=True,
             )
         )
+    return None
 
-    if folder is not None:
-        if (folder / repository / "config.json").is_file():
-            return folder / repository
-        with _missing(repository, repository, folder):
-            return snapshot(cache_dir=folder, local_files_only=True)
-    with _missing(repository, repository):
-        with contextlib.suppress(LocalEntryNotFoundError):
-            found = snapshot(local_files_only=True)
-            # An earlier download may have stopped on the way, or wanted the configs alone.
-            if files == TRANSFORMERS_CONFIGS or any(found.glob("model*.safetensors")):
-                return found
-        return snapshot()
+
+def missing_files(folder: Path, *, weights: bool = True) -> list[str]:
+    """Names of the files that a checkpoint in transformers' format lacks, its shards among them.
+
+    An earlier download may have stopped on the way, or wanted the configs alone.
+    """
+    lacks = [] if (folder / CONFIG).is_file() else [CONFIG]
+    if not any((folder / name).is_file() for name in (PREPROCESSOR, PROCESSOR)):
+        lacks.append(PREPROCESSOR)
+    if not weights or (folder / WEIGHTS).is_file():
+        return lacks
+    if not (folder / INDEX).is_file():
+        return [*lacks, WEIGHTS]
+    return lacks + [name for name in shards(folder) if not (folder / name).is_file()]
+
+
+def shards(folder: Path) -> list[str]:
+    """Names of the files that the weights are spread over, from their index."""
+    return sorted(set(weight_map(folder).values()))
+
+
+def weight_map(folder: Path) -> dict[str, str]:
+    """Key -> shard that holds it, as the index lists them.
+
+    Raises:
+        ValueError: the index is broken, or lists files outside its folder.
+    """
+    listed = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(listed, dict) or not all(
+        isinstance(name, str) and Path(name).name == name for name in listed.values()
+    ):
+        raise ValueError(f"{str(folder / INDEX)!r} lists no shards of its folder; fetch it again")
+    return listed
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: no such file, or it holds no object.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read ({error.strerror}); fetch it with the checkpoint"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is not JSON ({error}); fetch it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{str(path)!r} holds a {type(content).__name__} and no object; fetch it again"
+        )
+    return content
 
 
 def is_cached(repository: str, revision: str | None = None) -> bool:
@@ -97,7 +176,7 @@ def is_cached(repository: str, revision: str | None = None) -> bool:
 
     return any(
         isinstance(huggingface_hub.try_to_load_from_cache(repository, name, revision=revision), str)
-        for name in (WEIGHTS, f"{WEIGHTS}.index.json")
+        for name in (WEIGHTS, INDEX)
     )
 
 
@@ -134,26 +213,32 @@ def _cached_file(repository: str, revision: str | None, cache: Path | None = Non
     )
 
 
+def _errors() -> tuple[type[Exception], ...]:
+    """What keeps a file of the hub from us."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    # The first bases are the HTTP client's own, whichever the installed huggingface_hub has.
+    return (*HfHubHTTPError.__bases__, HFValidationError, OSError)
+
+
 @contextlib.contextmanager
 def _missing(name: str, repository: str, folder: Path | None = None):
     """One line for everything that keeps a checkpoint from us."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    errors = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError)
     try:
         yield
-    except errors as error:
+    except _errors() as error:
         if folder is not None:
-            wanted = f"{repository}/config.json and its weights"
+            wanted = f"{repository}/{CONFIG} and its weights"
             if name != repository:
                 wanted = f"{name}.safetensors, {repository}/{WEIGHTS}"
             raise ValueError(
                 f"no weights for {name} in {str(folder)!r}; place there {wanted} or a hub cache "
                 f"that holds {repository}"
             ) from error
+        first = next(iter(str(error).strip().splitlines()), "")
         raise ValueError(
             f"the checkpoint {repository!r} of {name} is not cached and cannot be fetched "
-            f"({type(error).__name__}); put it in a folder, {name}.safetensors or "
+            f"({type(error).__name__}: {first}); put it in a folder, {name}.safetensors or "
             f"{repository}/{WEIGHTS}, and give --weights_dir=FOLDER, or use --panel=mini, whose "
             "weights are bundled"
         ) from error

@@ -15,6 +15,23 @@ from substrate_jax.encoders.registry import EncoderSpec, encoder_spec, list_enco
 COLUMNS = (
     "name", "family", "paradigm", "parameters", "width", "input", "licence", "checkpoint",
 )  # fmt: skip
+HEADING = """# Encoders
+
+Generated from the registry by `python -m substrate_jax.encoders.table`. Licences are those of the
+weights. A checkpoint id is that of the repository on the hub.
+
+CLIP towers by OpenAI, DFN and MetaCLIP were trained with quick GELU, which timm computes in its
+`quickgelu` variants of the same repository, and with exact GELU under the plain names. DFN's and
+MetaCLIP's are here as trained; OpenAI's under both: `clip_base` as timm's plain name (and the
+paper's panel) has it, `clip_base_quickgelu` as trained.
+
+Left out of what timm has of these families: MaxViT's and MaxxViT's `rw` and `rmlp` sizes, CoAtNet,
+MobileViT V1, Swin V2, EfficientNetV2 and EfficientNet's Lite and EdgeTPU sizes, ResNets with other
+stems or with attention (`d`, `ts`, SE, ECA, CLIP), RegNetZ, hybrids of ResNet and ViT, and other
+weights of the same networks: those run with `--weights_dir`, under the name of a network of that
+shape.
+
+"""
 MARKERS = "<!-- encoders: begin -->\n", "<!-- encoders: end -->\n"
 
 
@@ -93,13 +110,9 @@ def documents(root: Path) -> dict[Path, str]:
     readme = (root / "README.md").read_text()
     before, rest = readme.split(MARKERS[0])
     after = rest.split(MARKERS[1])[1]
-    heading = (
-        "# Encoders\n\nGenerated from the registry by `python -m substrate_jax.encoders.table`. "
-        "Licences are those of the weights.\n\n"
-    )
     return {
         root / "README.md": before + MARKERS[0] + family_table() + MARKERS[1] + after,
-        root / "docs" / "encoders.md": heading + markdown_table(),
+        root / "docs" / "encoders.md": HEADING + markdown_table(),
     }
 
 

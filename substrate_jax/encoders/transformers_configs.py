@@ -14,6 +14,7 @@ from typing import Any
 from substrate_jax.encoders.beit import BEiTConfig
 from substrate_jax.encoders.convnext import ConvNeXtConfig
 from substrate_jax.encoders.efficientnet import STAGES, EfficientNetConfig
+from substrate_jax.encoders.hub import CONFIG
 from substrate_jax.encoders.mobilevit import MobileViTV2Config
 from substrate_jax.encoders.registry import Config, Paradigm
 from substrate_jax.encoders.regnet import RegNetConfig
@@ -46,8 +47,6 @@ from substrate_jax.encoders.transformers_options import (
 from substrate_jax.encoders.vit import ViTConfig
 
 Options = Mapping[str, Any]
-
-CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -275,6 +274,21 @@ def _stages(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return channels, depths
 
 
+def _is_like(name: str, value: Any, default: Any) -> bool:
+    """Whether an option's value has the type of its default."""
+    if isinstance(value, tuple):
+        if name in ("image_size", "patch_size"):  # one number, or height and width
+            default = (default,)
+        first = next(iter(default), 0) if isinstance(default, tuple) else ()
+        return first != () and all(_is_like(name, one, first) for one in value)
+    if value is None or isinstance(value, bool):
+        return isinstance(default, type(value))
+    kinds = (
+        (int, float) if isinstance(default, float) else int if default is None else type(default)
+    )
+    return isinstance(value, kinds)
+
+
 def _require(options: Options, name: str, condition: bool, mend: str) -> None:
     if not condition:
         raise ValueError(f"{CONFIG}: {name}={options[name]!r} is not supported; {mend}")
@@ -360,6 +374,8 @@ def model_options(config: Options) -> tuple[str, dict[str, Any]]:
     if name in TOWERS:
         # transformers lets the older key, written with all options, override the other.
         config = config.get(f"{TOWERS[name]}_dict") or config.get(TOWERS[name]) or {}
+        if not isinstance(config, Mapping):
+            raise ValueError(f"{CONFIG}: {TOWERS[name]}={config!r} is not supported; give options")
     name = name.removesuffix("_vision_model")
     if name not in MODEL_TYPES:
         raise ValueError(
@@ -371,6 +387,10 @@ def model_options(config: Options) -> tuple[str, dict[str, Any]]:
     options = dict(kind.defaults) | {
         key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
     }
+    for key, value in options.items():
+        default = kind.defaults[key]
+        like = _is_like(key, value, default)
+        _require(options, key, like, f"give what transformers writes, such as {default!r}")
     for key, values in kind.supported.items():
         one_of = " or ".join(map(repr, values))
         _require(options, key, options[key] in values, f"{name} is computed with {one_of}")

@@ -1,6 +1,7 @@
 """Encoders in the format of Hugging Face transformers: `hf:facebook/dinov2-small`, or a folder.
 
-A folder holds `config.json`, `preprocessor_config.json` and `model.safetensors`, or the shards that
+A folder holds `config.json`, `preprocessor_config.json` (or since transformers 5 the part
+`image_processor` of `processor_config.json`) and `model.safetensors`, or the shards that
 `model.safetensors.index.json` lists. The config becomes one of our configs, the preprocessor a
 `Preprocess`, the checkpoint's keys timm's names (see transformers_keys). Nothing is guessed: every
 option that decides the output is read or must have the one value we compute, with transformers'
@@ -18,7 +19,6 @@ pixels is cut off, the crop is torchvision's.
 """
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -35,14 +35,22 @@ from substrate_jax.data.preprocess import (
     INCEPTION_STD,
     Preprocess,
 )
-from substrate_jax.encoders.hub import checked_sha256
+from substrate_jax.encoders.hub import (
+    CONFIG,
+    INDEX,
+    PREPROCESSOR,
+    PROCESSOR,
+    WEIGHTS,
+    checked_sha256,
+    missing_files,
+    read_json,
+    shards,
+    weight_map,
+)
 from substrate_jax.encoders.registry import Config, EncoderSpec
-from substrate_jax.encoders.transformers_configs import CONFIG, MODEL_TYPES, Options, model_options
+from substrate_jax.encoders.transformers_configs import MODEL_TYPES, Options, model_options
 from substrate_jax.encoders.transformers_keys import rename
 from substrate_jax.encoders.weights import read_safetensors
-
-PREPROCESSOR = "preprocessor_config.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 _CLIP = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
@@ -100,6 +108,18 @@ def from_transformers(config: Options, preprocessor: Options | None) -> tuple[Co
         ('vit', 768, 224, 'squash')
     """
     name, options = model_options(config)
+    try:
+        return _translated(name, options, preprocessor)
+    except (TypeError, ArithmeticError) as error:
+        raise ValueError(
+            f"{CONFIG} or {PREPROCESSOR} holds what transformers does not write ({error}); fetch "
+            "both again"
+        ) from error
+
+
+def _translated(
+    name: str, options: Options, preprocessor: Options | None
+) -> tuple[Config, Preprocess]:
     kind = MODEL_TYPES[name]
     settings = _settings(preprocessor, kind.processor)
     if settings["do_flip_channel_order"] and name not in _STEMS:
@@ -181,22 +201,19 @@ def transformers_files(folder: Path) -> list[Path]:
     Raises:
         ValueError: one of them is missing, or the weights are a pickle.
     """
-    for name in (CONFIG, PREPROCESSOR):
-        if not (folder / name).is_file():
-            raise ValueError(f"{str(folder / name)!r}: no such file; fetch it with the checkpoint")
-    files = [folder / CONFIG, folder / PREPROCESSOR]
+    lacks = missing_files(folder)
+    if WEIGHTS in lacks:
+        raise ValueError(
+            f"{str(folder)!r} has neither {WEIGHTS} nor {INDEX}: only safetensors are read, never "
+            "a pickle; many repositories have them in a pull request, then give "
+            "hf:ORG/NAME@refs/pr/N, or convert the checkpoint into a folder and give hf:FOLDER"
+        )
+    if lacks:
+        raise ValueError(f"{str(folder)!r} lacks {', '.join(lacks)}; fetch what is missing")
+    files = [folder / CONFIG, _preprocessor(folder)[0]]
     if (folder / WEIGHTS).is_file():
         return [*files, folder / WEIGHTS]
-    if not (folder / INDEX).is_file():
-        raise ValueError(
-            f"{str(folder)!r} has neither {WEIGHTS} nor {INDEX}: only safetensors; never pickle; "
-            "convert the checkpoint"
-        )
-    shards = [folder / name for name in sorted(set(_weight_map(folder).values()))]
-    missing = [shard.name for shard in shards if not shard.is_file()]
-    if missing:
-        raise ValueError(f"{str(folder)!r} lacks the shards {', '.join(missing)}; fetch them")
-    return [*files, folder / INDEX, *shards]
+    return [*files, folder / INDEX, *(folder / name for name in shards(folder))]
 
 
 def read_transformers_arrays(folder: Path) -> dict[str, np.ndarray]:
@@ -209,11 +226,11 @@ def read_transformers_arrays(folder: Path) -> dict[str, np.ndarray]:
     files = transformers_files(folder)[2:]
     if files[0].name == WEIGHTS:
         return read_safetensors(files[0])
-    weight_map = _weight_map(folder)
+    listed_keys = weight_map(folder)
     arrays = {}
     for shard in files[1:]:
         read = read_safetensors(shard)
-        listed = {key for key, name in weight_map.items() if name == shard.name}
+        listed = {key for key, name in listed_keys.items() if name == shard.name}
         if read.keys() != listed:
             differ = ", ".join(sorted(read.keys() ^ listed))
             raise ValueError(f"{str(shard)!r} and {INDEX} differ in {differ}; fetch both again")
@@ -240,8 +257,8 @@ def transformers_spec(folder: Path, name: str) -> EncoderSpec:
     Raises:
         ValueError: a file is missing or broken, or the checkpoint is one we do not compute.
     """
-    config = _json(folder / CONFIG)
-    ours, preprocess = from_transformers(config, _json(folder / PREPROCESSOR))
+    config = read_json(folder / CONFIG)
+    ours, preprocess = from_transformers(config, _preprocessor(folder)[1])
     kind = MODEL_TYPES[model_options(config)[0]]
     return EncoderSpec(
         name=name,
@@ -258,7 +275,7 @@ def transformers_encoder(folder: Path, name: str) -> tuple[EncoderSpec, dict[str
     """The record of a checkpoint in transformers' format, and its arrays for `weights.fill`."""
     transformers_files(folder)
     spec = transformers_spec(folder, name)
-    config, preprocessor = _json(folder / CONFIG), _json(folder / PREPROCESSOR)
+    config, preprocessor = read_json(folder / CONFIG), _preprocessor(folder)[1]
     kind = MODEL_TYPES[model_options(config)[0]]
     arrays = to_timm(
         config,
@@ -269,19 +286,13 @@ def transformers_encoder(folder: Path, name: str) -> tuple[EncoderSpec, dict[str
     return spec, arrays
 
 
-def _weight_map(folder: Path) -> dict[str, str]:
-    """Key -> shard that holds it, as the index lists them."""
-    listed = _json(folder / INDEX).get("weight_map")
-    if not isinstance(listed, dict) or not all(Path(name).name == name for name in listed.values()):
-        raise ValueError(f"{str(folder / INDEX)!r} lists no shards of its folder; fetch it again")
-    return listed
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is not JSON ({error}); fetch it again") from error
+def _preprocessor(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The file that says how images are prepared, and what it says; found as transformers does."""
+    if (folder / PROCESSOR).is_file():
+        nested = read_json(folder / PROCESSOR).get("image_processor")
+        if isinstance(nested, dict):
+            return folder / PROCESSOR, nested
+    return folder / PREPROCESSOR, read_json(folder / PREPROCESSOR)
 
 
 def _settings(preprocessor: Options | None, default: str) -> dict[str, Any]:

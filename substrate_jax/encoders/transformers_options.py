@@ -25,7 +25,7 @@ VIT = _TRANSFORMER | {"qkv_bias": True}
 DINOV2 = VIT | {
     "patch_size": 14,
     "intermediate_size": None,
-    "mlp_ratio": 4,
+    "mlp_ratio": 4.0,
     "layer_norm_eps": 1e-6,
     "use_swiglu_ffn": False,
 }

@@ -1,12 +1,13 @@
 """Vision transformers (Dosovitskiy et al. 2021, arXiv:2010.11929) and their pretrained relatives.
 
-One module serves classification ViTs, DeiT, DINO, DINOv2 (layer scale, registers, SwiGLU in its
-giant), MAE encoders, CLIP image towers (normalisation before the first block, no bias in the patch
-embedding) and SigLIP towers (attention pooling). Module names are timm's.
+One module serves classification ViTs, DeiT (distilled too), DINO, DINOv2 (layer scale, registers,
+SwiGLU in its giant), MAE encoders, CLIP image towers (normalisation before the first block, no bias
+in the patch embedding) and SigLIP towers (attention pooling). Module names are timm's.
 
-Tokens are the class token, then registers, then patches in row-major order. Features are by `pool`:
+Tokens are the class token, the distillation token, registers, then patches in row-major order.
+Features are by `pool`:
 
-    token   the normalised class token
+    token   the normalised class token, or its mean with the distillation token
     avg     the normalised mean of the patch tokens
     map     attention of a learned query over the normalised patch tokens, and an MLP on top
 """
@@ -55,8 +56,10 @@ class ViTConfig:
         layer_scale: initial scale of the residual branches, None for none.
         pre_norm: whether tokens are normalised before the first block.
         class_token: whether there is one.
+        distilled: whether there is a second class token, which learnt from a teacher; each has a
+            head of its own (arXiv:2012.12877).
         registers: extra tokens that are attended to and never read out (arXiv:2309.16588).
-        prefix_positions: whether class token and registers have rows in the position table.
+        prefix_positions: whether the tokens before the patches have rows in the position table.
         eps: of every LayerNorm.
         pool: what the features are made of, see the module's docstring.
         num_classes: outputs of the head, 0 for no head.
@@ -78,6 +81,7 @@ class ViTConfig:
     layer_scale: float | None = None
     pre_norm: bool = False
     class_token: bool = True
+    distilled: bool = False
     registers: int = 0
     prefix_positions: bool = True
     eps: float = 1e-6
@@ -89,11 +93,13 @@ class ViTConfig:
             raise ValueError(f"heads={self.heads}: choose a divisor of width={self.width}")
         if self.pool == "token" and not self.class_token:
             raise ValueError("pool='token': set class_token=True, or pool 'avg' or 'map'")
+        if self.distilled and self.pool != "token":
+            raise ValueError(f"distilled=True, pool={self.pool!r}: set pool 'token'")
 
     @property
     def prefix(self) -> int:
         """Tokens before the patches."""
-        return self.class_token + self.registers
+        return self.class_token + self.distilled + self.registers
 
     @property
     def table_prefix(self) -> int:
@@ -206,6 +212,7 @@ class ViT(nnx.Module):
         self.patch_embed = PatchEmbed(width, config.patch_size, bias=not config.pre_norm, rngs=rngs)
         rows = config.grid**2 + config.table_prefix
         self.cls_token = _token(rngs, 1, width) if config.class_token else None
+        self.dist_token = _token(rngs, 1, width) if config.distilled else None
         self.pos_embed = nnx.Param(truncated_normal(rngs.params(), (1, rows, width)))
         self.reg_token = _token(rngs, config.registers, width) if config.registers else None
         self.norm_pre = LayerNorm(width, eps=config.eps) if config.pre_norm else None
@@ -215,6 +222,8 @@ class ViT(nnx.Module):
         self.attn_pool = AttentionPool(config, rngs=rngs) if config.pool == "map" else None
         self.fc_norm = LayerNorm(width, eps=config.eps) if pooled else None
         self.head = classifier(width, config.num_classes, rngs=rngs)
+        second = config.num_classes if config.distilled else 0
+        self.head_dist = classifier(width, second, rngs=rngs)
 
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n t c"]:
         """Patch tokens with their positions, without class token and registers."""
@@ -224,7 +233,8 @@ class ViT(nnx.Module):
     def encode(self, patches: Float[Array, "n t c"], tap: Tap = no_tap) -> Float[Array, "n u c"]:
         """All tokens after all blocks and, unless `pool="avg"`, the last norm."""
         config = self.config
-        prefix = [token[...] for token in (self.cls_token, self.reg_token) if token is not None]
+        tokens = (self.cls_token, self.dist_token, self.reg_token)
+        prefix = [token[...] for token in tokens if token is not None]
         x = patches
         if prefix:
             tokens = jnp.concatenate(prefix, axis=1)
@@ -249,14 +259,20 @@ class ViT(nnx.Module):
     def pool(self, tokens: Float[Array, "n t c"]) -> Float[Array, "n c"]:
         """What `features` makes of encoded tokens, by the config's `pool`."""
         if self.config.pool == "token":
-            return tokens[:, 0]
+            return tokens[:, :2].mean(1) if self.config.distilled else tokens[:, 0]
         patches = tokens[:, self.config.prefix :]
         if self.attn_pool is not None:
             return self.attn_pool(patches)
         return self.fc_norm(patches.mean(1))
 
     def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
-        """Logits of the checkpoint's own classes."""
+        """Logits of the checkpoint's own classes.
+
+        Raises:
+            ValueError: a distilled network, whose heads want one token each and not their mean.
+        """
+        if self.config.distilled:
+            raise ValueError("distilled=True: the two heads take one token each, not the features")
         return self.head(features)
 
     def adapt_checkpoint(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -79,7 +79,7 @@ def fill(
     optional_keys: tuple[str, ...] = (),
     dtype: jnp.dtype = jnp.float32,
 ) -> nnx.Module:
-    """The module with its parameters taken from checkpoint arrays.
+    """The module with its parameters taken from checkpoint arrays, as NumPy arrays.
 
     Args:
         module: concrete or abstract (`nnx.eval_shape`) module.
@@ -119,8 +119,9 @@ def fill(
         order = getattr(variable.type, "from_checkpoint", None)
         value = arrays[_key(path)]
         value = value if order is None else value.transpose(order)
-        # Cast on the host: on the device every shape would compile a program of its own.
-        filled.append((path, variable.replace(jax.device_put(np.array(value, dtype, order="C")))))
+        # NumPy: weights lie on a device only while they are used. Copied, so that the file's own
+        # arrays can go.
+        filled.append((path, variable.replace(np.array(value, dtype, order="C"))))
     return nnx.merge(graph, nnx.from_flat_state(filled))
 
 

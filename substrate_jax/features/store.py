@@ -22,12 +22,15 @@ one within rounding; resumed under the same it is equal bit for bit. A killed ru
 lock file beside a chunk; it is never read and stops nobody.
 """
 
+import collections
+import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorstore
@@ -35,6 +38,7 @@ from jaxtyping import Float32
 
 FORMAT = 1
 DEFAULT_CHUNK_ROWS = 512
+CHUNKS_AHEAD = 4  # read at one time, or waiting to be written
 _DIGEST_BYTES = 32
 
 
@@ -132,6 +136,25 @@ class FeatureStore:
                 f"store {self.path!r}: {reason}; make room or mend the path, and run again: "
                 "finished chunks are kept"
             ) from error
+
+
+@contextlib.contextmanager
+def written_behind(store: FeatureStore | None) -> Iterator[Callable[..., None]]:
+    """`store.write` in a thread of its own, in order, a few chunks behind; all of them at the end.
+
+    A write that fails raises at a later call, or at the end.
+    """
+    waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(1, "store") as pool:
+
+        def write(key: str, chunk: int, values: Float32[np.ndarray, "c d"]) -> None:
+            waiting.append(pool.submit(store.write, key, chunk, values))
+            if len(waiting) > CHUNKS_AHEAD:
+                waiting.popleft().result()
+
+        yield write
+        for written in waiting:
+            written.result()
 
 
 def _name(key: str, chunk: int) -> str:

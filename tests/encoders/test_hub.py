@@ -105,7 +105,9 @@ def test_a_folder_of_weights(layout, file, tmp_path):
     with pytest.raises(ValueError, match=r"place there tiny_vit\.safetensors, timm/tiny_vit") as e:
         load_encoder(TINY, folder)
     assert "\n" not in str(e.value)
+    assert not is_at_hand(encoder_spec(TINY), folder)
     LAYOUTS[layout](folder, file)
+    assert is_at_hand(encoder_spec(TINY), folder)
     encoder = load_encoder(TINY, folder)
     assert encoder.sha256 == file_sha256(file)
     assert encoder.revision == (NEW if layout == "hub cache" else None)
@@ -206,6 +208,72 @@ def test_transformers_checkpoints_that_are_nowhere(tmp_path):
         load_encoder("hf:org/none", tmp_path)
     with pytest.raises(ValueError, match="not cached and cannot be fetched"):
         load_encoder("hf:not a name!")
+
+
+def partial(folder, cache, names):
+    """A cache that holds only some of a checkpoint's files, as after a download that stopped."""
+    files = [file for file in sorted(folder.iterdir()) if file.name in names]
+    return lay_out(cache, "org/part", NEW, files)
+
+
+INDEX = "model.safetensors.index.json"
+CONFIGS = ("config.json", "preprocessor_config.json")
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+PARTIAL = {
+    "configs alone": (CONFIGS, "has neither model.safetensors nor"),
+    "no index": ((*CONFIGS, *SHARDS), "has neither model.safetensors nor"),
+    "no shard": ((*CONFIGS, INDEX), f"lacks {', '.join(SHARDS)}"),
+    "one shard": ((*CONFIGS, INDEX, SHARDS[0]), f"lacks {SHARDS[1]}"),
+    "no config": ((INDEX, *SHARDS), "lacks config.json, preprocessor_config.json"),
+}
+
+
+@pytest.mark.parametrize("case", PARTIAL)
+def test_a_cache_that_holds_a_part_is_completed(case, transformers_folder, cache, monkeypatch):
+    names, message = PARTIAL[case]
+    snapshot = partial(transformers_folder, cache, names)
+    spec = dataclasses.replace(encoder_spec(TINY), name="hf:org/part")
+    assert not is_at_hand(spec)
+    with pytest.raises(ValueError, match=re.escape(message)):  # without network
+        load_encoder("hf:org/part")
+
+    asked = []
+
+    def download(repository, *, allow_patterns, local_files_only=False, **options):
+        if not local_files_only:
+            asked.append(allow_patterns)
+            for file in transformers_folder.iterdir():
+                shutil.copyfile(file, snapshot / file.name)
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert load_encoder("hf:org/part").revision == NEW
+    assert is_at_hand(spec)
+    assert len(asked) == 1
+    assert {*CONFIGS, INDEX, "processor_config.json"} <= set(asked[0])
+    load_encoder("hf:org/part")
+    assert len(asked) == 1
+
+
+def test_why_a_download_failed_is_said(monkeypatch):
+    from huggingface_hub.errors import HfHubHTTPError
+
+    client = HfHubHTTPError.__bases__[0]  # of the HTTP client's errors, which no OSError is
+    for error, name in (
+        (client("read timed out\n at x"), client.__name__),
+        (OSError("disk"), "OSError"),
+    ):
+
+        def fail(*arguments, error=error, **options):
+            raise error
+
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+        monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+        said = f"({name}: {str(error).splitlines()[0]}); put it in a folder"
+        for wanted in ("resnet50", "hf:org/none"):
+            with pytest.raises(ValueError, match=re.escape(said)) as caught:
+                load_encoder(wanted)
+            assert "\n" not in str(caught.value)
 
 
 def test_pickles_are_never_read(transformers_folder):

@@ -10,6 +10,7 @@ import json
 import math
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -44,16 +45,21 @@ def distance(got, want):
     return float(np.linalg.norm(got - want) / np.linalg.norm(want))
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def loaded(request, tmp_path_factory):
-    """An encoder's name, the encoder on its synthetic checkpoint, and pictures of its size."""
-    path = tmp_path_factory.mktemp(request.param) / "model.safetensors"
-    weights.write_safetensors(path, inventory(request.param))
+def load(name, folder):
+    """An encoder on its synthetic checkpoint, and pictures of its size."""
+    path = folder / "model.safetensors"
+    weights.write_safetensors(path, inventory(name))
     try:
-        encoder = sj.load_encoder(request.param, weights=str(path))
+        encoder = sj.load_encoder(name, weights=str(path))
     finally:
         path.unlink()
-    return request.param, encoder, weights.images(encoder.spec.config.image_size)
+    return encoder, weights.images(encoder.spec.config.image_size)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def loaded(request, tmp_path_factory):
+    """An encoder's name, the encoder, and pictures."""
+    return request.param, *load(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def test_features_and_taps_are_those_of_timm(loaded):
@@ -75,6 +81,15 @@ def test_features_and_taps_are_those_of_timm(loaded):
     report += f" (torch float32 features: {want['float32_error']:.1e})"
     print(report)
     assert max(errors.values()) <= LIMIT, report
+
+
+@pytest.mark.parametrize("name", ["mobilevitv2_050", "vit_tiny"])
+def test_optimised_code_agrees_too(name, tmp_path):
+    """Tests compile without optimisation (conftest), users with XLA's default, which is 3."""
+    encoder, pictures = load(name, tmp_path)
+    function, state = encoder.functional()
+    optimised = jax.jit(function, compiler_options={"xla_backend_optimization_level": 3})
+    assert distance(optimised(state, pictures), golden(name)["features"]) <= LIMIT
 
 
 def test_every_family_and_the_whole_panel_are_compared():

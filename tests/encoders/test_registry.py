@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from substrate_jax.encoders import registry
+from substrate_jax.encoders.records.timm import timm_model
 from substrate_jax.encoders.registry import (
     GROUPS,
     encoder_spec,
@@ -69,7 +70,7 @@ def test_width_is_that_of_the_last_norm():
 
 
 def test_the_mini_panel_mirrors_the_paper_panel():
-    assert len(MINI) >= 8
+    assert {name.removeprefix("mini_") for name in MINI} == PAPER.keys()
     assert {encoder_spec(name).paradigm for name in MINI} == PARADIGMS
     for name in MINI:
         spec, model = encoder_spec(name), encoder_spec(name.removeprefix("mini_"))
@@ -98,6 +99,25 @@ def test_records_are_consistent():
     # One checkpoint may be run two ways: CLIP's with exact and with quick GELU.
     ways = [(encoder_spec(name).checkpoint, encoder_spec(name).config) for name in list_encoders()]
     assert len(set(ways)) == len(ways)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "activation"),
+    [
+        ("clip_base", "vit_base_patch16_clip_224.openai", "gelu"),
+        ("clip_base_quickgelu", "vit_base_patch16_clip_quickgelu_224.openai", "quick_gelu"),
+        ("dfn_large", "vit_large_patch14_clip_quickgelu_224.dfn2b", "quick_gelu"),
+        ("metaclip_base", "vit_base_patch16_clip_quickgelu_224.metaclip_2pt5b", "quick_gelu"),
+        ("openclip_base", "vit_base_patch16_clip_224.laion2b", "gelu"),
+        ("resnet18", "resnet18.a1_in1k", None),
+    ],
+)
+def test_timm_computes_the_activation_of_a_record_under_this_name(name, model, activation):
+    """timm's quickgelu variants, which are natively trained so, have their twins' repository."""
+    spec = encoder_spec(name)
+    assert timm_model(spec) == model
+    assert getattr(spec.config, "activation", None) == activation
+    assert spec.checkpoint == f"timm/{model.replace('_quickgelu', '')}"
 
 
 @pytest.mark.parametrize("panel", [None, "mini", "paper"])

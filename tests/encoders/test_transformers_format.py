@@ -15,6 +15,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from substrate_jax.data.preprocess import preprocess
+from substrate_jax.encoders import find_spec
 from substrate_jax.encoders import transformers_format as F
 from substrate_jax.encoders.transformers_configs import MODEL_TYPES
 from substrate_jax.encoders.weights import abstract_module, fill
@@ -278,27 +279,97 @@ def test_a_folder_must_be_whole(folder):
             F.transformers_encoder(folder, "hf:tiny")
     index.write_text(listed)
     shard.unlink()
-    with pytest.raises(ValueError, match=f"lacks the shards {shard.name}"):
+    with pytest.raises(ValueError, match=f"lacks {shard.name}; fetch"):
         F.transformers_encoder(folder, "hf:tiny")
     (folder / "model.safetensors.index.json").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(ValueError, match="only safetensors; never pickle"):
+    with pytest.raises(ValueError, match=r"never a pickle; .*hf:ORG/NAME@refs/pr/N.*hf:FOLDER"):
         F.transformers_encoder(folder, "hf:tiny")
-    (folder / "config.json").write_text("{")
-    shard.write_bytes(stored)
-    for name in ("preprocessor_config.json", "config.json"):
-        (folder / name).unlink()
-        with pytest.raises(ValueError, match=f"{name}': no such file; fetch it"):
-            F.transformers_encoder(folder, "hf:tiny")
+    (folder / "config.json").unlink()
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "model.safetensors").write_bytes(stored)
+    with pytest.raises(ValueError, match=r"lacks config.json, preprocessor_config.json; fetch"):
+        F.transformers_encoder(folder, "hf:tiny")
     with pytest.raises(ValueError, match=r"preprocessor_config.json is missing"):
         F.from_transformers(GOLDENS["vit"]["config"], None)
 
 
-def test_broken_json_is_named(tmp_path):
+# What a file may hold in place of its object.
+BROKEN = {
+    "cut": (b"{", "is not JSON"),
+    "list": (b"[1, 2]", "holds a list and no object"),
+    "number": (b"3", "holds a int and no object"),
+    "bytes": (b"\xff\xfe{", "is not JSON"),
+    "absent": (None, "cannot be read .No such file or directory.; fetch it"),
+}
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_json_is_named(case, name, tmp_path):
+    content, message = BROKEN[case]
     write_folder(tmp_path, GOLDENS["vit"])
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config.json' is not JSON"):
-        F.transformers_encoder(tmp_path, "hf:tiny")
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}' {message}") as caught:
+        find_spec(f"hf:{tmp_path}")
+    assert "\n" not in str(caught.value)
+
+
+WRONG = {
+    "a word": ("vit", "config", {"hidden_size": "768"}, "hidden_size='768' is not supported"),
+    "a list": ("vit", "config", {"hidden_size": [768]}, "hidden_size=.768,. is not supported"),
+    "a fraction": ("vit", "config", {"num_hidden_layers": 1.5}, "num_hidden_layers=1.5"),
+    "a truth value": ("vit", "config", {"num_hidden_layers": True}, "num_hidden_layers=True"),
+    "a number": ("convnext", "config", {"depths": 3}, "depths=3 is not supported"),
+    "words": ("convnext", "config", {"depths": ["3", "3"]}, "depths=.'3', '3'. is not supported"),
+    "an object": ("vit", "config", {"patch_size": {"height": 8}}, "patch_size=.* is not supported"),
+    "no heads": ("vit", "config", {"num_attention_heads": 0}, "holds what .*by zero"),
+    "a tower": ("clip", "config", {"vision_config": [1]}, r"vision_config=\[1\] is not supported"),
+    "a size": ("dinov2", "preprocessor", {"size": {"shortest_edge": "8"}}, "holds what .*'str'"),
+    "a share": (
+        "convnext",
+        "preprocessor",
+        {"size": 8, "crop_pct": "1"},
+        "holds what .*unsupported",
+    ),
+    "a filter": ("vit", "preprocessor", {"resample": [3]}, "holds what .*unhashable"),
+    "a processor": ("vit", "preprocessor", {"image_processor_type": 3}, "holds what .*string"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_values_of_a_wrong_type_are_refused_in_one_line(case):
+    name, file, changes, message = WRONG[case]
+    golden = GOLDENS[name]
+    files = {
+        key: golden[key] | (changes if key == file else {}) for key in ("config", "preprocessor")
+    }
+    with pytest.raises(ValueError, match=message) as caught:
+        F.from_transformers(**files)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_image_processor_may_be_part_of_a_processor(tmp_path):
+    """Since version 5 transformers writes it there, and reads it there first."""
+    golden = GOLDENS["vit"]
+    write_folder(tmp_path, golden)
+    alone, plain = F.transformers_spec(tmp_path, "hf:tiny"), tmp_path / "preprocessor_config.json"
+    nested = tmp_path / "processor_config.json"
+    nested.write_text(json.dumps({"processor_class": "P"}))  # as older versions wrote it
+    assert F.transformers_files(tmp_path)[1] == plain
+    other = golden["preprocessor"] | {"image_mean": [0.25] * 3}
+    nested.write_text(json.dumps({"image_processor": other}))
+    assert F.transformers_spec(tmp_path, "hf:tiny").preprocess.mean == (0.25,) * 3
+    assert F.transformers_files(tmp_path)[1] == nested
+    plain.unlink()
+    nested.write_text(json.dumps({"image_processor": golden["preprocessor"]}))
+    assert F.transformers_spec(tmp_path, "hf:tiny") == alone
+    F.transformers_encoder(tmp_path, "hf:tiny")
+    nested.write_text(json.dumps({"image_processor": None}))
+    with pytest.raises(ValueError, match=r"preprocessor_config.json' cannot be read"):
+        F.transformers_spec(tmp_path, "hf:tiny")
 
 
 def test_resampled_positions_follow_a_cubic():

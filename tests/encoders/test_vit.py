@@ -27,6 +27,7 @@ PREFIXES = {
     "class token without a position": (dataclasses.replace(SMALL, prefix_positions=False), 0),
     "registers": (dataclasses.replace(SMALL, registers=4, prefix_positions=False), 0),
     "registers with positions": (dataclasses.replace(SMALL, registers=4), 5),
+    "distilled": (dataclasses.replace(SMALL, distilled=True), 2),
 }
 
 
@@ -71,7 +72,7 @@ def test_tokens_are_class_then_registers_then_patches(name):
     images = np.random.default_rng(2).normal(size=(2, 8, 8, 3))
     patches = images.reshape(2, 4, 2, 4, 2, 3).transpose(0, 1, 3, 5, 2, 4).reshape(2, 16, 12)
     patches = patches @ p["patch_embed.proj.weight"].reshape(12, 12).T + p["patch_embed.proj.bias"]
-    prefix = [p[key][0] for key in ("cls_token", "reg_token") if key in p]
+    prefix = [p[key][0] for key in ("cls_token", "dist_token", "reg_token") if key in p]
     x = np.concatenate([*(np.stack([tokens] * 2) for tokens in prefix), patches], axis=1)
     assert p["pos_embed"].shape[1] == rows + 16
     x[:, x.shape[1] - rows - 16 :] += p["pos_embed"]
@@ -91,6 +92,16 @@ def test_registers_are_attended_to_and_not_averaged():
     before = encode(network, patches)
     network.reg_token[...] = network.reg_token[...] * 2
     assert np.all(np.asarray(encode(network, patches)[:, 3:] != before[:, 3:]).any(-1))
+
+
+def test_distilled_features_are_the_mean_of_two_tokens():
+    network = abstract_module(dataclasses.replace(SMALL, distilled=True, num_classes=3))
+    tokens = np.arange(60, dtype=np.float32).reshape(1, 5, 12)
+    np.testing.assert_array_equal(network.pool(jnp.asarray(tokens)), tokens[:, :2].mean(axis=1))
+    with pytest.raises(ValueError, match="the two heads take one token each"):
+        network.classify(tokens[:, 0])
+    with pytest.raises(ValueError, match=r"distilled=True, pool='avg': set pool 'token'"):
+        dataclasses.replace(SMALL, distilled=True, pool="avg")
 
 
 @pytest.mark.parametrize("name", PREFIXES)

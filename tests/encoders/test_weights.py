@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pickle
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.numpy import save_file
 
 from substrate_jax.encoders import load_encoder, random_encoder, register_encoder, registry
 from substrate_jax.encoders.convnext import ConvNeXtConfig
-from substrate_jax.encoders.encoder import find_weights, is_at_hand
+from substrate_jax.encoders.encoder import find_weights, is_at_hand, list_taps
 from substrate_jax.encoders.registry import encoder_spec
 from substrate_jax.encoders.vit import ViTConfig, resample_positions
 from substrate_jax.encoders.weights import (
@@ -297,6 +298,31 @@ def test_features_and_taps_come_from_one_network(file, images):
     np.testing.assert_allclose(taps["features"], features, rtol=0, atol=1e-5)
     chosen = encoder.taps(images, names=["blocks.1", "patch_embed"])
     assert tuple(chosen) == ("blocks.1", "patch_embed")
+
+
+def test_weights_are_on_the_host_until_a_call_and_placed_once(file, images):
+    encoder = load_encoder(TINY, weights=file)
+    host = [leaf.get_value() for _, leaf in state_leaves(encoder)]
+    assert {type(value) for value in host} == {np.ndarray}
+    placed = []
+    for _ in range(2):
+        encoder(images)
+        encoder.taps(images, ["norm"])
+        placed.append(jax.tree.leaves(encoder._placed))
+    assert all(isinstance(leaf, jax.Array) for leaf in placed[0])
+    assert all(one is two for one, two in zip(*placed, strict=True))
+    assert {type(leaf.get_value()) for _, leaf in state_leaves(encoder)} == {np.ndarray}
+
+
+def test_a_network_is_traced_once_for_all_its_taps(file, images):
+    encoder = load_encoder(TINY, weights=file)
+    list_taps.cache_clear()
+    encoder.taps(images, ["norm"])
+    encoder.taps(images, ["norm"])
+    known = list_taps.cache_info()
+    assert (known.misses, known.hits) == (1, 1)
+    assert encoder.tap_names() == tuple(list_taps(VIT)) == TAPS
+    assert list_taps(VIT)["blocks.0"] == ((5, 8), "blocks.0")
 
 
 def test_an_encoder_says_what_it_takes(file, images):

@@ -316,6 +316,20 @@ def test_forward_rows_become_a_table(finished, tmp_path):
     assert "1.23×" in text
 
 
+def test_forward_passes_are_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.clear_caches", lambda: None)  # those of the other tests
+    changes = {"what": ["extract"], "encoders": ["mini_mae_base", "mini_clip_base"]}
+    result = run(tmp_path, **changes)
+    assert [row["encoder"] for row in result["forward"]] == changes["encoders"]
+    for row in result["forward"]:
+        assert row["compile_seconds"] > 0
+        assert row["images_per_second"] > 0
+        if "difference" in row:  # where timm is installed
+            assert row["difference"] < 1e-4
+    assert (result["batch_size"], result["dtype"]) == (16, "float32")
+    assert "mini_mae_base" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     changes = {"what": ["all"], "dry_run": True, "out": str(tmp_path / "never")}
     with flagsaver.flagsaver(**QUICK | changes):

@@ -1,5 +1,6 @@
 """The main launcher: numbers against the oracles, resuming, and one-line errors."""
 
+import dataclasses
 import importlib
 import json
 import subprocess
@@ -12,11 +13,11 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import cka as launcher
-from experiments import launch
+from experiments import launch, panel
 from substrate_jax.data.domains import open_source
 from substrate_jax.data.sources import take
-from substrate_jax.encoders import load_encoder
-from substrate_jax.features import extract
+from substrate_jax.encoders import encoder_spec, load_encoder
+from substrate_jax.features import FeatureStore, extract
 from substrate_jax.kernels import reference
 from substrate_jax.mesh import make_mesh
 from tests.helpers import tolerance
@@ -221,6 +222,39 @@ def test_corrupt_image_is_named_and_can_be_skipped(tmp_path):
     result = run(tmp_path / "out", skip_bad=True, **changes)
     assert result["domains"]["mine"]["n"] == 47
     assert result["pcka"] is None
+
+
+def test_weights_that_are_absent_are_in_the_plan(tmp_path, capsys):
+    changes = {"encoders": ["resnet18"], "out": str(tmp_path / "out"), "dry_run": True}
+    (tmp_path / "weights").mkdir()
+    for present in (False, True):
+        if present:
+            (tmp_path / "weights" / "resnet18.safetensors").touch()
+        with flagsaver.flagsaver(**SMALL | changes, weights_dir=str(tmp_path / "weights")):
+            launcher.run()
+        printed = capsys.readouterr().out
+        (line,) = (line for line in printed.splitlines() if "resnet18 " in line)
+        assert line.endswith("at hand") == ("to download: 0 MiB" in printed) == present
+        where = f"not in {tmp_path / 'weights'}: put timm/resnet18.a1_in1k"
+        assert line.endswith(where) != present
+
+
+def test_decoding_processes_give_the_same_features(finished, tmp_path):
+    out, _ = finished
+    source, store = take(open_source("texture"), 48, 0), FeatureStore(tmp_path)
+    with flagsaver.flagsaver(**SMALL | {"workers": 1}):
+        encoders = [panel.load(encoder_spec("mini_mae_base"))]
+        panel.extract_features(encoders, source, store, make_mesh(), None)
+    (chunk,) = tmp_path.glob("*/000000.npy")
+    assert chunk.read_bytes() == (out / "features" / chunk.relative_to(tmp_path)).read_bytes()
+
+
+def test_a_paradigm_that_no_record_says_is_noted():
+    specs = [encoder_spec("mini_mae_base")]
+    assert panel.paradigm_notes(specs) == []
+    specs.append(dataclasses.replace(specs[0], name="hf:org/some"))
+    (note,) = panel.paradigm_notes(specs)
+    assert note.startswith("hf:org/some is counted as masked reconstruction")
 
 
 def test_absent_weights_say_where_to_put_them(tmp_path, monkeypatch):

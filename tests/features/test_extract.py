@@ -1,5 +1,7 @@
 """Extraction: the right rows, once each, in one decode pass; what it refuses."""
 
+import dataclasses
+import gc
 import importlib
 
 import jax
@@ -7,8 +9,12 @@ import numpy as np
 import pytest
 
 from substrate_jax.data import Preprocess, preprocess
+from substrate_jax.encoders import Encoder, encoder_spec
+from substrate_jax.encoders.vit import ViTConfig
+from substrate_jax.encoders.weights import abstract_module, fill
 from substrate_jax.features import Features, FeatureStore, extract
 from substrate_jax.mesh import make_mesh
+from tests.encoders.modules import arrays_of
 from tests.features.fakes import LinearEncoder, noise_source, oracle
 from tests.helpers import relative_error, tolerance
 
@@ -193,10 +199,6 @@ def test_worker_processes_name_bad_images():
         extract(panel(), noise_source(37, bad=(4, 21)), workers=1, batch_size=8)
 
 
-def state_bytes(encoder):
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(encoder.functional()[1]))
-
-
 def test_encoders_that_do_not_fit_together_take_turns_and_images_are_decoded_once(monkeypatch):
     encoders, source = panel(), noise_source(37)
     options = {"mesh": make_mesh("data=1"), "batch_size": 8}
@@ -211,13 +213,8 @@ def test_encoders_that_do_not_fit_together_take_turns_and_images_are_decoded_onc
         return load(run, name, loaded)
 
     monkeypatch.setattr(extraction._Run, "load", counted)
-    run = extraction._Run(
-        {e.spec.name: e for e in encoders}, source, options["mesh"], None, 8, True
-    )
-    needs = [
-        state_bytes(e) + run.program(e.spec.name)[0].memory_analysis().temp_size_in_bytes
-        for e in encoders
-    ]
+    run = extraction._Run(encoders, source, options["mesh"], None, 8, True, False)
+    needs = [sum(run.needs(encoder.spec.name)) for encoder in encoders]
     source.reads.clear()
     got = extract(encoders, source, device_memory=max(needs), **options)
     assert same_bits(got, want)
@@ -226,6 +223,47 @@ def test_encoders_that_do_not_fit_together_take_turns_and_images_are_decoded_onc
     most.clear()
     extract(encoders, source, device_memory=sum(needs), **options)
     assert max(most) == len(encoders)
+
+
+def device_bytes():
+    """Of all arrays on devices."""
+    return sum(array.nbytes for array in jax.live_arrays())
+
+
+def test_devices_hold_no_more_than_the_budget(monkeypatch):
+    """Real encoders: their weights are read onto the host, and are on a device in their turn."""
+    gc.collect()  # arrays of other tests
+    before = device_bytes()
+    config = ViTConfig(256, 0, 1, patch_size=8, image_size=8, num_classes=0)
+    record = dataclasses.replace(
+        encoder_spec("mini_vit_base"), config=config, preprocess=Preprocess(8, 1.0)
+    )
+    encoders = []
+    for seed, name in enumerate("abc"):
+        module = fill(abstract_module(config), arrays_of(config, seed), source=name)
+        spec = dataclasses.replace(record, name=name)
+        encoders.append(Encoder(spec, module, source=name, sha256=name))
+    assert device_bytes() == before
+    options = {"mesh": make_mesh(ONE), "batch_size": 4}
+    run = extraction._Run(encoders, noise_source(16), options["mesh"], None, 4, True, False)
+    needs = [sum(run.needs(name)) for name in "abc"]
+    weights, batches, _ = run.needs("a")
+    assert weights > 10 * batches
+    del run
+    seen = []
+    collect = extraction._Run.collect
+
+    def watched(run, *arguments):
+        seen.append(device_bytes() - before)
+        return collect(run, *arguments)
+
+    monkeypatch.setattr(extraction._Run, "collect", watched)
+    for together in (1, 2):
+        seen.clear()
+        budget = sum(needs[:together])
+        extract(encoders, noise_source(12), device_memory=budget, **options)
+        assert weights * together < max(seen) <= budget
+        assert device_bytes() == before
 
 
 def test_an_encoder_beyond_the_budget_is_named():

@@ -229,6 +229,46 @@ def test_batch_larger_than_a_chunk_is_cut_to_it(tmp_path):
     assert len(chunks(tmp_path)) == 4
 
 
+class SlowStore(FeatureStore):
+    """Its first chunk is written when `go` is set, or after ten seconds."""
+
+    def __init__(self, path):
+        super().__init__(path, chunk_rows=CHUNK)
+        self.go, self.waited = threading.Event(), []
+
+    def write(self, key, chunk, values):
+        if chunk == 0:
+            self.waited.append(self.go.wait(10))
+        super().write(key, chunk, values)
+
+
+def test_chunks_are_written_while_the_next_are_computed(tmp_path):
+    store = SlowStore(tmp_path / "slow")
+    options = {"mesh": make_mesh("data=1"), "batch_size": 5}
+
+    def progress(done, total):
+        if done > 2 * CHUNK:
+            store.go.set()
+
+    got = extract([ENCODER], noise_source(37), store=store, progress=progress, **options)
+    assert store.waited == [True]
+    assert len(chunks(tmp_path / "slow")) == 4
+    assert same_bits(got, extract([ENCODER], noise_source(37), **options))
+
+
+def test_a_write_that_fails_behind_ends_the_run(tmp_path):
+    class Full(FeatureStore):
+        def write(self, key, chunk, values):
+            if chunk == 3:  # the last: nothing is written after it
+                raise ValueError("store 'x': No space left; make room")
+            super().write(key, chunk, values)
+
+    store = Full(tmp_path, chunk_rows=CHUNK)
+    with pytest.raises(ValueError, match="No space left"):
+        extract([ENCODER], noise_source(37), mesh=make_mesh("data=1"), store=store, batch_size=5)
+    assert len(chunks(tmp_path)) == 3
+
+
 def test_refuses():
     with pytest.raises(ValueError, match="chunk_rows=0"):
         FeatureStore("x", chunk_rows=0)

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from substrate_jax.encoders import encoder_spec, list_encoders
+from substrate_jax.encoders.records.timm import timm_model
 from tests.golden import weights
 from tests.golden.timm_import import create_network, import_timm
 
@@ -80,6 +81,7 @@ TAPS = {
     "vit_tiny": vit_taps(12),
     "vit_base": vit_taps(12),
     "vit_large": vit_taps(24),
+    "deit_tiny_distilled": vit_taps(12),
     "deit3_small": vit_taps(12),
     "dinov2_base": vit_taps(12),
     "dinov2_small_reg4": vit_taps(12),
@@ -95,7 +97,7 @@ TAPS = {
 
 def timm_name(name: str) -> str:
     """timm's name with its tag, from the registry."""
-    return encoder_spec(name).checkpoint.removeprefix("timm/")
+    return timm_model(encoder_spec(name))
 
 
 def write_inventory(name: str) -> dict[str, tuple[int, ...]]:

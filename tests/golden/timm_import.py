@@ -11,6 +11,8 @@ import sys
 
 import torch
 
+from substrate_jax.encoders.records.timm import timm_model
+
 MISSING = re.compile(r"operator torchvision::(\w+) does not exist")
 
 
@@ -36,7 +38,7 @@ def import_timm():
 def create_network(spec) -> torch.nn.Module:
     """timm's network of an `EncoderSpec`, untrained, for the image size of the spec."""
     timm = import_timm()
-    name, size = spec.checkpoint.removeprefix("timm/"), spec.config.image_size
+    name, size = timm_model(spec), spec.config.image_size
     network = timm.create_model(name)
     own = network.pretrained_cfg
     if own.get("fixed_input_size") and own["input_size"][1] != size:

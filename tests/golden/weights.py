@@ -45,6 +45,7 @@ NORM_SCALE = (0.5, 1.5)
 DEVIATIONS = {
     "running_mean": 0.2,
     "cls_token": 0.1,
+    "dist_token": 0.1,
     "reg_token": 0.1,
     "latent": 1.0,
     "pos_embed": 0.1,

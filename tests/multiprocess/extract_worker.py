@@ -1,6 +1,7 @@
 """One process of test_extract_processes.py: extracts in several ways and leaves what it got."""
 
 import argparse
+import dataclasses
 import json
 import pathlib
 
@@ -22,12 +23,44 @@ RUNS = {
 }
 
 
-def encoders():
-    return [LinearEncoder("a"), LinearEncoder("b", width=7, seed=1, conv=True)]
+def encoders(seed=1):
+    return [LinearEncoder("a"), LinearEncoder("b", width=7, seed=seed, conv=True)]
 
 
 def source(name):
     return noise_source(ROWS, bad=BAD if name == "bad" else ())
+
+
+def failing(row):
+    raise RuntimeError("disk on fire")
+
+
+def moved(images):
+    """The same images from a folder elsewhere."""
+    return dataclasses.replace(images, fingerprint="elsewhere")
+
+
+def relabelled(images):
+    return dataclasses.replace(images, labels=images.labels[::-1])
+
+
+# What process 1 is given in place of what process 0 has: encoders, images, options.
+DIFFERENT = {
+    "weights": lambda: (encoders(seed=2), noise_source(ROWS), {}),
+    "encoders": lambda: (encoders()[:1], noise_source(ROWS), {}),
+    "ids": lambda: (encoders(), noise_source(ROWS).select([*range(1, ROWS), 0]), {}),
+    "labels": lambda: (encoders(), relabelled(noise_source(ROWS)), {}),
+    "rows": lambda: (encoders(), noise_source(ROWS - 1), {}),
+    "pixels": lambda: (encoders(), noise_source(ROWS, seed=1), {}),
+    "batch": lambda: (encoders(), noise_source(ROWS), {"batch_size": 2 * BATCH}),
+    "nothing": lambda: ([], noise_source(ROWS), {}),
+    "store": lambda: (
+        encoders(),
+        noise_source(ROWS),
+        {"store": FeatureStore("/dev/null/a", CHUNK)},
+    ),
+    "crash": lambda: (encoders(), noise_source(ROWS, on_read=failing), {}),
+}
 
 
 def main():
@@ -61,13 +94,30 @@ def main():
         np.savez(folder / f"{name}{rank}.npz", ids=features.ids, labels=features.labels, **arrays)
     report["errors"] = []
     for bad, bias in ((BAD, 0.0), ((), np.nan)):
-        failing = encoders()
+        broken = encoders()
         if rank == 1:
-            failing[1].state["weights"] = failing[1].state["weights"] + np.float32(bias)
+            broken[1].state["weights"] = broken[1].state["weights"] + np.float32(bias)
         try:
-            extract(failing, noise_source(ROWS, bad=bad), mesh=mesh, batch_size=BATCH)
+            extract(broken, noise_source(ROWS, bad=bad), mesh=mesh, batch_size=BATCH)
         except ValueError as error:
             report["errors"].append(str(error))
+    report["different"] = {}
+    for name, make in DIFFERENT.items():
+        given = make() if rank else (encoders(), noise_source(ROWS), {})
+        store = FeatureStore(folder / "different", CHUNK)
+        options = {"mesh": mesh, "batch_size": BATCH, "store": store} | given[2]
+        try:
+            extract(*given[:2], **options)
+        except ValueError as error:
+            report["different"][name] = str(error)
+    images = source("moved")
+    store = FeatureStore(folder / "store", chunk_rows=CHUNK)
+    options = {"mesh": mesh, "batch_size": BATCH, "store": store, "gather": False}
+    features = extract(encoders(), moved(images) if rank else images, **options)
+    report["moved"] = {
+        "reads": sorted(images.reads),
+        "kept": {name: np.asarray(block).tolist() for name, block in features.items()},
+    }
     report["exchange"] = meshes.exchange({"rank": rank, "text": "ä" * rank})
     try:
         meshes.make_mesh("data=2")

@@ -8,7 +8,15 @@ import pytest
 from substrate_jax.features import FeatureStore, extract
 from substrate_jax.mesh import make_mesh
 from tests.multiprocess import processes
-from tests.multiprocess.extract_worker import BATCH, CHUNK, ROWS, RUNS, encoders, source
+from tests.multiprocess.extract_worker import (
+    BATCH,
+    CHUNK,
+    DIFFERENT,
+    ROWS,
+    RUNS,
+    encoders,
+    source,
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +81,38 @@ def test_both_processes_fail_alike(reports):
     assert "encoder b gives NaN or infinity in 4 of rows 20 to 23" in not_finite
     assert not_finite.endswith("(process 1)")
     assert "leaves processes [1] without a device" in first["mesh"]
+
+
+DIFFER = {
+    "weights": "process 1 has other encoder b than process 0; give all the same images, weights",
+    "encoders": "process 1 has other encoder b than process 0",
+    "ids": "process 1 has other image ids, labels than process 0",
+    "labels": "process 1 has other labels than process 0",
+    "rows": "process 1 has other image ids, labels than process 0",
+    "pixels": "process 1 has other image r000, image r018, image r036 than process 0",
+    "batch": "process 1 has other batch size and options than process 0",
+    "nothing": "encoders=[]: give at least one, and none twice (process 1)",
+    "store": "store '/dev/null/a': ",
+    "crash": "RuntimeError('disk on fire') (process 1)",
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_processes_that_were_given_different_things_say_so_alike(reports, case):
+    first, second = (report["different"][case] for report in reports)
+    assert first == second
+    assert first.startswith(DIFFER[case])
+    assert "\n" not in first
+
+
+def test_a_folder_may_lie_elsewhere_on_another_host(reports, folder):
+    """Then three images are read to compare, and the rows stay under the key of process 0."""
+    first, second = reports
+    assert first["moved"] == second["moved"]
+    assert first["moved"]["reads"] == [0, ROWS // 2, ROWS - 1]
+    with np.load(folder / "stored0.npz") as stored:
+        for name, rows in first["moved"]["kept"].items():
+            np.testing.assert_array_equal(np.array(rows, np.float32), stored[name])
 
 
 def test_values_are_exchanged_whole(reports):

@@ -75,6 +75,8 @@ def test_features_are_the_same_bits(together, alone):
 def test_numbers_are_the_same(together, alone):
     results = [json.loads((out / "result.json").read_text()) for out in (together[0], alone)]
     assert [result["devices"]["processes"] for result in results] == [2, 1]
+    flags = {"k": ["5"], "n": ROWS, "seed": 0, "mesh": None}  # its own, and those it shares
+    assert all(flags.items() <= result["arguments"].items() for result in results)
     got, want = ({k: r[k] for k in ("domains", "pcka", "encoders")} for r in results)
     got, want = numbers(got), numbers(want)
     assert got.keys() == want.keys()

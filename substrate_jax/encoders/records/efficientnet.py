@@ -14,14 +14,15 @@ _SCALES = (
     (1.8, 2.6),
     (2.0, 3.1),
 )
-# tag, pixels, crop, normalisation
-for _size, (_tag, _pixels, _crop, _normalisation) in enumerate(
+# tag, pixels, crop, normalisation, way to resize; there are none of B6 and B7
+for _size, (_tag, _pixels, _crop, _normalisation, _mode) in enumerate(
     (
-        ("ra_in1k", 224, 0.875, "imagenet"),
-        ("ra4_e3600_r240_in1k", 240, 0.9, "inception"),
-        ("ra_in1k", 256, 0.875, "imagenet"),
-        ("ra2_in1k", 288, 0.875, "imagenet"),
-        ("ra2_in1k", 320, 0.875, "imagenet"),
+        ("ra_in1k", 224, 0.875, "imagenet", "center"),
+        ("ra4_e3600_r240_in1k", 240, 0.9, "inception", "center"),
+        ("ra_in1k", 256, 0.875, "imagenet", "center"),
+        ("ra2_in1k", 288, 0.875, "imagenet", "center"),
+        ("ra2_in1k", 320, 0.875, "imagenet", "center"),
+        ("sw_in12k_ft_in1k", 448, 1.0, "imagenet", "squash"),
     )
 ):
     register_timm(
@@ -30,6 +31,7 @@ for _size, (_tag, _pixels, _crop, _normalisation) in enumerate(
         EfficientNetConfig(*_SCALES[_size], image_size=_pixels),
         crop_fraction=_crop,
         normalisation=_normalisation,
+        crop_mode=_mode,
         paper="1905.11946",
     )
 # pixels, crop

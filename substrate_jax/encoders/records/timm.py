@@ -26,6 +26,22 @@ NORMALISATION = {
 }
 
 
+def timm_model(spec: EncoderSpec) -> str:
+    """timm's name, with its tag, of the network that a record describes.
+
+    Networks with quick GELU share the hub's repository, and so the checkpoint, of those without.
+
+    Example:
+        >>> from substrate_jax.encoders import encoder_spec
+        >>> timm_model(encoder_spec("dfn_large"))
+        'vit_large_patch14_clip_quickgelu_224.dfn2b'
+    """
+    model = spec.checkpoint.removeprefix("timm/")
+    if getattr(spec.config, "activation", None) == "quick_gelu":
+        model = model.replace("_clip_", "_clip_quickgelu_")
+    return model
+
+
 def register_timm(
     name: str,
     model: str,

@@ -19,7 +19,7 @@ _SIZES = {
     "giantopt": (1536, 40, 16, 4.0),
     "gigantic": (1664, 48, 16, 64 / 13),
 }
-_MODEL = re.compile(r"(?:vit|deit3?)_([a-z0-9]+)_patch(\d+)\w*?(?:_(\d{3}))?\.")
+_MODEL = re.compile(r"(?:vit|deit3?)_([a-z0-9]+?)(?:_distilled)?_patch(\d+)\w*?(?:_(\d{3}))?\.")
 _NON_COMMERCIAL = "cc-by-nc-4.0"
 
 
@@ -88,6 +88,16 @@ _register(
     crop_fraction=0.9,
     paper="2012.12877",
 )
+for _pixels, _crop, _names in (
+    (224, 0.9, {f"deit_{size}_distilled": size for size in ("tiny", "small", "base")}),
+    (384, 1.0, {"deit_base_distilled_384": "base"}),
+):
+    _register(
+        {name: f"deit_{size}_distilled_patch16_{_pixels}.fb_in1k" for name, size in _names.items()},
+        {"distilled": True},
+        crop_fraction=_crop,
+        paper="2012.12877",
+    )
 for _suffix, _tag, _crop in (("", "fb_in1k", 0.9), ("_in22k", "fb_in22k_ft_in1k", 1.0)):
     _register(
         {
@@ -163,7 +173,8 @@ def _register_clip(models: dict[str, str], quick_gelu: bool = False, **facts) ->
 
 
 # OpenAI trained with quick GELU, and timm builds its towers with exact GELU unless told otherwise;
-# arXiv:2606.07882 used the latter, which has the plain names.
+# arXiv:2606.07882 used the latter, which has the plain names. Towers of DFN and MetaCLIP, trained
+# so too, are here only as they were trained: timm's `quickgelu` variant (see `timm_model`).
 for _suffix, _quick_gelu in (("", False), ("_quickgelu", True)):
     for _patch in ("", "_patch32"):
         _register_clip(

@@ -1,0 +1,243 @@
+"""Does a panel's substrate transport between image domains, and is it more than pixels?
+
+    python -m experiments.domains
+
+compares the seven embedded sample domains with the bundled mini panel. The paper's shared panel on
+its eight domains (docs/domains.md says how to get each), or folders of your own:
+
+    python -m experiments.domains --panel=paper --encoders=shared --domains=paper8 --n=1000
+    python -m experiments.domains --domains=mine=dir:PICTURES,xray=npz:organamnist.npz
+
+For every pair of domains: PCKA with bootstrap intervals, its null under permuted rows, the mean
+cos^2 of principal angles and the Procrustes disparity; the number of components swept, encoders and
+families left out, halves of one domain as a ceiling. Then controls (pixels, hand-crafted features,
+random bases, shuffled rows, untrained encoders), what each component follows, and discriminative
+against masked-reconstruction encoders.
+
+Features are kept in OUT/features, so a run that stops goes on where it was. Written to OUT:
+result.json, figures and report.html.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import launch, panel, several_domains
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(several_domains)
+flags.DEFINE_list("sweep", ["4", "8", "12", "16", "24", "32", "64"], "Components to sweep.")
+flags.DEFINE_integer("resamples", 50, "Resamples of the images for intervals of PCKA; 0 for none.")
+flags.DEFINE_integer("splits", 10, "Random halvings of each domain for the ceiling; 0 for none.")
+flags.DEFINE_bool("controls", True, "Compute the controls and what components follow.")
+flags.DEFINE_integer("random_bases", 50, "Draws of random bases; 0 for none.")
+flags.DEFINE_integer("untrained", 1, "Seeds of untrained encoders; 0 for none.")
+flags.DEFINE_bool("panel_test", True, "Test discriminative against masked-reconstruction encoders.")
+flags.DEFINE_integer(
+    "panel_resamples", 100, "Resamples of the images for the panel test's intervals; 0 for none."
+)
+flags.DEFINE_integer("extremes", 5, "Images at either end of a component in the report.")
+
+
+def run() -> None:
+    """Resolve the plan, extract features, compare, and write the report."""
+    from substrate_jax.data.domains import resolve_domains
+    from substrate_jax.data.sources import take
+    from substrate_jax.encoders.table import text_table
+    from substrate_jax.mesh import make_mesh
+
+    if FLAGS.list_encoders:
+        print(text_table())
+        return
+    specs = panel.chosen_specs()
+    panel.check_alpha()
+    ks = sweep(FLAGS.sweep)
+    for name, least in (("extremes", 1), ("random_bases", 0), ("untrained", 0), ("components", 1)):
+        if FLAGS[name].value < least:
+            raise ValueError(f"{name}={FLAGS[name].value}: give {least} or more")
+    for name in ("resamples", "panel_resamples"):
+        if FLAGS[name].value < 0 or FLAGS[name].value == 1:
+            raise ValueError(f"{name}={FLAGS[name].value}: give 0 for no intervals, or 50, say")
+    domains = resolve_domains(FLAGS.domains)
+    if len(domains) < 2:
+        raise ValueError(f"domains={FLAGS.domains!r} names one domain; give two or more")
+    mesh = make_mesh(FLAGS.mesh)
+    out = Path(FLAGS.out or "runs/domains")
+    if FLAGS.dry_run:
+        print(several_domains.plan(specs, domains, mesh, out))
+        return
+    sources, least = {}, max(FLAGS.components + 1, 4)
+    for name, spec in domains.items():
+        source = several_domains.open_domain(spec)
+        n = min(FLAGS.n, len(source))
+        if n < least:
+            raise ValueError(
+                f"domain {name!r}: {n} images are too few for {FLAGS.components} components; give "
+                f"a domain and an --n of {least} or more, or fewer --components"
+            )
+        sources[name] = take(source, n, FLAGS.seed)
+    with launch.claim(out):
+        compute(specs, domains, sources, ks, mesh, out)
+
+
+def sweep(words: list[str]) -> tuple[int, ...]:
+    """The values of --sweep."""
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise ValueError(f"sweep={','.join(words)!r}: give whole numbers, such as 4,8,16")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
+    """Everything after the plan; `out` is held by this run."""
+    from substrate_jax import report
+    from substrate_jax.domains_comparison import compare_domains
+    from substrate_jax.features import FeatureStore
+    from substrate_jax.panel_test import panel_test
+
+    stages = launch.Stages()
+    store = FeatureStore(FLAGS.store or out / "features", FLAGS.chunk_rows)
+    with stages("load"):
+        encoders = [panel.load(spec) for spec in specs]
+    features = {}
+    for name, source in sources.items():
+        with stages("extract"), launch.progress_bar(name, len(source), "image") as progress:
+            features[name] = panel.extract_features(encoders, source, store, mesh, progress)
+    families = [spec.family for spec in specs]
+    with stages("compare"):
+        compared, fits = compare_domains(
+            features,
+            families,
+            k=FLAGS.components,
+            ks=ks,
+            draws=FLAGS.resamples,
+            splits=FLAGS.splits,
+            alpha=FLAGS.alpha,
+            seed=FLAGS.seed,
+            mesh=mesh,
+        )
+    ratios = compared.pop("explained_variance_ratio")
+    scores = {name: fits.scores(i) for i, name in enumerate(fits.names)}
+    controlled = {}
+    if FLAGS.controls:
+        controlled = control(specs, encoders, sources, features, fits, scores, store, stages, mesh)
+    tested = None
+    if FLAGS.panel_test:
+        with stages("panel test"):
+            tested = panel_test(
+                features,
+                [spec.groups for spec in specs],
+                families,
+                alpha=FLAGS.alpha,
+                draws=FLAGS.panel_resamples,
+                seed=FLAGS.seed,
+                mesh=mesh,
+            )
+    if not launch.is_first_process():
+        return
+    with stages("report"):
+        result = {
+            "experiment": "domains",
+            **launch.provenance(mesh),
+            "encoders": [panel.encoder_record(encoder) for encoder in encoders],
+            "k": FLAGS.components,
+            "domains": {
+                name: panel.domain_record(name, specs_of_domains[name], source)
+                | {"n": len(features[name].ids), "explained_variance_ratio": ratios[name]}
+                for name, source in sources.items()
+            },
+            **compared,
+            **controlled,
+            "panel_test": tested,
+            "notes": notes(specs, sources, features, compared, ks),
+        }
+        sheets = {
+            name: contact_sheet(source, features[name].ids, scores[name])
+            for name, source in sources.items()
+        }
+        path = report.write_report(result | {"seconds": stages.total()}, out, sheets=sheets)
+    result["seconds"] = stages.total()
+    report.write_result(result, out)
+    print(report.summary_table(result))
+    print(f"report: {path}")
+
+
+def control(specs, encoders, sources, features, fits, scores, store, stages, mesh) -> dict:
+    """The controls, and the components' correlations with hand-crafted features."""
+    from substrate_jax.component_reading import read_components
+    from substrate_jax.controls import control_agreement, untrained
+    from substrate_jax.handcrafted import image_features
+
+    images, panels = {}, []
+    with stages("extract controls"):
+        for name, source in sources.items():
+            with launch.progress_bar(f"{name}, pixels", len(source), "image") as progress:
+                images[name] = image_features(
+                    source,
+                    features[name].ids,
+                    store=store,
+                    mesh=mesh,
+                    workers=FLAGS.workers,
+                    progress=progress,
+                )
+        for number in range(FLAGS.untrained):
+            fresh = [
+                untrained(encoder.spec, FLAGS.seed + number, dtype=FLAGS.dtype)
+                for encoder in encoders
+            ]
+            found = {}
+            for name, source in sources.items():
+                label = f"{name}, untrained"
+                with launch.progress_bar(label, len(source), "image") as progress:
+                    found[name] = panel.extract_features(fresh, source, store, mesh, progress)
+            panels.append(found)
+    with stages("controls"), launch.progress_bar("controls", 1, "step") as progress:
+        controls = control_agreement(
+            dict(zip(fits.names, fits.x, strict=True)),
+            dict(zip(fits.names, fits.bases, strict=True)),
+            [spec.width for spec in specs],
+            images,
+            untrained_panels=panels,
+            seeds=FLAGS.random_bases,
+            seed=FLAGS.seed,
+            mesh=mesh,
+            progress=progress,
+        )
+        read = {name: read_components(scores[name], images[name]) for name in sources}
+    return {"controls": controls, "components": read}
+
+
+def contact_sheet(source, ids, scores) -> list[dict]:
+    """For each component the images with the highest and the lowest scores."""
+    from substrate_jax.component_reading import extreme_rows
+
+    place = {row_id: row for row, row_id in enumerate(source.ids)}
+    top, bottom = extreme_rows(scores, FLAGS.extremes)
+    return [
+        {
+            "component": component,
+            "top": [source[place[ids[row]]].image for row in high],
+            "bottom": [source[place[ids[row]]].image for row in low],
+        }
+        for component, (high, low) in enumerate(zip(top, bottom, strict=True))
+    ]
+
+
+def notes(specs, sources, features, compared: dict, ks) -> list[str]:
+    """Choices of this run that change how its numbers read."""
+    found = panel.arithmetic_notes() + panel.paradigm_notes(specs)
+    for name, source in sources.items():
+        found += panel.unreadable_note(name, len(source), len(features[name].ids))
+        if len(source) < FLAGS.n:
+            found.append(f"{name} has {len(source)} images, fewer than the {FLAGS.n} asked for.")
+    if left := [k for k in ks if k not in compared["sweep"]["ks"]]:
+        found.append(
+            f"The sweep leaves out {', '.join(map(str, left))} components: not below half of the "
+            "images of the smallest domain."
+        )
+    if FLAGS.splits and compared["split_half"] is None:
+        found.append("Halves of the smallest domain are too small for a ceiling.")
+    return found
+
+
+if __name__ == "__main__":
+    launch.start(run)

@@ -1,0 +1,128 @@
+"""Processes of one run agree before they work together, and fail together.
+
+Each process opens its images and reads its weights by itself, so one may have been given others:
+an old copy of a folder, another revision of a checkpoint, another flag. `given` says what a process
+has, `exchange` brings together what all say, `check_equal` refuses what differs.
+
+A process that waits for one that has raised would wait for ever. Whatever may fail in one process
+alone runs in `attempt`, and the `exchange` after it raises in all.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from substrate_jax import mesh as meshes
+from substrate_jax.data.decode import UnreadableImage
+from substrate_jax.data.sources import Source, digest
+
+
+def determinants(encoder, source: Source, ids: str) -> dict[str, Any]:
+    """What decides the rows of an encoder on a source; the store's key is a hash of it.
+
+    Args:
+      encoder: see `extract`.
+      source: the images.
+      ids: digest of their ids.
+    """
+    return {
+        "encoder": encoder.spec.name,
+        "encoder_fingerprint": encoder.fingerprint,
+        "width": encoder.spec.width,
+        "dtype": jnp.dtype(encoder.dtype).name,
+        "preprocess": dataclasses.asdict(encoder.spec.preprocess),
+        "source_fingerprint": source.fingerprint,
+        "ids": ids,
+        "rows": len(source),
+    }
+
+
+def given(
+    known: Mapping[str, Mapping[str, Any]], source: Source, ids: str, options: Sequence[Any]
+) -> dict[str, Any]:
+    """What a process was given, by the name that an error calls it.
+
+    Args:
+      known: encoder name -> `determinants`.
+      source: the images.
+      ids: digest of their ids.
+      options: whatever else must be equal.
+    """
+    labels = b"" if source.labels is None else source.labels.tobytes()
+    apart = dict.fromkeys(("source_fingerprint", "ids", "rows"))
+    return {
+        "source_fingerprint": source.fingerprint,
+        "image ids": ids,
+        "labels": digest(labels),
+        "batch size and options": list(options),
+        **{f"encoder {name}": digest(json.dumps({**k, **apart})) for name, k in known.items()},
+    }
+
+
+def some_images(source: Source) -> dict[str, str]:
+    """Digests of the pixels of the first, the middle and the last image."""
+    found = {}
+    for row in (0, len(source) // 2, len(source) - 1):
+        try:
+            image = source[row].image
+        except UnreadableImage:
+            found[f"image {source.ids[row]}"] = "unreadable"
+        else:
+            found[f"image {source.ids[row]}"] = digest(str(image.shape), image.tobytes())
+    return found
+
+
+def check_equal(said: Sequence[Mapping[str, Any]]) -> None:
+    """Check what all processes have said; where it differs all raise the same.
+
+    Raises:
+      ValueError: naming the processes that differ from the first, and in what.
+
+    Example:
+      >>> check_equal([{"labels": "a", "image ids": "b"}, {"labels": "c", "image ids": "b"}])
+      Traceback (most recent call last):
+          ...
+      ValueError: process 1 has other labels than process 0; give all the same images, weights ...
+    """
+    first, *others = said
+    names = dict.fromkeys(name for one in said for name in one)
+    differ = [name for name in names if any(one.get(name) != first.get(name) for one in others)]
+    if differ:
+        which = [str(process) for process, one in enumerate(others, 1) if one != first]
+        verb = "has" if len(which) == 1 else "have"
+        raise ValueError(
+            f"process {', '.join(which)} {verb} other {', '.join(differ)} than process 0; give all "
+            "the same images, weights and options"
+        )
+
+
+def attempt(work: Callable, *arguments) -> tuple[Any, Exception | None]:
+    """What `work` returns, and the error it ends with; in a run of one process that is raised."""
+    try:
+        return work(*arguments), None
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        return None, error
+
+
+def exchange(value: Any, failure: Exception | None) -> list[Any]:
+    """The JSON-like values of all processes, in their order; all must call it.
+
+    Raises:
+      ValueError: one of them has failed; all raise its error and its number.
+
+    Example:
+      >>> exchange(*attempt(len, "abc"))
+      [3]
+    """
+    text = failure and (str(failure) if isinstance(failure, ValueError) else repr(failure))
+    said = meshes.exchange({"value": value, "failure": text})
+    for process, answer in enumerate(said):
+        if answer["failure"] is not None:
+            raise ValueError(f"{answer['failure']} (process {process})") from failure
+    return [answer["value"] for answer in said]
