@@ -1,6 +1,6 @@
 """Pure array functions for comparing representations: moments, CKA, permutation nulls and more."""
 
-from .bootstrap import Interval, bootstrap
+from .bootstrap import Interval, bootstrap, resampled
 from .canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
 from .cka import PairwiseHsic, cka, pairwise_cka, pairwise_hsic
 from .false_discovery import benjamini_hochberg
@@ -77,6 +77,7 @@ __all__ = [
     "polar",
     "principal_angles",
     "procrustes_disparity",
+    "resampled",
     "rows_needed",
     "sample_null",
     "standardize",

@@ -49,8 +49,8 @@ from jaxtyping import Array, Bool, Float
 
 from .cka import normalised_blocks
 from .inner_products import mirror
-from .moments import HIGHEST, divide, psum
-from .neighbors import first_row, gather_rows
+from .moments import HIGHEST, divide, from_first, gather_rows, psum
+from .neighbors import first_row
 from .validate import all_rows, check_blocks, check_option, check_rows
 
 SIDES = ("row", "mean")
@@ -254,11 +254,3 @@ def _every_pair(function, encoders):
     values = jax.lax.map(function, (jnp.asarray(rows), jnp.asarray(columns)))
     result = jnp.zeros((*values.shape[1:], encoders, encoders), values.dtype)
     return result.at[..., rows, columns].set(jnp.moveaxis(values, 0, -1))
-
-
-def from_first(x, axis_name):
-    """What the first device holds, as a value that all devices are known to share."""
-    if axis_name is None:
-        return x
-    here = jax.lax.axis_index(axis_name) == 0
-    return jax.lax.psum(jax.tree.map(lambda a: jnp.where(here, a, 0), x), axis_name)

@@ -18,7 +18,8 @@ calibration of `null` all come from one pass.
     feature: ||X_e' X_f||^2, half of all tiles      n D^2 flops
     gram:    <K_e, K_f>, half of the tiles          n^2 (D + E^2) flops
 
-Memory is n D plus tiles; neither D x D nor n x n is ever held. On a mesh rows may be sharded over
+Memory is three to four copies of the blocks, and tiles, which `memory` bounds; neither D x D nor
+n x n of all encoders is ever held. On a mesh rows may be sharded over
 one axis and the features of every encoder over another. `CkaState` does the same in a stream of
 batches of any size, exactly (no average of per-batch values). Products are float32 at the highest
 precision; the sums' relative error is about eps sqrt(n). Debiasing subtracts: its relative error
@@ -26,7 +27,8 @@ grows by <K, K> / HSIC, which is large when d >> n and features are nearly white
 
 `precision` of "TF32_TF32_F32", "BF16_BF16_F32_X3" or "BF16_BF16_F32" is faster on accelerators. For
 256 to 2,048 rows of 14 encoders, D = 1,933, rounding inputs as they do moves CKA and debiased CKA
-by less than 1e-5, 1e-7 and 5e-5 (emulated; CPUs have none of the three).
+by less than 1e-5, 1e-7 and 5e-5 (emulated). On CPUs JAX refuses the first and computes the
+others in float32.
 
 References:
     Escoufier (1973), Le traitement des variables vectorielles. Biometrics 29.
@@ -38,16 +40,22 @@ References:
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .inner_products import TILE, axis_size, feature_inner, gram_sums, trace_of_cube
+from .inner_products import feature_bytes, feature_inner, gram_cut, gram_sums, trace_of_cube
 from .moments import HIGHEST, centre_rows, divide, is_constant, pmax, psum
-from .validate import all_rows, check_blocks, check_option, check_rows, compute_dtype
+from .validate import (
+    all_rows,
+    axis_size,
+    check_blocks,
+    check_option,
+    check_rows,
+    compute_dtype,
+)
 
 GRAM_OVERHEAD = 6  # of an E x E product of tiles, as the flops run at a sixth of the rate (AVX2)
 SPACES = ("auto", "feature", "gram")
@@ -70,6 +78,12 @@ class PairwiseHsic:
       count: rows n.
       cubic: [5, E] the sums of third order of each K less its trace, in the order that
         `permutation_moments` lists; None unless asked for. Constants to differentiation.
+
+    Example:
+      >>> x = jnp.array([[0.0], [1.0], [5.0], [2.0]])
+      >>> hsic = pairwise_hsic([x, 0 * x])
+      >>> hsic.trace.round(3).tolist(), int(hsic.count)
+      ([1.0, 0.0], 4)
     """
 
     inner: Float[Array, "E E"]
@@ -80,7 +94,13 @@ class PairwiseHsic:
     cubic: Float[Array, "5 E"] | None = None
 
     def debiased(self) -> Float[Array, "E E"]:
-        """n (n-3) times the unbiased estimate of HSIC; needs n >= 4."""
+        """n (n-3) times the unbiased estimate of HSIC; needs n >= 4.
+
+        Example:
+          >>> x = jnp.array([[1.0], [-1.0], [0.0], [0.0]])
+          >>> pairwise_hsic([x]).debiased().round(3).tolist()  # 1 - 4/2 x 1/2 + 1/6
+          [[0.167]]
+        """
         n = self.count.astype(self.inner.dtype)
         traces = self.trace[:, None] * self.trace[None, :]
         return self.inner - n / (n - 2) * self.diagonal + traces / ((n - 1) * (n - 2))
@@ -89,6 +109,11 @@ class PairwiseHsic:
         """CKA of all pairs; 0, with a zero gradient, where an encoder is constant.
 
         With `debiased`, NaN if fewer than 4 rows count.
+
+        Example:
+          >>> x = jnp.array([[0.0], [1.0], [5.0]])
+          >>> pairwise_hsic([x, x**2]).cka()[0].round(3).tolist()
+          [1.0, 0.976]
         """
         hsic = self.debiased() if debiased else self.inner
         # What is left of the norm after debiasing may be nothing but rounding.
@@ -116,10 +141,11 @@ def normalised_blocks(blocks, mask, axis_name, feature_axis_name=None):
 
 
 def kernel_scale(unit, trace, count, mean, feature_axis_name=None):
-    """Root of unit^2 tr K, or 0 if the root mean square deviation is within rounding of 0."""
+    """Root of unit^2 tr K, or 0 where that is within rounding of the norm of the means."""
     scale = unit * jnp.sqrt(trace)
-    entries = count.astype(scale.dtype) * (mean.size * axis_size(feature_axis_name))
-    magnitude = jnp.sqrt(entries) * pmax(jnp.max(jnp.abs(mean)), feature_axis_name)
+    largest = pmax(jnp.max(jnp.abs(mean)), feature_axis_name)
+    square = psum(jnp.sum(divide(mean, largest) ** 2), feature_axis_name)
+    magnitude = largest * jnp.sqrt(count.astype(scale.dtype) * square)
     constant = is_constant(scale, magnitude, scale.dtype)
     return jax.lax.stop_gradient(jnp.where(constant, 0, scale))
 
@@ -149,22 +175,21 @@ def resolve_space(
     }
     if cubic:
         flops.pop("feature")  # sum K_ab^3 needs the entries
-    own = local * total // shards  # the stacked blocks, and the shard that visits
-    entries = {
-        "feature": own * (2 if shards > 1 else 1) + math.prod(TILE),
-        "gram": own * (1 if axis_size(axis_name) > 1 else 0) + 8 * len(widths) * shards**2,
-    }
+    axes = axis_name, feature_axis_name
     itemsize = compute_dtype(*blocks).itemsize
-    needed = {name: itemsize * number for name, number in entries.items()}
+    needed = {
+        "feature": feature_bytes(blocks, *axes, itemsize),
+        "gram": gram_cut(blocks, *axes, itemsize, cubic=cubic, memory=0)[1],
+    }
     if space == "auto":
         fitting = [name for name in flops if memory is None or needed[name] <= memory]
         space = min(fitting or flops, key=flops.__getitem__)
     elif space not in flops:
         raise ValueError(f"space must be 'auto' or 'gram' for cubic sums, got {space!r}.")
     if memory is not None and needed[space] > memory:
-        fits = ", ".join(f"{name} space needs {needed[name]}" for name in sorted(flops))
+        fits = ", ".join(f"{name} space needs {needed[name]:,}" for name in sorted(flops))
         raise ValueError(
-            f"memory={memory} bytes beyond the blocks are too few for {len(blocks)} encoders of "
+            f"memory={memory:,} bytes beyond the blocks are too few for {len(blocks)} encoders of "
             f"{local} rows a device: {fits}; raise it or shard over more devices."
         )
     return space
@@ -227,7 +252,11 @@ def _cubic_sums(
         for e, x in enumerate(scaled)
     ]
     images = psum(jnp.stack(images), feature_axis_name)
-    traces = [trace_of_cube(x, axis_name, feature_axis_name, precision) for x in scaled]
+    traces = []
+    for x in scaled:
+        if traces:  # one encoder after another, or their squares would be held together
+            x, _ = jax.lax.optimization_barrier((x, traces[-1]))
+        traces.append(trace_of_cube(x, axis_name, feature_axis_name, precision))
     powers, mixed, energy, fixes = psum(
         tuple(jnp.sum(a, axis=0) for a in (k**3, k * rows, k**2, fix)), axis_name
     )
@@ -264,8 +293,7 @@ def pairwise_hsic(
       feature_axis_name: mesh axis the features of every encoder are sharded over, if any.
       precision: of the matrix products, whatever `jax.numpy.matmul` takes; the module docstring
         gives the error of cheaper ones.
-      memory: bytes a device may use beyond the blocks (`cubic` adds min(n, d_e)^2); None for no
-        bound.
+      memory: bytes a device may use beyond the blocks, copies of them included; None for no bound.
       cubic: also the sums that the exact third moment of the permutation null needs. Gram space
         only; adds n d_e^2 + 2 d_e^3 flops for each encoder (n and d_e exchanged if n < d_e).
 

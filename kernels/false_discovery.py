@@ -25,10 +25,10 @@ def benjamini_hochberg(p_values: Float[Array, " m"]) -> Float[Array, " m"]:
 
     Args:
       p_values: the family, of any shape. For pairs give each pair once: of an [E, E] matrix, the
-        entries above the diagonal (`p[jnp.triu_indices(E, 1)]`).
+        entries above the diagonal (`p[jnp.triu_indices(E, 1)]`). NaN is no member of the family.
 
     Returns:
-      q-values of the same shape.
+      q-values of the same shape, NaN where p is.
 
     Example:
       >>> [f"{q:.4f}" for q in benjamini_hochberg(jnp.array([0.01, 0.5, 0.02, 0.04]))]
@@ -39,8 +39,11 @@ def benjamini_hochberg(p_values: Float[Array, " m"]) -> Float[Array, " m"]:
     """
     p_values = jnp.asarray(p_values)
     flat = p_values.ravel()
-    order = jnp.argsort(flat)
+    missing = jnp.isnan(flat)
+    size = jnp.sum(~missing).astype(flat.dtype)
+    known = jnp.where(missing, jnp.inf, flat)
+    order = jnp.argsort(known)
     ranks = jnp.arange(1, flat.size + 1).astype(flat.dtype)
-    sorted_q = jax.lax.cummin(flat[order] * flat.size / ranks, reverse=True)
+    sorted_q = jax.lax.cummin(known[order] * size / ranks, reverse=True)
     q = jnp.zeros_like(flat).at[order].set(jnp.minimum(sorted_q, 1))
-    return q.reshape(p_values.shape)
+    return jnp.where(missing, jnp.nan, q).reshape(p_values.shape)

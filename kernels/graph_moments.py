@@ -81,7 +81,7 @@ class GraphSums:
           k: out-edges of each.
 
         Returns:
-          [K, E, E] each, exact over all n! relabellings.
+          [K, E, E] each, exact over all n! relabellings; NaN where k is not below n.
         """
         k = k[:, None]
         q = k / (n - 1)
@@ -104,7 +104,9 @@ class GraphSums:
         # third_moments is of counts over n k on either side: one more n k makes it of the share.
         third = third / edges[:, :, None]
         skewness = divide(divide(divide(third, deviation), deviation), deviation)
-        return jnp.broadcast_to(q[:, :, None], variance.shape), variance, skewness
+        mean = jnp.broadcast_to(q[:, :, None], variance.shape)
+        fits = (k < n)[:, :, None]
+        return tuple(jnp.where(fits, moment, jnp.nan) for moment in (mean, variance, skewness))
 
     def _cubic(self, n, k, q):
         """[8, K, E] the sums of the module docstring."""

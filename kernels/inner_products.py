@@ -18,8 +18,8 @@ Method
     `axis_name`.
 
 Cost, with L levels, of which the last has 80 to 160 rows
-    gram:    n^2 (D + E^2) (1 + 1/2^L) flops; memory 2 E entries of tiles of 512 x 2,048.
-    feature: n D^2 (1 + 1/2^L) flops; memory n D for the transposed blocks.
+    gram:    n^2 (D + E^2) (1 + 1/2^L) flops; memory 3 n D and 2 E tiles of 512 x 2,048.
+    feature: n D^2 (1 + 1/2^L) flops; memory 4 n D and a tile.
     Each of m devices does 1/m of it, whatever the axes. A ring of p devices sends half of the
     blocks of a device p times; sums over an axis take E n^2 / 2 or D^2 / 2 numbers in all.
 
@@ -40,11 +40,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .moments import HIGHEST, psum
-from .validate import all_rows
+from .moments import HIGHEST, gather_rows, psum
+from .validate import all_rows, axis_size
 
 LEAST_ROWS = 160  # at most so many in the last level; fewer are slower than they save
 TILE = (512, 2048)  # rows and columns, at most; measured on AVX2: half of either loses 5 %
+LEAST_TILE = 64 * 64  # entries of tiles that a bound on memory leaves
+# Copies of the blocks that a program holds, by the compiler's plan (XLA on CPU): what is centred
+# and scaled, and padded or transposed; on a ring also the visitor, the next, and half of either.
+COPIES = {"gram": 3, "feature": 4}
+RING_COPIES = 3
 
 
 class Cut(NamedTuple):
@@ -59,10 +64,10 @@ class Cut(NamedTuple):
         """All rows, padding included."""
         return self.unit << self.levels
 
-
-def axis_size(axis_name) -> int:
-    """Devices along a mesh axis, 1 without one (static)."""
-    return all_rows(1, axis_name)
+    @property
+    def entries(self) -> int:
+        """Of the largest tile there is."""
+        return math.prod(min(side, self.rows) for side in self.tile)
 
 
 def cut(length: int, multiple: int = 1, most: int | None = None) -> Cut:
@@ -81,6 +86,36 @@ def cut(length: int, multiple: int = 1, most: int | None = None) -> Cut:
     return Cut(levels, unit, tuple(side))
 
 
+def gram_cut(
+    blocks, axis_name, feature_axis_name, itemsize: int, *, cubic: bool, memory: int | None
+) -> tuple[Cut, int]:
+    """The largest tiles of Gram space within `memory` bytes, or the least, and the bytes held."""
+    encoders, local = len(blocks), blocks[0].shape[0]
+    widths = [block.shape[1] for block in blocks]
+    shards = axis_size(feature_axis_name)
+    copies = COPIES["gram"] + (RING_COPIES + cubic if axis_size(axis_name) > 1 else 0)
+    extra = 0
+    if cubic:  # of `trace_of_cube`: the rows with all features, and three squares
+        widest = shards * max(widths)
+        extra = 2 * local * widest + 3 * min(all_rows(local, axis_name), widest) ** 2
+    most = math.prod(TILE)
+    while True:
+        parts = cut(local, 2 * shards, most)
+        tiles = (3 if cubic else 2) * encoders * parts.entries
+        held = itemsize * (copies * parts.rows * sum(widths) + tiles + extra)
+        if memory is None or held <= memory or most <= LEAST_TILE:
+            return parts, held
+        most //= 2
+
+
+def feature_bytes(blocks, axis_name, feature_axis_name, itemsize: int) -> int:
+    """Bytes that feature space holds beyond the blocks."""
+    parts = cut(sum(block.shape[1] for block in blocks), 2)
+    copies = COPIES["feature"] + (RING_COPIES if axis_size(feature_axis_name) > 1 else 0)
+    tiles = (2 if axis_size(axis_name) > 1 else 1) * parts.entries
+    return itemsize * (copies * blocks[0].shape[0] * parts.rows + tiles)
+
+
 def gram_sums(
     blocks: list[Float[Array, "n _"]],
     *,
@@ -95,10 +130,9 @@ def gram_sums(
     The last two are constants to differentiation.
     """
     encoders, local = len(blocks), blocks[0].shape[0]
-    most = None
-    if memory is not None:
-        most = max(1, memory // (2 * encoders * blocks[0].dtype.itemsize))
-    parts = cut(local, 2 * axis_size(feature_axis_name), most)
+    itemsize = blocks[0].dtype.itemsize
+    axes = axis_name, feature_axis_name
+    parts, _ = gram_cut(blocks, *axes, itemsize, cubic=cubic, memory=memory)
     own = [jnp.pad(x, ((0, parts.rows - local), (0, 0))) for x in blocks]  # zeros add nothing
 
     def tile_sums(left, right):
@@ -282,19 +316,14 @@ def trace_of_cube(x: Float[Array, "n d"], axis_name, feature_axis_name, precisio
     rows = x.shape[0] * axis_size(axis_name)
     if rows < x.shape[1] * axis_size(feature_axis_name):
         x, axis_name, feature_axis_name = x.T, feature_axis_name, axis_name
-    gathered = gather(x, feature_axis_name, 1)
+    gathered = gather_rows(x, feature_axis_name, axis=1)
     columns = jax.lax.optimization_barrier(gathered.T)
     own = psum(jnp.matmul(columns, x, precision=precision), axis_name)
-    whole = gather(own, feature_axis_name, 1)
+    whole = gather_rows(own, feature_axis_name, axis=1)
     # `whole` is symmetric. Transposed, XLA's CPU product is 17 times as fast here (jax 0.10).
     square = jnp.matmul(whole.T, own, precision=precision)
     cube = jnp.sum(square * own, axis=0)
     return psum(jnp.sum(cube), feature_axis_name)
-
-
-def gather(x, axis_name, axis: int):
-    """The shards of all devices side by side."""
-    return x if axis_name is None else jax.lax.all_gather(x, axis_name, axis=axis, tiled=True)
 
 
 def mirror(upper: Float[Array, "*b E E"]) -> Float[Array, "*b E E"]:

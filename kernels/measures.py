@@ -55,6 +55,11 @@ class Measure:
       self_one: whether an encoder has 1 with itself.
       sharded: whether sharded rows stay where they are.
       options: keywords of `compute` with their defaults.
+
+    Example:
+      >>> entry = MEASURES["pwcca"]
+      >>> entry.symmetric, entry.low, sorted(entry.invariances)
+      (False, 0.0, ['scale', 'shift'])
     """
 
     title: str
@@ -73,8 +78,12 @@ class Measure:
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
-def _mutual_knn(blocks, *, k: int = 10, mask=None, axis_name=None) -> Float[Array, "E E"]:
-    return mutual_knn(blocks, (k,), mask=mask, axis_name=axis_name).recall[0]
+def _mutual_knn(
+    blocks, *, k: int | Sequence[int] = 10, mask=None, axis_name=None
+) -> Float[Array, "*K E E"]:
+    ks = (k,) if isinstance(k, int) else tuple(k)
+    recall = mutual_knn(blocks, ks, mask=mask, axis_name=axis_name).recall
+    return recall[0] if isinstance(k, int) else recall
 
 
 _ALL = frozenset({"rotation", "scale", "shift"})
@@ -194,7 +203,8 @@ def rows_needed(name: str, *, resampled: bool = False, **options) -> int:
     options = {**measure.options, **options}
     rows = measure.rows
     if "k" in options:
-        rows = options["k"] + 1
+        k = options["k"]
+        rows = (k if isinstance(k, int) else max(k)) + 1
     elif "folds" in options:
         rows = 2 * options["folds"]
     subsampled = resampled and measure.resampling == "subsample"

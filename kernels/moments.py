@@ -28,20 +28,47 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .validate import check_mask, check_matrix, compute_dtype
+from .validate import axis_size, check_mask, check_matrix, compute_dtype
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def psum(x, axis_name):
     """Sum over the shards of `axis_name`; the identity when there is none."""
-    return x if axis_name is None else jax.lax.psum(x, axis_name)
+    if axis_name is None:
+        return x
+    axis_size(axis_name)  # refuses one that is not mapped
+    return jax.lax.psum(x, axis_name)
 
 
 def pmax(x, axis_name):
     """Maximum over the shards of `axis_name`; a constant to differentiation."""
     x = jax.lax.stop_gradient(x)
-    return x if axis_name is None else jax.lax.pmax(x, axis_name)
+    if axis_name is None:
+        return x
+    axis_size(axis_name)
+    return jax.lax.pmax(x, axis_name)
+
+
+def gather_rows(x, axis_name, axis=0):
+    """The shards of all devices side by side, as an array of JAX; None stays None."""
+    if x is None:
+        return None
+    x = jnp.asarray(x)
+    return x if axis_name is None else jax.lax.all_gather(x, axis_name, axis=axis, tiled=True)
+
+
+def from_first(x, axis_name):
+    """What the first device holds, as a value that all devices are known to share."""
+    if axis_name is None:
+        return x
+    here = jax.lax.axis_index(axis_name) == 0
+    return psum(jax.tree.map(lambda a: jnp.where(here, a, 0), x), axis_name)
+
+
+def matmul(a, b):
+    """The product at full precision, which accelerators do not give unasked."""
+    return jnp.matmul(a, b, precision=HIGHEST)
 
 
 def count_rows(rows: int, mask, axis_name) -> Int[Array, ""]:
@@ -91,6 +118,11 @@ def merge_centres(a, b):
     `a` and `b` have count, origin and offset; means are never added up, so that their difference is
     as accurate as the offsets are.
     """
+    if a.offset.shape != b.offset.shape:
+        raise ValueError(
+            f"states of {a.offset.size} and {b.offset.size} features do not merge: give both the "
+            "widths of one init."
+        )
     dtype = a.offset.dtype
     count = a.count + b.count
     share = b.count.astype(dtype) / jnp.maximum(count, 1).astype(dtype)
@@ -186,7 +218,12 @@ class Moments:
 
     @classmethod
     def init(cls, width: int, *, diagonal: bool = False, dtype=jnp.float32) -> Moments:
-        """The summary of no rows, of `width` features; `diagonal` keeps variances only."""
+        """The summary of no rows, of `width` features; `diagonal` keeps variances only.
+
+        Example:
+          >>> Moments.init(3).scatter.shape, Moments.init(3, diagonal=True).scatter.shape
+          ((3, 3), (3,))
+        """
         zeros = jnp.zeros(width, dtype)
         scatter = zeros if diagonal else jnp.zeros((width, width), dtype)
         return cls(jnp.zeros((), jnp.int32), zeros, zeros, scatter)
@@ -211,6 +248,11 @@ class Moments:
 
         Raises:
           ValueError: if `batch` is not a floating-point matrix of width d, or `mask` does not fit.
+
+        Example:
+          >>> x = jnp.array([[0.0], [2.0], [jnp.nan]])
+          >>> Moments.init(1).update(x, jnp.array([True, True, False])).mean.tolist()
+          [1.0]
         """
         check_matrix("batch", batch)
         check_mask(mask, batch.shape[0])
@@ -229,13 +271,32 @@ class Moments:
         return self.merge(Moments(count, origin.astype(dtype), offset.astype(dtype), scatter))
 
     def merge(self, other: Moments) -> Moments:
-        """The summary of the rows of both; associative and commutative up to rounding."""
+        """The summary of the rows of both; associative and commutative up to rounding.
+
+        Raises:
+          ValueError: if the states differ in width, or one keeps variances only.
+
+        Example:
+          >>> x = jnp.array([[0.0], [2.0], [4.0]])
+          >>> Moments.init(1).update(x[:1]).merge(Moments.init(1).update(x[1:])).mean.tolist()
+          [2.0]
+        """
+        if self.scatter.ndim != other.scatter.ndim:
+            raise ValueError(
+                "one state keeps a covariance, the other variances only: give both one `diagonal`."
+            )
         count, origin, offset, delta, share = merge_centres(self, other)
         gap = self.count.astype(delta.dtype) * share
         outer = delta**2 if self.scatter.ndim == 1 else delta[:, None] * delta[None, :]
         return Moments(count, origin, offset, self.scatter + other.scatter + gap * outer)
 
     def finalize(self, ddof: int = 1) -> tuple[Float[Array, " d"], Float[Array, "*shape"]]:
-        """Mean and covariance (or variances): scatter / (count - ddof), 0 where that is not > 0."""
+        """Mean and covariance (or variances): scatter / (count - ddof), 0 where that is not > 0.
+
+        Example:
+          >>> state = Moments.init(1).update(jnp.array([[0.0], [2.0]]))
+          >>> state.finalize()[1].tolist(), state.finalize(ddof=0)[1].tolist()
+          ([[2.0]], [[1.0]])
+        """
         degrees = jnp.maximum(self.count - ddof, 0).astype(self.scatter.dtype)
         return self.mean, divide(self.scatter, degrees)

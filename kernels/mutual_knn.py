@@ -13,9 +13,13 @@ graphs of out-degree k. Mean k / (n-1), variance and third moment over all n! re
 more. The tail is Pearson type III; as the recall moves in steps of 1 / (n k), p is taken half a
 step below the observed value.
 
-Cost, for E encoders: 2 n^2 D flops (D = sum d_e) for the neighbours, found once at the largest k;
-E^2 n^2 / 32 word operations for each k for the overlap of all pairs; E n k^2 look-ups for the null;
-and memory for n k E indices. No n x n array is held, not even of bits. n k must stay below 2^31.
+An encoder that is constant, within rounding, has no neighbours: its recall with every encoder is 0
+and its null a point at 0, so that p = 1. Where k or fewer rows count, recall and null are NaN.
+
+Cost, for E encoders: 2 n^2 D flops (D = sum d_e) for the neighbours, half of that on CPU, found
+once at the largest k; E^2 n^2 / 32 word operations for each k for the overlap of all pairs; E n k^2
+look-ups for the null; and memory for n k E indices and what `neighbors` holds of one encoder. No
+n x n array is held, not even of bits. n k must stay below 2^31.
 
 Not guaranteed: the tail beyond its three moments. Hubs make recall at small k noisy.
 
@@ -29,15 +33,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .cka import normalised_blocks
 from .graph_moments import GraphSums, graph_sums
 from .inner_products import mirror
-from .moments import count_rows, psum
-from .neighbors import block_size, check_k, first_row, gather_rows, nearest_neighbors
+from .moments import count_rows, gather_rows, psum
+from .neighbors import block_size, check_k, first_row, neighbor_lists
 from .null import METHODS, Calibration, rescale, tail_from_moments
 from .permutation import check_draws, row_orders, tail_from_sample
 from .validate import all_rows, check_blocks, check_fraction, check_option
@@ -49,7 +55,8 @@ class MutualKnn:
     """Mutual kNN recall of all pairs of encoders, and what its null depends on.
 
     Attributes:
-      recall: [K, E, E] for each of `ks`; ones on the diagonal.
+      recall: [K, E, E] for each of `ks`; 1 on the diagonal, 0 where an encoder is constant, NaN
+        where k or fewer rows count.
       count: rows that count, n.
       graph: edge and triangle counts of each encoder's neighbour graph, [K, E] each.
       ks: the numbers of neighbours.
@@ -61,9 +68,20 @@ class MutualKnn:
     ks: tuple[int, ...] = dataclasses.field(metadata={"static": True})
 
     def null_moments(self) -> tuple[Float[Array, "K E E"], ...]:
-        """Exact mean, variance and skewness of `recall` over all n! permutations of one side."""
+        """Exact mean, variance and skewness of `recall` over all n! permutations of one side.
+
+        Example:
+          >>> x = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+          >>> search = jax.jit(mutual_knn, static_argnums=1)
+          >>> mean, variance, _ = search([x], (1,)).null_moments()
+          >>> f"{mean[0, 0, 0]:.3f} {variance[0, 0, 0]:.3f}"  # 1 of 3 pairings is the same: 1 or 0
+          '0.333 0.222'
+        """
         dtype = self.recall.dtype
-        return self.graph.common_edges(self.count.astype(dtype), jnp.asarray(self.ks, dtype))
+        moments = self.graph.common_edges(self.count.astype(dtype), jnp.asarray(self.ks, dtype))
+        varied = jnp.diagonal(self.recall, axis1=1, axis2=2) != 0
+        varied = varied[:, :, None] & varied[:, None, :]
+        return tuple(jnp.where(varied, moment, 0) for moment in moments)
 
     @property
     def step(self) -> Float[Array, "K 1 1"]:
@@ -86,7 +104,8 @@ def mutual_knn(
       blocks: E arrays [n, d_e] with the same rows.
       ks: numbers of neighbours, each 1 <= k < n (and less than the rows that count).
       mask: [n] rows that count; the others are neither queries nor neighbours.
-      block_rows: rows handled at once; None for the most that keep arrays within 2^24 entries.
+      block_rows: rows handled at once; None for the most that keep arrays within 2^24 entries, and
+        on CPU for up to half of the similarities of one encoder, as `nearest_neighbors` says.
       axis_name: mesh axis the rows are sharded over, if any.
 
     Returns:
@@ -159,7 +178,7 @@ def calibrate_mutual_knn(
         mean, variance, skewness = result.null_moments()
         return tail_from_moments(result.recall, mean, variance, alpha, skewness, step=result.step)
     check_draws(blocks, MutualKnn, key, permutations, alpha)
-    result, neighbors, overlap = _mutual_knn(blocks, ks, mask, block_rows, axis_name)
+    result, neighbors, overlap, varied = _mutual_knn(blocks, ks, mask, block_rows, axis_name)
     local = neighbors.shape[1]
     rows, first = all_rows(local, axis_name), first_row(local, axis_name)
     everyone = gather_rows(neighbors, axis_name, axis=1)
@@ -174,13 +193,15 @@ def calibrate_mutual_knn(
 
     # Whole numbers are ranked, as ties are many and the division rounds.
     null = mirror(jax.lax.map(null_counts, orders))
+    null = jnp.where(_pairs(varied)[None, None], null, 0)
     tau, p_value = tail_from_sample(overlap, null, alpha)
     tau = _recall(tau, result.count, result.ks)
+    p_value = jnp.where(jnp.isnan(tau), tau, p_value)
     return Calibration(rescale(result.recall, tau), tau, p_value, result.recall, method)
 
 
 def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
-    """The result, [E, n, max k] neighbours of the local rows, and [K, E, E] common ones in all."""
+    """The result; neighbours [E, n, max k]; common ones in all [K, E, E]; which encoders vary."""
     check_blocks(blocks, mask)
     local = blocks[0].shape[0]
     rows, ks = all_rows(local, axis_name), tuple(ks)
@@ -188,26 +209,37 @@ def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
         raise ValueError("ks is empty: give at least one number of neighbours.")
     for k in ks:
         check_k("each of ks", k, rows)
-    neighbors = jnp.stack(
-        [
-            nearest_neighbors(x, max(ks), mask=mask, block_rows=block_rows, axis_name=axis_name)
-            for x in blocks
-        ]
+    neighbors = neighbor_lists(
+        blocks, max(ks), mask=mask, block_rows=block_rows, axis_name=axis_name
     )
     everyone = gather_rows(neighbors, axis_name, axis=1)
 
+    def varies(x):
+        return normalised_blocks([x], mask, axis_name)[1][0] != 0
+
+    # One after another: side by side they hold a centred copy of every block (XLA on CPU).
+    each = [partial(varies, x) for x in blocks]
+    varied = jax.lax.map(lambda number: jax.lax.switch(number, each), jnp.arange(len(blocks)))
     overlap = psum(_overlap(neighbors, neighbors, ks, rows, block_rows), axis_name)
+    overlap = jnp.where(_pairs(varied)[None], overlap, 0)
     graph = graph_sums(
         neighbors, everyone, ks, mask=mask, axis_name=axis_name, block_rows=block_rows
     )
     count = count_rows(local, mask, axis_name)
-    return MutualKnn(_recall(overlap, count, ks), count, graph, ks), neighbors, overlap
+    result = MutualKnn(_recall(overlap, count, ks), count, graph, ks)
+    return result, neighbors, overlap, varied
 
 
 def _recall(overlap, count, ks):
-    """[K, E, E] common neighbours as a share of n k."""
-    total = count.astype(jnp.float32) * jnp.asarray(ks, jnp.float32)
+    """[K, E, E] common neighbours as a share of n k; NaN where there are no k others."""
+    ks = jnp.asarray(ks, jnp.int32)
+    total = count.astype(jnp.float32) * ks.astype(jnp.float32)
+    total = jnp.where(ks < count, total, jnp.nan)
     return overlap.astype(jnp.float32) / total[:, None, None]
+
+
+def _pairs(varied):
+    return varied[:, None] & varied[None, :]
 
 
 def _overlap(left, right, ks, rows, block_rows):

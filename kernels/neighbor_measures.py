@@ -40,8 +40,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .moments import HIGHEST, count_rows, divide, psum
-from .neighbors import block_size, check_k, first_row, gather_rows, nearest_neighbors
+from .cka import normalised_blocks
+from .moments import HIGHEST, count_rows, divide, gather_rows, psum
+from .neighbors import block_size, check_k, first_row, neighbor_lists
 from .validate import all_rows, check_blocks, compute_dtype
 
 
@@ -65,7 +66,8 @@ def pairwise_cknna(
       axis_name: mesh axis the rows are sharded over, if any.
 
     Returns:
-      [E, E] symmetric, in [-1, 1], 1 on the diagonal; 0 where an encoder is constant.
+      [E, E] symmetric, in [-1, 1], 1 on the diagonal; 0 where an encoder is constant; NaN if k or
+      fewer rows count.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, or `k` or
@@ -107,7 +109,8 @@ def pairwise_cknna(
     norm = jnp.diagonal(inner)
     root = jnp.sqrt(norm)
     result = divide(inner, root[:, None] * root[None, :])
-    return (result + result.T) / 2  # the order of summation is all that differs
+    result = (result + result.T) / 2  # the order of summation is all that differs
+    return jnp.where(count_rows(blocks[0].shape[0], mask, axis_name) > k, result, jnp.nan)
 
 
 def cycle_knn(
@@ -131,7 +134,7 @@ def cycle_knn(
 
     Returns:
       [E, E] in [0, 1], not symmetric; the diagonal is the share of rows with a reciprocal
-      neighbour.
+      neighbour. 0 where an encoder is constant; NaN if k or fewer rows count.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, or `k` or
@@ -163,19 +166,17 @@ def cycle_knn(
 
     parts = jax.lax.map(block, (_split(neighbors, size, -1), numbers))
     total = psum(jnp.sum(parts, axis=0), axis_name).astype(compute_dtype(*blocks))
-    return total / count_rows(local, mask, axis_name).astype(total.dtype)
+    varied = normalised_blocks(blocks, mask, axis_name)[1] != 0
+    total = jnp.where(varied[:, None] & varied[None, :], total, 0)
+    count = count_rows(local, mask, axis_name)
+    return total / jnp.where(count > k, count.astype(total.dtype), jnp.nan)
 
 
 def _neighbors(blocks, k, mask, block_rows, axis_name):
     """[E, local, k] neighbours of the local rows, and those of all rows."""
     check_blocks(blocks, mask)
     check_k("k", k, all_rows(blocks[0].shape[0], axis_name))
-    lists = jnp.stack(
-        [
-            nearest_neighbors(x, k, mask=mask, block_rows=block_rows, axis_name=axis_name)
-            for x in blocks
-        ]
-    )
+    lists = neighbor_lists(blocks, k, mask=mask, block_rows=block_rows, axis_name=axis_name)
     return lists, gather_rows(lists, axis_name, axis=1)
 
 

@@ -29,8 +29,9 @@ independent encoders of 8 features of standard deviations i^-1/2.
 
 Not guaranteed: p-values far beyond any sample are approximations of the tail, of which only the
 order of magnitude of the logarithm means anything. `log10_p_value` holds them where `p_value`
-underflows to 0, below about 1e-38 in float32. Exchangeable rows are assumed: duplicates or video
-frames make every p too small, unless the strata say so.
+underflows to 0, below about 1e-38 in float32. Where rounding hides the null, as of rows that form a
+regular simplex, p is between 0.1 and 1 and no more is known. Exchangeable rows are assumed:
+duplicates or video frames make every p too small, unless the strata say so.
 
 References:
     Groeger, Wen, Brbic (2026), Revisiting the Platonic Representation Hypothesis: an Aristotelian
@@ -50,14 +51,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .cka import PairwiseHsic, pairwise_hsic
+from .cka import PairwiseHsic, pairwise_hsic, resolve_space
 from .gamma_tail import log_tail_and_quantile
 from .moments import divide
-from .permutation import check_draws, permutation_null, tail_from_sample
+from .permutation import ROUNDING, check_draws, permutation_null, tail_from_sample
 from .permutation_moments import cka_null_moments
 from .validate import all_rows, check_blocks, check_fraction, check_option, check_rows
 
 METHODS = ("closed_form", "permutation")
+SKEWNESSES = ("auto", "exact", "gamma")
 
 
 @jax.tree_util.register_dataclass
@@ -73,6 +75,12 @@ class Calibration:
       method: "closed_form" or "permutation".
       log10_p_value: of `p_value`, also where that underflows (then an approximation of the tail);
         by default its logarithm.
+      skewness: of the closed form's tail, "exact" or "gamma"; None for a sample.
+
+    Example:
+      >>> found = Calibration(*map(jnp.asarray, (0.5, 0.2, 0.01, 0.6)), method="permutation")
+      >>> float(found.log10_p_value)
+      -2.0
     """
 
     score: Float[Array, "*shape"]
@@ -81,6 +89,7 @@ class Calibration:
     observed: Float[Array, "*shape"]
     method: str = dataclasses.field(metadata={"static": True})
     log10_p_value: Float[Array, "*shape"] | None = None
+    skewness: str | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __post_init__(self):
         if self.log10_p_value is None and self.p_value is not None:
@@ -88,8 +97,9 @@ class Calibration:
 
 
 def rescale(observed, tau):
-    """max((observed - tau) / (1 - tau), 0), and 0 where tau is 1 or more."""
-    return jnp.maximum(divide(observed - tau, jnp.maximum(1 - tau, 0)), 0)
+    """max((observed - tau) / (1 - tau), 0), and 0 where tau is within rounding of 1, or more."""
+    room = jnp.where(1 - tau <= ROUNDING * jnp.finfo(tau.dtype).eps, 0, 1 - tau)
+    return jnp.maximum(divide(observed - tau, room), 0)
 
 
 def tail_from_moments(
@@ -118,7 +128,8 @@ def tail_from_moments(
         of half a step less.
 
     Returns:
-      A `Calibration` of the shape of `observed`; differentiable in `observed` only.
+      A `Calibration` of the shape of `observed`; differentiable in `observed` only. Above a point
+      is what is so by more than 16 eps of it. NaN where a moment is.
 
     Raises:
       ValueError: if `alpha` is out of range.
@@ -139,11 +150,41 @@ def tail_from_moments(
     above = value - mean - jnp.asarray(step, value.dtype) / 2
     log_tail, quantile = log_tail_and_quantile(divide(above, std), alpha, g)
     tau = mean + std * quantile
-    point = jnp.where(value > mean, -jnp.inf, 0).astype(value.dtype)
-    log_p = jnp.where(std > 0, log_tail, point)
+    slack = ROUNDING * jnp.finfo(value.dtype).eps * jnp.abs(mean)
+    point = jnp.where(value - mean > slack, -jnp.inf, 0).astype(value.dtype)
+    log_p = jnp.where(std > 0, log_tail, jnp.where(jnp.isnan(tau), tau, point))
     return Calibration(
-        rescale(observed, tau), tau, jnp.exp(log_p), observed, "closed_form", log_p / math.log(10)
+        rescale(observed, tau),
+        tau,
+        jnp.exp(log_p),
+        observed,
+        "closed_form",
+        log_p / math.log(10),
+        "gamma" if skewness is None else "exact",
     )
+
+
+def choose_skewness(skewness: str, blocks, axis_name=None) -> str:
+    """The skewness named, or for "auto" the exact one where its sums cost no change of space.
+
+    Args:
+      skewness: "exact", "gamma" or "auto".
+      blocks: E arrays [n, d_e], or their shapes; or a `PairwiseHsic`, which has the sums or not.
+      axis_name: mesh axis the rows are sharded over, if any.
+
+    Raises:
+      ValueError: if the option is unknown, or a `PairwiseHsic` lacks the sums of "exact".
+    """
+    check_option("skewness", skewness, SKEWNESSES)
+    if isinstance(blocks, PairwiseHsic):
+        known = blocks.cubic is not None
+        if skewness == "exact" and not known:
+            raise ValueError(
+                "skewness 'exact' needs cubic sums: make hsic with pairwise_hsic(..., cubic=True)."
+            )
+    else:
+        known = skewness != "auto" or resolve_space("auto", blocks, axis_name) == "gram"
+    return "gamma" if skewness == "gamma" or not known else "exact"
 
 
 def calibrate(
@@ -155,6 +196,7 @@ def calibrate(
     key: jax.Array | None = None,
     mask: Bool[Array, " n"] | None = None,
     strata: Int[Array, " n"] | None = None,
+    skewness: str = "auto",
     batch: int = 1,
     axis_name=None,
 ) -> Calibration:
@@ -169,6 +211,9 @@ def calibrate(
       mask: [n] rows that count; the others may hold anything.
       strata: [n] integer labels (video, class, patient): rows are permuted within their label only;
         for "permutation" only.
+      skewness: of the closed form's tail: "exact", which needs Gram space; "gamma", that of the
+        gamma on [0, inf) with the mean and variance; "auto" for "exact" where Gram space is the
+        cheaper one anyway.
       batch: draws computed at once, for "permutation" only (`permutation.sample_null`).
       axis_name: mesh axis the rows are sharded over, if any; the draws are then split over it.
 
@@ -191,17 +236,19 @@ def calibrate(
     if not given:
         check_blocks(blocks, mask)
         check_rows(all_rows(blocks[0].shape[0], axis_name), 4, "calibration")
+    check_option("skewness", skewness, SKEWNESSES)
     if method == "closed_form":
         if strata is not None:
             raise ValueError(
                 "strata restrict the permutations, which the closed form does not cover, got "
                 "method='closed_form': use method='permutation'."
             )
+        exact = choose_skewness(skewness, blocks, axis_name) == "exact"
         hsic = blocks
         if not given:
-            hsic = pairwise_hsic(blocks, mask=mask, axis_name=axis_name, cubic=True)
-        mean, variance, skewness = cka_null_moments(hsic)
-        return tail_from_moments(hsic.cka(), mean, variance, alpha, skewness)
+            hsic = pairwise_hsic(blocks, mask=mask, axis_name=axis_name, cubic=exact)
+        mean, variance, third = cka_null_moments(hsic)
+        return tail_from_moments(hsic.cka(), mean, variance, alpha, third if exact else None)
     check_draws(blocks, PairwiseHsic, key, permutations, alpha)
     null, observed = permutation_null(
         blocks,

@@ -54,8 +54,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from .moments import HIGHEST, centre_rows, divide, pmax, psum
-from .validate import all_rows, check_mask, check_matrix, check_option
+from .moments import centre_rows, divide, matmul, pmax, psum
+from .validate import all_rows, check_at_least, check_mask, check_matrix, check_option
 
 EXACT_UP_TO = 512  # min(n, d) for which one eigendecomposition costs less than the passes
 
@@ -73,6 +73,11 @@ class Pca:
       residual: max_i ||C v_i - lambda_i v_i|| / lambda_1; above `tolerance` if it did not converge,
         an upper bound of it from `StreamingPca`.
       iterations: passes over the rows; 1 for the exact method.
+
+    Example:
+      >>> found = pca(jnp.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]]), 1)
+      >>> found.components.shape, found.mean.tolist()
+      ((2, 1), [3.0, 4.0])
     """
 
     components: Float[Array, "d k"]
@@ -147,12 +152,8 @@ def pca(
             f"k must be in 1..{min(rows - 1, d)} = min(n - 1, d) for {rows} rows of {d} features, "
             f"got {k}: ask for fewer components or give more rows."
         )
-    for name, value, least in (
-        ("oversampling", oversampling, 0),
-        ("max_iterations", max_iterations, 1),
-    ):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}: raise it.")
+    check_at_least("oversampling", oversampling, 0)
+    check_at_least("max_iterations", max_iterations, 1)
 
     small = min(rows, d)
     width = min(k + oversampling, small)
@@ -170,8 +171,8 @@ def pca(
         key = jax.random.key(0) if key is None else key
 
         def covariance_times(block):
-            scores = psum(_matmul(centred, block), feature_axis_name)
-            return psum(_matmul(centred.T, scores), axis_name) / degrees
+            scores = psum(matmul(centred, block), feature_axis_name)
+            return psum(matmul(centred.T, scores), axis_name) / degrees
 
         start = random_block(key, x.shape[1], width, centred.dtype, feature_axis_name)
         components, variance, residual, iterations = _iterate(
@@ -205,7 +206,7 @@ def orthonormalize(tall: Float[Array, "d l"], axis_name=None):
     stacked = jnp.zeros((all_rows(height, axis_name), r.shape[1]), r.dtype)
     stacked = psum(jax.lax.dynamic_update_slice_in_dim(stacked, r, index * height, 0), axis_name)
     turn, r = jnp.linalg.qr(stacked)
-    return _matmul(q, jax.lax.dynamic_slice_in_dim(turn, index * height, height)), r
+    return matmul(q, jax.lax.dynamic_slice_in_dim(turn, index * height, height)), r
 
 
 def peak_sign(columns: Float[Array, "n k"], axis_name=None) -> Float[Array, " k"]:
@@ -240,10 +241,10 @@ def _iterate(covariance_times, start, k, tolerance, max_iterations, axis_name):
         block = divide(block, norm[None, :])
         # Directions that the basis holds already, or the block holds twice, become zero columns.
         for floor in (8 * width * jnp.finfo(block.dtype).eps, 0.5):
-            block = block - _matmul(basis, _inner(basis, block, axis_name))
+            block = block - matmul(basis, _inner(basis, block, axis_name))
             size, turn = jnp.linalg.eigh(_inner(block, block, axis_name))
             scale = jnp.where(size > floor, jax.lax.rsqrt(jnp.maximum(size, floor)), 0)
-            block = _matmul(block, turn * scale[None, :])
+            block = matmul(block, turn * scale[None, :])
 
         basis = jnp.concatenate([basis, block], axis=1)
         image = jnp.concatenate([image, covariance_times(block)], axis=1)
@@ -252,7 +253,7 @@ def _iterate(covariance_times, start, k, tolerance, max_iterations, axis_name):
         value, turn = value[: -width - 1 : -1], turn[:, : -width - 1 : -1]
         moved = turn.at[:width].set(0)
         turn = jnp.linalg.qr(jnp.concatenate([turn, moved], axis=1))[0]  # V, then P
-        basis, image = _matmul(basis, turn), _matmul(image, turn)
+        basis, image = matmul(basis, turn), matmul(image, turn)
         block = image[:, :width] - basis[:, :width] * value[None, :]
         error = jnp.sqrt(psum(jnp.sum(block[:, :k] ** 2, axis=0), axis_name))
         return basis, image, block, value, divide(jnp.max(error), value[0]), iteration + 1
@@ -266,13 +267,13 @@ def _iterate(covariance_times, start, k, tolerance, max_iterations, axis_name):
 
 def _rayleigh_ritz(centred, degrees, k, axis_name, block):
     """The best k components within the span of an orthonormal block, and their residual."""
-    scores = _matmul(centred, block)
-    inner = psum(_matmul(scores.T, scores), axis_name)
+    scores = matmul(centred, block)
+    inner = psum(matmul(scores.T, scores), axis_name)
     _, turn = jnp.linalg.eigh(inner / degrees)
     turn = turn[:, : -k - 1 : -1]
-    vectors, scores = _matmul(block, turn), _matmul(scores, turn)
+    vectors, scores = matmul(block, turn), matmul(scores, turn)
     # Sums of squares keep small variances non-negative and far more accurate than eigh's.
-    image, variance = psum((_matmul(centred.T, scores), jnp.sum(scores**2, axis=0)), axis_name)
+    image, variance = psum((matmul(centred.T, scores), jnp.sum(scores**2, axis=0)), axis_name)
     image, variance = image / degrees, variance / degrees
     error = jnp.linalg.norm(image - vectors * variance[None, :], axis=0)
     return vectors, variance, divide(jnp.max(error), variance[0])
@@ -282,22 +283,18 @@ def _exact_block(centred, width, axis_name):
     """Orthonormal basis of the leading right singular vectors, from the smaller Gram matrix."""
     rows, d = centred.shape
     if d <= all_rows(rows, axis_name):
-        scatter = psum(_matmul(centred.T, centred), axis_name)
+        scatter = psum(matmul(centred.T, centred), axis_name)
         return jnp.linalg.eigh(scatter)[1][:, : -width - 1 : -1]
     everyone, first = centred, 0
     if axis_name is not None:
         everyone = jax.lax.all_gather(centred, axis_name, tiled=True)
         first = jax.lax.axis_index(axis_name) * rows
-    gram = _matmul(everyone, everyone.T)
+    gram = matmul(everyone, everyone.T)
     left = jnp.linalg.eigh(gram)[1][:, : -width - 1 : -1]
     left = jax.lax.dynamic_slice_in_dim(left, first, rows)
     # QR both normalises and, where the rank falls short, completes the basis.
-    return jnp.linalg.qr(psum(_matmul(centred.T, left), axis_name))[0]
+    return jnp.linalg.qr(psum(matmul(centred.T, left), axis_name))[0]
 
 
 def _inner(a, b, axis_name):
-    return psum(_matmul(a.T, b), axis_name)
-
-
-def _matmul(a, b):
-    return jnp.matmul(a, b, precision=HIGHEST)
+    return psum(matmul(a.T, b), axis_name)

@@ -45,12 +45,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from .cka import SPACES, normalised_blocks
-from .inner_products import gather, mirror
-from .moments import HIGHEST, divide
+from .inner_products import mirror
+from .moments import HIGHEST, divide, from_first, gather_rows
 from .validate import all_rows, check_at_least, check_blocks, check_option, check_strata
 
 GATHER = 256  # flops in the time that one entry takes to gather (measured on AVX2)
 HELD_BYTES = 1 << 32  # of Gram matrices that "auto" may hold
+ROUNDING = 16  # eps that a score of at most 1 may be off
 BANDS = 8  # of rows: a draw touches 1/2 + 1/16 of each Gram matrix
 
 
@@ -234,12 +235,12 @@ def permutation_null(
     rows = all_rows(blocks[0].shape[0], axis_name)
     space = choose_space(space, blocks, axis_name, permutations)
     scaled, _, _ = normalised_blocks(blocks, mask, axis_name)
-    everyone = [gather(block, axis_name, 0) for block in scaled]
+    everyone = [gather_rows(block, axis_name) for block in scaled]
     upper = np.triu_indices(len(everyone))
     if space == "gram":
         pairs = zip(scaled, everyone, strict=True)
         grams = jnp.stack([jnp.matmul(x, all_x.T, precision=precision) for x, all_x in pairs])
-        grams = gather(grams, axis_name, 1)
+        grams = gather_rows(grams, axis_name, axis=1)
         statistic = permuted_products(grams, grams, precision)
     else:
         columns = [block.T for block in everyone]
@@ -258,8 +259,8 @@ def permutation_null(
         key,
         permutations,
         rows,
-        mask=None if mask is None else gather(jnp.asarray(mask), axis_name, 0),
-        strata=None if strata is None else gather(jnp.asarray(strata), axis_name, 0),
+        mask=gather_rows(mask, axis_name),
+        strata=gather_rows(strata, axis_name),
         axis_name=axis_name,
         batch=batch,
     )
@@ -270,18 +271,11 @@ def permutation_null(
     return divide(mirror(inner), norm[None]), divide(observed, norm)
 
 
-def from_first(x, axis_name):
-    """What the first device computed, as a value that all have (as sums over the axis are)."""
-    if axis_name is None:
-        return x
-    return jax.lax.psum(jnp.where(jax.lax.axis_index(axis_name) == 0, x, 0), axis_name)
-
-
 def reached(observed, null):
     """Number of draws that reach the observed score; rounding of a score of at most 1 is a tie."""
     slack = 0
     if jnp.issubdtype(null.dtype, jnp.floating):
-        slack = 16 * float(jnp.finfo(null.dtype).eps)
+        slack = ROUNDING * float(jnp.finfo(null.dtype).eps)
     return jnp.sum(null >= observed[None] - slack, axis=0, dtype=float)
 
 

@@ -45,7 +45,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .moments import HIGHEST, divide
+from .moments import divide, matmul
 from .validate import check_option, compute_dtype
 
 ITERATE_FROM = 64  # k from which "auto" iterates, on accelerators; a guess, see above
@@ -97,24 +97,24 @@ def _polar_jvp(method, primals, tangents):
     # of the SVD it divides by s_i + s_j, never by s_i - s_j. Undetermined directions stay put.
     (matrix,), (dmatrix,) = primals, tangents
     rotation = _polar(method, matrix)
-    h = _matmul(rotation.mT, matrix)
+    h = matmul(rotation.mT, matrix)
     s, v = jnp.linalg.eigh((h + h.mT) / 2)
-    turn = _matmul(rotation.mT, dmatrix)
-    turn = _matmul(_matmul(v.mT, turn - turn.mT), v)
+    turn = matmul(rotation.mT, dmatrix)
+    turn = matmul(matmul(v.mT, turn - turn.mT), v)
     sums = s[..., :, None] + s[..., None, :]
     null = sums <= _relative_threshold(matrix) * s[..., -1:, None]
     turn = divide(turn, jnp.where(null, 0, sums))
-    return rotation, _matmul(_matmul(_matmul(rotation, v), turn), v.mT)
+    return rotation, matmul(matmul(matmul(rotation, v), turn), v.mT)
 
 
 def _by_svd(matrix):
     u, s, vt = jnp.linalg.svd(matrix)
     null = s <= _relative_threshold(matrix) * s[..., :1]
     # With U0, V0 spanning the null spaces, tr U0 W V0' is largest for W = polar(U0'V0).
-    inner = jnp.where(null[..., :, None] & null[..., None, :], _matmul(u.mT, vt.mT), 0)
+    inner = jnp.where(null[..., :, None] & null[..., None, :], matmul(u.mT, vt.mT), 0)
     diagonal = jnp.where(null, 0, 1).astype(s.dtype)[..., None, :] * _eye_like(matrix)
     p, _, qt = jnp.linalg.svd(inner + diagonal)
-    return _matmul(_matmul(u, _matmul(p, qt)), vt)
+    return matmul(matmul(u, matmul(p, qt)), vt)
 
 
 def _by_products(matrix):
@@ -123,12 +123,12 @@ def _by_products(matrix):
     eye = _eye_like(matrix)
 
     def step(x, c):
-        return c * _matmul(x, 1.5 * eye - 0.5 * c**2 * _matmul(x.mT, x)), None
+        return c * matmul(x, 1.5 * eye - 0.5 * c**2 * matmul(x.mT, x)), None
 
     threshold = _relative_threshold(matrix)
     scales = jnp.asarray(_scales(threshold), matrix.dtype)
     rotation, _ = jax.lax.scan(step, unit, scales)
-    h = _matmul(rotation.mT, unit)
+    h = matmul(rotation.mT, unit)
     factor = jnp.linalg.cholesky((h + h.mT) / 2 - threshold * eye, symmetrize_input=False)
     regular = jnp.all(jnp.isfinite(factor))
     return jax.lax.cond(regular, lambda: rotation, lambda: _by_svd(matrix))
@@ -150,7 +150,3 @@ def _relative_threshold(matrix) -> float:
 
 def _eye_like(matrix):
     return jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
-
-
-def _matmul(a, b):
-    return jnp.matmul(a, b, precision=HIGHEST)

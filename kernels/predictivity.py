@@ -42,9 +42,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .canonical import rotated_to_fewer_columns
 from .cka import normalised_blocks
-from .moments import HIGHEST, divide, psum
-from .neighbors import first_row, gather_rows
-from .validate import all_rows, check_blocks, check_mask, check_rows
+from .moments import HIGHEST, divide, gather_rows, psum
+from .neighbors import first_row
+from .validate import all_rows, check_at_least, check_blocks, check_mask, check_rows
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 
@@ -84,8 +84,7 @@ def linear_predictivity(
       Schrimpf et al. 2018.
     """
     check_blocks(blocks, mask)
-    if folds < 3:
-        raise ValueError(f"folds must be at least 3, got {folds}: use 5.")
+    check_at_least("folds", folds, 3)
     if not penalties or min(penalties) <= 0:
         raise ValueError(f"penalties must be positive, got {penalties}: use 0.01, say.")
     local = blocks[0].shape[0]

@@ -38,7 +38,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .moments import HIGHEST, divide, psum
+from .moments import HIGHEST, divide, matmul, psum
 from .pca import peak_sign
 from .polar import polar
 from .validate import check_blocks, compute_dtype
@@ -57,6 +57,11 @@ class GeneralizedProcrustes:
         loss: sum_i ||A_i R_i - Z||^2 / sum_i ||A_i||^2, in [0, 1].
         change: ||Z - Z_previous|| / ||Z|| of the last iteration.
         iterations: how many were run.
+
+    Example:
+        >>> a = jnp.array([[1.0, 0.0], [0.0, 2.0], [3.0, 1.0]])
+        >>> generalized_procrustes([a, a[:, ::-1]]).rotations.shape
+        (2, 2, 2)
     """
 
     aligned: Float[Array, "m n k"]
@@ -101,7 +106,7 @@ def orthogonal_procrustes(
         Schönemann 1966; the direction agrees with scipy.linalg.orthogonal_procrustes(b, a).
     """
     a, b = _prepare([a, b], mask)
-    return polar(psum(_matmul(b.T, a), axis_name))
+    return polar(psum(matmul(b.T, a), axis_name))
 
 
 def procrustes_disparity(
@@ -137,7 +142,7 @@ def procrustes_disparity(
     a, b = _prepare([a, b], mask)
     # R minimises the norm, so its own derivative contributes nothing (envelope theorem).
     rotation = jax.lax.stop_gradient(orthogonal_procrustes(a, b, axis_name=axis_name))
-    residual = a - _matmul(b, rotation)
+    residual = a - matmul(b, rotation)
     residual_energy, energy = psum((jnp.sum(residual**2), jnp.sum(a**2)), axis_name)
     return residual_energy / energy
 
@@ -181,10 +186,10 @@ def generalized_procrustes(
     stacked = jnp.stack(_prepare(blocks, mask))
     m, n, k = stacked.shape
     flat = stacked.transpose(1, 0, 2).reshape(n, m * k)
-    gram = psum(_matmul(flat.T, flat), axis_name)
+    gram = psum(matmul(flat.T, flat), axis_name)
 
     def times_gram(rotations):  # [m k k] -> A_i' (sum_j A_j R_j)
-        product = _matmul(gram, rotations.reshape(m * k, k))
+        product = matmul(gram, rotations.reshape(m * k, k))
         return product.reshape(m, k, k)
 
     def energy(rotations):  # ||sum_j A_j R_j||^2
@@ -210,7 +215,7 @@ def generalized_procrustes(
     # The loss leaves one common rotation free: turn the consensus to its principal axes.
     second_moment = jnp.einsum("ikl,ikp->lp", rotations, times_gram(rotations), precision=HIGHEST)
     _, axes = jnp.linalg.eigh((second_moment + second_moment.T) / 2)
-    rotations = _matmul(rotations, axes[:, ::-1])
+    rotations = matmul(rotations, axes[:, ::-1])
     sign = peak_sign(_align(stacked, rotations).mean(axis=0), axis_name)
     rotations = rotations * sign[None, None, :]
     aligned = _align(stacked, rotations)
@@ -224,10 +229,6 @@ def generalized_procrustes(
 
 def _align(stacked, rotations):
     return jnp.einsum("mnk,mkl->mnl", stacked, rotations, precision=HIGHEST)
-
-
-def _matmul(a, b):
-    return jnp.matmul(a, b, precision=HIGHEST)
 
 
 def _prepare(blocks, mask):

@@ -39,11 +39,10 @@ from jaxtyping import Array, Bool, Float
 
 from .cka import PairwiseHsic, normalised_blocks
 from .inner_products import mirror
-from .moments import HIGHEST, divide, psum
-from .neighbors import block_size, first_row, gather_rows
-from .validate import all_rows, check_blocks, check_rows
+from .moments import HIGHEST, divide, gather_rows, psum
+from .neighbors import block_size, first_row
+from .validate import all_rows, check_blocks, check_pairs, check_rows
 
-MOST_ROWS = 46_340  # n (n-1) < 2^31
 DIGIT = 4  # bits found in a pass
 
 
@@ -226,8 +225,7 @@ def _distance_tiles(blocks, mask, axis_name):
     check_blocks(blocks, mask)
     rows = all_rows(blocks[0].shape[0], axis_name)
     check_rows(rows, 2, "a median distance")
-    if rows > MOST_ROWS:
-        raise ValueError(f"pairs are counted in 32 bits, got {rows} rows: give at most {MOST_ROWS}")
+    check_pairs(rows)
     scaled, scales, count = normalised_blocks(blocks, mask, axis_name)
     return _Tiles(scaled, scales, mask, axis_name), count
 

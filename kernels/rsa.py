@@ -34,12 +34,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .canonical import from_first, stack_padded
-from .moments import HIGHEST, divide, is_constant
-from .neighbors import block_size, first_row, gather_rows
-from .validate import all_rows, check_blocks, check_rows, compute_dtype
-
-MOST_ROWS = 46_340  # n (n-1) < 2^31
+from .canonical import stack_padded
+from .moments import HIGHEST, divide, from_first, gather_rows, is_constant
+from .neighbors import block_size, first_row
+from .validate import all_rows, check_blocks, check_pairs, check_rows, compute_dtype
 
 
 def pairwise_rsa(
@@ -75,8 +73,7 @@ def pairwise_rsa(
     local = blocks[0].shape[0]
     rows = all_rows(local, axis_name)
     check_rows(rows, 3, "RSA")
-    if rows > MOST_ROWS:
-        raise ValueError(f"pairs are ranked in 32 bits, got {rows} rows: give at most {MOST_ROWS}")
+    check_pairs(rows)
     dtype = compute_dtype(*blocks)
     unit = stack_padded([_unit_rows(x.astype(dtype), mask) for x in blocks])
     everyone = gather_rows(unit, axis_name, axis=1)

@@ -79,7 +79,12 @@ class CkaState:
 
     @classmethod
     def init(cls, widths: Sequence[int], dtype=jnp.float32) -> CkaState:
-        """The summary of no rows, of encoders with these numbers of features."""
+        """The summary of no rows, of encoders with these numbers of features.
+
+        Example:
+          >>> [product.shape for product in CkaState.init([2, 3]).products]
+          [(2, 5), (3, 3)]
+        """
         encoders, total = len(widths), sum(widths)
         products, remaining = [], total
         for width in widths:
@@ -107,6 +112,14 @@ class CkaState:
             update = jax.jit(CkaState.update, out_shardings=shardings, donate_argnums=0)
 
         with batches sharded over another axis, if at all; no `axis_name` is given to `update`.
+
+        Example:
+          >>> from jax.sharding import AxisType
+          >>> one = jax.devices()[:1]
+          >>> mesh = jax.make_mesh((1,), ("model",), axis_types=(AxisType.Auto,), devices=one)
+          >>> places = CkaState.init([2, 3]).shardings(mesh, "model")
+          >>> places.products[0].spec == PartitionSpec("model")
+          True
         """
         devices = mesh.shape[axis_name]
         whole = NamedSharding(mesh, PartitionSpec())
@@ -138,6 +151,11 @@ class CkaState:
 
         Raises:
           ValueError: if the blocks do not have the widths of `init`, or differ in rows.
+
+        Example:
+          >>> x = jnp.array([[0.0], [1.0], [5.0]])
+          >>> CkaState.init([1, 1]).update([x, -x]).trace.tolist()  # squared deviations from 2
+          [14.0, 14.0]
         """
         check_blocks(blocks, mask)
         widths = tuple(block.shape[1] for block in blocks)
@@ -162,7 +180,22 @@ class CkaState:
         return self.merge(CkaState(count, origin, offset, *sums))
 
     def merge(self, other: CkaState) -> CkaState:
-        """The summary of the rows of both; associative and commutative up to rounding."""
+        """The summary of the rows of both; associative and commutative up to rounding.
+
+        Raises:
+          ValueError: if the states differ in widths.
+
+        Example:
+          >>> x = jnp.array([[0.0], [1.0], [5.0], [2.0]])
+          >>> first, rest = (CkaState.init([1]).update([part]) for part in (x[:2], x[2:]))
+          >>> int(first.merge(rest).count)
+          4
+        """
+        if self.widths != other.widths:
+            raise ValueError(
+                f"states of widths {self.widths} and {other.widths} do not merge: give both those "
+                "of one init."
+            )
         count, origin, offset, delta, share = merge_centres(self, other)
         sums = jax.tree.map(jnp.add, self._about(delta * share), other._about(delta * (share - 1)))
         return CkaState(count, origin, offset, *sums)
@@ -191,7 +224,13 @@ class CkaState:
         return tuple(products), weighted, diagonal, trace
 
     def hsic(self) -> PairwiseHsic:
-        """The sums of `pairwise_hsic` over all rows so far."""
+        """The sums of `pairwise_hsic` over all rows so far.
+
+        Example:
+          >>> x = jnp.array([[0.0], [1.0], [5.0]])
+          >>> CkaState.init([1, 1]).update([x, -x]).hsic().inner.round(3).tolist()
+          [[1.0, 1.0], [1.0, 1.0]]
+        """
         mean = jnp.split(self.origin + self.offset, np.cumsum(self.widths)[:-1])
         scale = jnp.stack(
             [kernel_scale(1, t, self.count, m) for t, m in zip(self.trace, mean, strict=True)]
@@ -209,5 +248,11 @@ class CkaState:
         return PairwiseHsic(mirror(jnp.stack(rows)), diagonal, trace, scale, self.count)
 
     def finalize(self, *, debiased: bool = False) -> Float[Array, "E E"]:
-        """CKA of all pairs over all rows so far, as `pairwise_cka`; NaN if debiased and n < 4."""
+        """CKA of all pairs over all rows so far, as `pairwise_cka`; NaN if debiased and n < 4.
+
+        Example:
+          >>> x = jnp.array([[0.0], [1.0], [5.0]])
+          >>> CkaState.init([1, 1]).update([x, x**2]).finalize()[0].round(3).tolist()
+          [1.0, 0.976]
+        """
         return self.hsic().cka(debiased=debiased)

@@ -52,9 +52,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from .moments import HIGHEST, centre_rows, divide, merge_centres, psum
+from .moments import centre_rows, divide, matmul, merge_centres, psum
 from .pca import Pca, orthonormalize, peak_sign, random_block
-from .validate import all_rows, check_mask, check_matrix
+from .validate import all_rows, check_at_least, check_mask, check_matrix
 
 
 @jax.tree_util.register_dataclass
@@ -121,13 +121,16 @@ class StreamingPca:
 
         Raises:
           ValueError: if `k` or `oversampling` is out of range.
+
+        Example:
+          >>> StreamingPca.init(100, 2).image.shape  # k + 2 k + 16 columns
+          (100, 22)
         """
         d = all_rows(width, feature_axis_name)
         if not 1 <= k <= d:
             raise ValueError(f"k must be in 1..{d} for {d} features, got {k}: ask for fewer.")
         oversampling = 2 * k + 16 if oversampling is None else oversampling
-        if oversampling < 0:
-            raise ValueError(f"oversampling must be at least 0, got {oversampling}: raise it.")
+        check_at_least("oversampling", oversampling, 0)
         key = jax.random.key(0) if key is None else key
         block = random_block(key, width, min(k + oversampling, d), dtype, feature_axis_name)
         return cls._empty(orthonormalize(block, feature_axis_name)[0], jnp.int32(1), k)
@@ -159,6 +162,11 @@ class StreamingPca:
 
         Raises:
           ValueError: if `batch` is not a floating-point matrix of width d, or `mask` does not fit.
+
+        Example:
+          >>> state = StreamingPca.init(2, 1).update(jnp.array([[0.0, 1.0], [2.0, 1.0]]))
+          >>> int(state.count), float(state.energy)
+          (2, 2.0)
         """
         check_matrix("batch", batch)
         check_mask(mask, batch.shape[0])
@@ -169,8 +177,8 @@ class StreamingPca:
             )
         dtype = self.image.dtype
         centred, count, origin, offset = centre_rows(batch.astype(dtype), mask, axis_name)
-        scores = psum(_matmul(centred, self.test_matrix), feature_axis_name)
-        image, energy = psum((_matmul(centred.T, scores), jnp.sum(centred**2)), axis_name)
+        scores = psum(matmul(centred, self.test_matrix), feature_axis_name)
+        image, energy = psum((matmul(centred.T, scores), jnp.sum(centred**2)), axis_name)
         other = dataclasses.replace(
             self,
             count=count,
@@ -185,7 +193,22 @@ class StreamingPca:
         """The summary of the rows of both; associative and commutative up to rounding.
 
         States with different test matrices do not merge: the result is NaN.
+
+        Raises:
+          ValueError: if the states differ in width, k or oversampling.
+
+        Example:
+          >>> x = jnp.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
+          >>> first, rest = (StreamingPca.init(2, 1).update(part) for part in (x[:1], x[1:]))
+          >>> round(float(first.merge(rest).finalize().explained_variance[0]), 4)
+          25.0
         """
+        shapes = [(state.k, *state.test_matrix.shape) for state in (self, other)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"states of (k, features, columns) = {shapes[0]} and {shapes[1]} do not merge: "
+                "give both those of one init."
+            )
         joined = self._join(other, feature_axis_name)
         same = jnp.all(self.test_matrix == other.test_matrix)
         return dataclasses.replace(joined, image=jnp.where(same, joined.image, jnp.nan))
@@ -194,7 +217,7 @@ class StreamingPca:
         count, origin, offset, delta, share = merge_centres(self, other)
         gap = self.count.astype(delta.dtype) * share
         along, square = psum(
-            (_matmul(delta[None, :], self.test_matrix), jnp.sum(delta**2)), feature_axis_name
+            (matmul(delta[None, :], self.test_matrix), jnp.sum(delta**2)), feature_axis_name
         )
         image = self.image + other.image + (gap * delta)[:, None] * along
         return dataclasses.replace(
@@ -210,11 +233,16 @@ class StreamingPca:
         """Components of the Nyström approximation, with `residual` the bound given above.
 
         Directions beyond the rank of the rows come out orthonormal, with variance 0.
+
+        Example:
+          >>> state = StreamingPca.init(2, 1).update(jnp.array([[0.0, 1.0], [2.0, 1.0]]))
+          >>> [round(float(v), 4) for v in state.finalize().explained_variance]
+          [2.0]
         """
         vectors, variance = self._eigenvectors(feature_axis_name)
         vectors, degrees = vectors[:, : self.k], jnp.maximum(self.count - 1, 1)
-        along = psum(_matmul(self.test_matrix.T, vectors), feature_axis_name)
-        beyond = vectors - _matmul(self.test_matrix, along)
+        along = psum(matmul(self.test_matrix.T, vectors), feature_axis_name)
+        beyond = vectors - matmul(self.test_matrix, along)
         beyond = jnp.sqrt(jnp.max(psum(jnp.sum(beyond**2, axis=0), feature_axis_name)))
         rounding = jnp.finfo(variance.dtype).eps * self.energy
         residual = jnp.maximum(self.energy - jnp.sum(variance), rounding) * beyond
@@ -228,22 +256,24 @@ class StreamingPca:
         """An empty state for reading the same rows again, tested along what this one found.
 
         Each such pass shrinks the error of a component by about lambda_{l+1} / lambda_k.
+
+        Example:
+          >>> x = jnp.array([[0.0, 1.0], [2.0, 1.0]])
+          >>> again = StreamingPca.init(2, 1).update(x).refine()
+          >>> int(again.count), int(again.passes), int(again.update(x).count)
+          (0, 2, 2)
         """
         vectors, _ = self._eigenvectors(feature_axis_name)
         return self._empty(vectors, self.passes + 1, self.k)
 
     def _eigenvectors(self, axis_name):
         """[d, l] orthonormal eigenvectors of Y (Omega'Y)^+ Y' and its eigenvalues, descending."""
-        inner = psum(_matmul(self.test_matrix.T, self.image), axis_name)
+        inner = psum(matmul(self.test_matrix.T, self.image), axis_name)
         size, turn = jnp.linalg.eigh((inner + inner.T) / 2)
         # Dropping a direction of Omega leaves a Nyström approximation of lower rank, bound and all.
         floor = 8 * size.size * jnp.finfo(size.dtype).eps * jnp.max(size)
         scale = jnp.where(size > floor, jax.lax.rsqrt(jnp.where(size > floor, size, 1)), 0)
         scale = jnp.where(jnp.isnan(size), jnp.nan, scale)
-        q, r = orthonormalize(_matmul(self.image, turn * scale[None, :]), axis_name)
+        q, r = orthonormalize(matmul(self.image, turn * scale[None, :]), axis_name)
         left, root, _ = jnp.linalg.svd(r)
-        return _matmul(q, left), root**2
-
-
-def _matmul(a, b):
-    return jnp.matmul(a, b, precision=HIGHEST)
+        return matmul(q, left), root**2

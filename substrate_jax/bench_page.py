@@ -57,6 +57,8 @@ def bench_page(result: dict, thumbnails: Thumbnails) -> Page:
         ]
     if result.get("forward"):
         sections.append(Section("Forward pass of the encoders", [_forward(result)]))
+    if result.get("domain_stages"):
+        sections.append(Section("Analysis of domains", [_domain_stages(result)]))
     sections += [
         Section("Reading the numbers", list(_reading(result))),
         Section("How this was made", page.provenance(result)),
@@ -225,6 +227,7 @@ def _peers(result: dict) -> Iterator[page.Block]:
                 "ours": row["seconds"], "theirs": peer.get("seconds"), "ratio": peer.get("ratio"),
                 "quantity": peer["quantity"], "difference": peer.get("difference"),
                 "shown": None if peer.get("difference") is None else f"{peer['difference']:.1e}",
+                "our_sine": peer.get("our_sine"), "sine": peer.get("sine"),
                 "remark": f"time extrapolated from {state}" if state else peer.get("skipped"),
             })  # fmt: skip
     columns = [
@@ -235,12 +238,14 @@ def _peers(result: dict) -> Iterator[page.Block]:
         Column("ratio", "Theirs / ours", "ratio"), Column("quantity", "Compared"),
         Column("shown", "Largest difference"),
         Column("difference", "Largest difference", "score", shown=False),
+        Column("our_sine", "Sine of ours", "p"), Column("sine", "of theirs", "p"),
         Column("remark", "Remark"),
     ]  # fmt: skip
     caption = (
         f"Identical inputs and {counted(result['threads'], 'thread')} on both sides. A ratio above "
         "1 says that ours is faster. The difference is the largest over all pairs of encoders or "
-        "components."
+        "components. The sine is the largest between the components and exact ones in float64, "
+        "where those were affordable."
     )
     if rows:
         yield Table("", caption, columns, rows, "peers.csv")
@@ -304,6 +309,18 @@ def _forward(result: dict) -> Table:
         "timm's network of the same weights where it is installed."
     )
     return Table("", caption, columns, rows, "forward.csv")
+
+
+def _domain_stages(result: dict) -> Table:
+    columns = [
+        Column("stage", "Stage"), Column("rows", "Images a domain", "count"),
+        Column("first_seconds", "First run, s", "score"),
+        Column("seconds", "Again, s", "score"),
+    ]  # fmt: skip
+    caption = (
+        "Eight domains of random features of the paper's shared panel; the first run compiles."
+    )
+    return Table("", caption, columns, result["domain_stages"], "domain_stages.csv")
 
 
 def _reading(result: dict) -> Iterator[page.Block]:

@@ -36,6 +36,15 @@ PAIR_KINDS = {
     "other": Tag("–", "#999999", "any other pair"),
 }
 METHODS = {"closed_form": "in closed form", "permutation": "by permutations"}
+SKEWNESSES = {
+    "exact": ", with the exact skewness",
+    "gamma": ", with the skewness of a gamma law",
+    None: "",
+}
+P_VALUES = {
+    "closed_form": "chance of a CKA as high if the rows of one side are permuted",
+    "permutation": "share of permutations of the rows with a CKA as high",
+}
 
 Thumbnails = Mapping[str, Sequence[UInt8[np.ndarray, "h w 3"]]]
 
@@ -112,13 +121,24 @@ def cka_page(result: dict, thumbnails: Thumbnails) -> Page:
         sections.append(Section(f"Domain: {name}", list(blocks)))
     sections.append(Section("Encoders", [encoder_table(encoders, tags)]))
     sections.append(Section("How this was made", page.provenance(result)))
-    methods = dict.fromkeys(domain["calibrated"]["method"] for domain in domains.values())
+    methods = dict.fromkeys(null_in_words(domain["calibrated"]) for domain in domains.values())
     lede = (
         f"{counted(len(names), 'encoder')} compared on {counted(len(domains), 'domain')} of images "
         f"by linear CKA of their pooled features, calibrated against permuted rows "
-        f"({', '.join(METHODS.get(m, m) for m in methods)}), and by shared nearest neighbours."
+        f"({'; '.join(methods)}), and by shared nearest neighbours."
     )
     return Page("How alike do these encoders see?", lede, _tiles(result), sections)
+
+
+def null_in_words(calibrated: Mapping[str, Any]) -> str:
+    """How a calibration found its null.
+
+    Example:
+        >>> null_in_words({"method": "closed_form", "skewness": "exact"})
+        'in closed form, with the exact skewness'
+    """
+    method = calibrated["method"]
+    return METHODS.get(method, method) + SKEWNESSES[calibrated.get("skewness")]
 
 
 def _tiles(result: dict) -> list[tuple[str, str, str]]:
@@ -171,7 +191,14 @@ def _overview(result: dict) -> Iterator[page.Block]:
         alt = f"Calibrated CKA of all pairs by kind of pair, for {', '.join(domains)}."
         title = "Calibrated CKA of every pair"
         legend = list(PAIR_KINDS.values())
-        yield Figures([page.drawn("overview", title, caption, alt, figure)], legend=legend)
+        rows_of_csv = [
+            (name, kind, value)
+            for name, groups in lanes.items()
+            for kind, (_, values) in zip(PAIR_KINDS, groups, strict=True)
+            for value in values
+        ]
+        csv = page.csv_text(["domain", "kind", "calibrated_cka"], rows_of_csv)
+        yield Figures([page.drawn("overview", title, caption, alt, figure, csv)], legend=legend)
     columns = [
         Column("domain", "Domain"), Column("n", "Images", "count"),
         Column("pictures", "Pictures or classes", "count"),
@@ -259,7 +286,8 @@ def _between_domains(pcka: dict) -> Iterator[page.Block]:
         f"({pair}). Domains stand in the order of average linkage on 1 − PCKA."
     )
     alt = f"Heat map of PCKA between {', '.join(domains)}: median {median}, least {least} ({pair})."
-    yield Figures([page.drawn("pcka", "PCKA of domains", caption, alt, figure)])
+    csv = page.matrix_csv(domains, domains, matrix, "domain")
+    yield Figures([page.drawn("pcka", "PCKA of domains", caption, alt, figure, csv)])
     rows = [
         {"domain_a": domains[i], "domain_b": domains[j], "pcka": matrix[i, j]}
         for i, j in itertools.combinations(range(len(domains)), 2)
@@ -304,8 +332,8 @@ def _domain_blocks(
                 rings=q >= alpha if member.rings else None,
             )  # fmt: skip
             alt = page.describe(f"{member.title} of {name}", names, matrix)
-            key = f"{slug}-{member.key}"
-            pictures.append(page.drawn(key, member.title, member.caption, alt, figure))
+            key, csv = f"{slug}-{member.key}", page.matrix_csv(names, names, matrix, "encoder")
+            pictures.append(page.drawn(key, member.title, member.caption, alt, figure, csv))
         yield Figures(pictures, title=group, legend=legend)
         legend = []
     yield from measure_blocks(domain, slug, names, tags, tree)
@@ -343,11 +371,13 @@ def _pair_table(domain: dict, file: str, names: list[str], tags: dict[str, Tag])
         Column("cka_debiased", "Debiased", "score"): domain["cka_debiased"],
         Column("tau", "τ", "score"): calibrated["tau"],
         Column("score", "Calibrated", "score"): calibrated["score"],
-        Column("p_value", "p", "p"): calibrated["p_value"],
+        **p_columns(calibrated),
         Column("q_value", "q", "p"): calibrated["q_value"],
     }
     for k, measures in domain["mutual_knn"].items():
         for measure, values in measures.items():
+            if measure in ("method", "skewness", "alpha"):
+                continue
             style = "p" if measure in ("p_value", "q_value") else "score"
             column = Column(f"knn{k}_{measure}", f"k-NN {k}", style, shown=measure == "recall")
             columns[column] = values
@@ -358,12 +388,21 @@ def _pair_table(domain: dict, file: str, names: list[str], tags: dict[str, Tag])
     ]
     rows.sort(key=lambda row: -np.nan_to_num(row["score"], nan=-1))
     caption = (
-        "A click on a heading sorts by it. p: share of permutations of the rows with a CKA as "
-        "high; q: p corrected for the number of pairs (Benjamini-Hochberg). Of tiny values only "
-        "the order of magnitude means anything. The CSV has all digits and the calibration of k-NN."
+        f"A click on a heading sorts by it. p: {P_VALUES[calibrated['method']]}; q: p corrected "
+        "for the number of pairs (Benjamini-Hochberg). Of tiny values only the order of magnitude "
+        "means anything. The CSV has all digits and the calibration of k-NN."
     )
     heads = [Column("encoder_a", "Encoder"), Column("encoder_b", "Encoder"), *columns]
     return Table("All pairs", caption, heads, rows, file, tags)
+
+
+def p_columns(calibrated: dict) -> dict[Column, Any]:
+    """p, of which the page shows the logarithm where there is one: it does not underflow."""
+    logarithm = calibrated.get("log10_p_value")
+    found = {Column("p_value", "p", "p", shown=logarithm is None): calibrated["p_value"]}
+    if logarithm is not None:
+        found[Column("log10_p_value", "p", "log10_p")] = logarithm
+    return found
 
 
 def encoder_table(encoders: list[dict], tags: dict[str, Tag]) -> Table:

@@ -16,6 +16,8 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from substrate_jax import kernels
+from substrate_jax.kernels.null import choose_skewness
+from substrate_jax.kernels.validate import check_rows
 from substrate_jax.mesh import DATA_AXIS, make_mesh, shard_rows
 
 
@@ -26,6 +28,7 @@ def compare_encoders(
     method: str = "closed_form",
     permutations: int = 200,
     alpha: float = 0.05,
+    skewness: str = "auto",
     seed: int = 0,
     mesh: Mesh | None = None,
 ) -> dict:
@@ -37,12 +40,15 @@ def compare_encoders(
         method: "closed_form" or "permutation".
         permutations: draws, for "permutation".
         alpha: level of tau.
+        skewness: of the closed form's tail for CKA, "exact", "gamma" or "auto": see
+            `kernels.calibrate`.
         seed: of the permutations.
         mesh: where to compute; all devices by default.
 
     Returns:
         `n`; `cka` and `cka_debiased` [E, E]; `calibrated` with `score`, `tau`, `p_value`,
-        `q_value` [E, E], `method` and `alpha`; `mutual_knn`: k -> `recall` and the same four.
+        `log10_p_value` (also where p underflows), `q_value` [E, E], `method`, `skewness` ("exact",
+        "gamma", or None for permutations) and `alpha`; `mutual_knn`: k -> `recall` and the same.
         q-values are Benjamini-Hochberg over the pairs; p and q of an encoder with itself are NaN.
 
     Raises:
@@ -57,21 +63,30 @@ def compare_encoders(
     mesh = mesh or make_mesh()
     kernels.check_finite(list(features.values()), list(features))
     n = len(next(iter(features.values())))
+    check_rows(n, 4, "calibration")
     if too_large := [k for k in ks if k >= n]:
         raise ValueError(f"k={too_large[0]} with n={n} images: give k below n, or more images")
     blocks, masks = zip(*(shard_rows(block, mesh) for block in features.values()), strict=True)
     mask = masks[0]
-    program = _program(mesh, tuple(ks), method, permutations, alpha)
+    closed_form = method == "closed_form"
+    if closed_form:
+        skewness = choose_skewness(skewness, blocks)
+    program = _program(mesh, tuple(ks), method, permutations, alpha, skewness == "exact")
     cka, cka_debiased, calibrated, q_values = jax.tree.map(
         np.asarray, program(list(blocks), mask, jax.random.key(seed))
     )
+
+    def null(index: int, tail: str) -> dict:
+        how = {"method": method, "skewness": tail if closed_form else None, "alpha": alpha}
+        return how | _calibration(calibrated, q_values, index)
+
     return {
         "n": n,
         "cka": cka,
         "cka_debiased": cka_debiased,
-        "calibrated": {"method": method, "alpha": alpha, **_calibration(calibrated, q_values, 0)},
+        "calibrated": null(0, skewness),
         "mutual_knn": {
-            str(k): {"recall": calibrated.observed[i], **_calibration(calibrated, q_values, i)}
+            str(k): {"recall": calibrated.observed[i], **null(i, "exact")}
             for i, k in enumerate(ks, start=1)
         },
     }
@@ -166,21 +181,27 @@ def separation(
 
 def _calibration(calibration: kernels.Calibration, q_values: np.ndarray, index: int) -> dict:
     """Matrices of one measure's calibration; p and q of an encoder with itself are NaN."""
-    p_value = np.array(calibration.p_value[index])
+    p_value, log10_p_value = (
+        np.array(values[index]) for values in (calibration.p_value, calibration.log10_p_value)
+    )
     upper = np.triu_indices(len(p_value), 1)
     q_value = np.full_like(p_value, np.nan)
     q_value[upper] = q_value.T[upper] = q_values[index]
-    np.fill_diagonal(p_value, np.nan)
+    for values in (p_value, log10_p_value):
+        np.fill_diagonal(values, np.nan)
     return {
         "score": calibration.score[index],
         "tau": calibration.tau[index],
         "p_value": p_value,
+        "log10_p_value": log10_p_value,
         "q_value": q_value,
     }
 
 
 @functools.lru_cache
-def _program(mesh: Mesh, ks: tuple[int, ...], method: str, permutations: int, alpha: float):
+def _program(
+    mesh: Mesh, ks: tuple[int, ...], method: str, permutations: int, alpha: float, cubic: bool
+):
     """The compiled comparison, shared by domains of one size.
 
     Its calibration holds CKA first, then mutual kNN recall for each k.
@@ -188,7 +209,9 @@ def _program(mesh: Mesh, ks: tuple[int, ...], method: str, permutations: int, al
 
     def compare(blocks: list[Array], mask: Array, key: Array):
         closed_form = method == "closed_form"
-        hsic = kernels.pairwise_hsic(blocks, mask=mask, axis_name=DATA_AXIS, cubic=closed_form)
+        hsic = kernels.pairwise_hsic(
+            blocks, mask=mask, axis_name=DATA_AXIS, cubic=closed_form and cubic
+        )
         if closed_form:
             neighbors = kernels.mutual_knn(blocks, ks, mask=mask, axis_name=DATA_AXIS)
             cka = (hsic.cka(), *kernels.cka_null_moments(hsic))

@@ -46,6 +46,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Float32, Int
 from scipy.stats import spearmanr
+from threadpoolctl import threadpool_limits
 
 from substrate_jax import kernels
 from substrate_jax.kernels.moments import HIGHEST, divide
@@ -98,6 +99,9 @@ class Fits(NamedTuple):
         return np.asarray(_matmul(self.x[i], self.bases[i]))
 
 
+# LAPACK's own threads wait for each other in every step of an eigendecomposition of this size: two
+# take a third less time than one on an idle machine, and four times as much on a busy one.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def compare_domains(
     domains: Domains,
     families: Sequence[str],

@@ -91,9 +91,8 @@ def _picture(key, found, slug, names, tags, tree) -> Picture:
             words += f" Median standard error {number(np.median(errors))} "
             words += f"({RESAMPLING[found['resampling']]})."
     alt = page.describe(measure.title, names, matrix)
-    return page.drawn(
-        f"{slug}-measure-{key}", measure.title, f"{words} {measure.citation}.", alt, figure
-    )
+    caption, csv = f"{words} {measure.citation}.", page.matrix_csv(names, names, matrix, "encoder")
+    return page.drawn(f"{slug}-measure-{key}", measure.title, caption, alt, figure, csv)
 
 
 def _table(measures, slug, names, tags) -> Table:

@@ -1,9 +1,12 @@
 """What tests share: derived tolerances, and one function run under every parallel transform."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
@@ -65,12 +68,32 @@ def random_orthogonal(rng: np.random.Generator, d: int) -> np.ndarray:
     return q * np.sign(np.diag(r))
 
 
+KINDS_OF_ROWS = ("Gaussian", "cubed", "clustered")
+
+
+def random_rows(rng: np.random.Generator, n: int, d: int, kind: str) -> np.ndarray:
+    """Rows [n, d] of standard deviations i^-1/2: Gaussian, their cubes, or in 6 clusters."""
+    x = rng.normal(size=(n, d))
+    if kind == "cubed":
+        x = x**3
+    elif kind == "clustered":
+        x = 0.2 * x + rng.normal(size=(6, d))[rng.integers(6, size=n)]
+    return (x * np.arange(1, d + 1) ** -0.5).astype(np.float32)
+
+
 def relative_error(got, want) -> float:
     """max |got - want| / max |want| over all entries, in float64."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     return float(np.max(np.abs(got - want)) / max(np.max(np.abs(want)), np.finfo(np.float64).tiny))
 
 
-def stack_blocks(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    """Blocks side by side: [n, sum d]."""
-    return np.concatenate(blocks, axis=1)
+def matrix_products(jaxpr) -> Iterator[tuple[int, Any]]:
+    """Flops of every matrix product of a program, loops multiplied out, and its precision."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            yield 2 * depth * equation.outvars[0].aval.size, equation.params["precision"]
+        times = equation.params.get("length", 1)
+        for part in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from ((times * flops, precision) for flops, precision in matrix_products(part))

@@ -2,26 +2,62 @@
 
 import doctest
 import importlib
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+import experiments
 import substrate_jax
+from substrate_jax import kernels
 
 FOLDER = Path(substrate_jax.__file__).parent
-FOLDERS = (FOLDER, (FOLDER / "kernels").resolve())
+# Folder of each package, kernels under the name they are imported by.
+FOLDERS = {
+    "substrate_jax": FOLDER,
+    "substrate_jax.kernels": (FOLDER / "kernels").resolve(),
+    "experiments": Path(experiments.__file__).parent,
+}
 NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:e[-+]?\d+)?")
 
 
 def module_names():
-    """Modules with an example, kernels under the name they are imported by."""
-    for folder, prefix in zip(FOLDERS, ("substrate_jax", "substrate_jax.kernels"), strict=True):
+    """Modules with an example."""
+    for prefix, folder in FOLDERS.items():
         for path in sorted(folder.rglob("*.py")):
             parts = path.relative_to(folder).with_suffix("").parts
             seen_elsewhere = prefix == "substrate_jax" and parts[0] == "kernels"
             if ">>>" in path.read_text() and not seen_elsewhere:
                 yield ".".join((prefix, *(part for part in parts if part != "__init__")))
+
+
+def public_names():
+    """What `__all__` offers, and the methods of the kernels' classes: name -> object."""
+    found = {}
+    for module in (substrate_jax, kernels):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if not callable(thing):
+                continue
+            found[f"{module.__name__}.{name}"] = thing
+            if inspect.isclass(thing) and module is kernels:
+                methods = inspect.getmembers(thing, callable)
+                found |= {
+                    f"{module.__name__}.{name}.{method}": function
+                    for method, function in methods
+                    if not method.startswith("_") and method in vars(thing)
+                }
+    return found
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_every_public_name_has_an_example(name):
+    thing = public_names()[name]
+    documented = [thing]
+    if inspect.isclass(thing):  # one of its own, or of what makes it
+        documented += [value for key, value in inspect.getmembers(thing) if key in vars(thing)]
+    assert any(">>> " in (inspect.getdoc(each) or "") for each in documented)
 
 
 class Checker(doctest.OutputChecker):

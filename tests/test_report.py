@@ -133,6 +133,26 @@ def test_csv_is_the_matrices_with_blanks_for_missing_values(report):
     assert [[float(row[name]) for name in order] for row in rows] == tau.tolist()
 
 
+def test_a_p_that_underflows_is_shown_by_its_logarithm(tmp_path):
+    result = synthetic_result(2, 1, ks=(5,))
+    (domain,) = result["domains"].values()
+    logarithm = np.array([[np.nan, -412.3], [-412.3, np.nan]])
+    exact = {"skewness": "exact", "p_value": 10**logarithm, "log10_p_value": logarithm}
+    domain["calibrated"] |= exact
+    domain["mutual_knn"]["5"] |= {"method": "closed_form"} | exact
+    document = Document(write_report(result, tmp_path).read_text(encoding="utf-8"))
+    text = " ".join(document.texts)
+    assert "1e-412" in text
+    assert "in closed form, with the exact skewness" in text
+    assert "share of permutations" not in text
+    (row,) = read_csv(document, "pairs-photographs.csv")
+    assert (row["p_value"], row["log10_p_value"]) == ("0.0", "-412.3")
+    domain["calibrated"] |= {"method": "permutation", "skewness": None}
+    text = " ".join(Document(write_report(result, tmp_path).read_text("utf-8")).texts)
+    assert "by permutations" in text
+    assert "share of permutations" in text
+
+
 def test_sorting_values_stand_in_the_cells(report):
     result, _, document = report
     values = {a["data-v"] for a in document.all("td") if "data-v" in a}

@@ -121,12 +121,22 @@ def test_comparison_is_the_same_on_one_and_eight_devices(n):
             one["mutual_knn"][k]["recall"], eight["mutual_knn"][k]["recall"]
         )
         assert np.isnan(np.diagonal(eight["mutual_knn"][k]["p_value"])).all()
+    # 27 features are fewer than rows: Gram space would cost more.
+    for null, skewness in ((eight["calibrated"], "gamma"), (eight["mutual_knn"]["3"], "exact")):
+        assert (null["method"], null["skewness"], null["alpha"]) == ("closed_form", skewness, 0.05)
+        pairs = np.triu_indices(3, 1)
+        np.testing.assert_allclose(
+            10 ** null["log10_p_value"][pairs], null["p_value"][pairs], rtol=1e-4, atol=1e-37
+        )
+        assert np.isnan(np.diagonal(null["log10_p_value"])).all()
 
 
 def test_q_values_are_benjamini_hochberg_over_the_pairs():
     from scipy.stats import false_discovery_control
 
-    result = compare_encoders(panel(8, widths=(3, 4, 5, 6)), ks=(5,))["calibrated"]
+    features = panel(8, widths=(3, 4, 5, 6))
+    result = compare_encoders(features, ks=(5,), skewness="exact")["calibrated"]
+    assert result["skewness"] == "exact"
     upper = np.triu_indices(4, 1)
     want = false_discovery_control(result["p_value"][upper])
     np.testing.assert_allclose(result["q_value"][upper], want, rtol=tolerance(1))
@@ -139,6 +149,7 @@ def test_permutation_method_is_reproducible_by_seed():
         compare_encoders(features, ks=(5,), method="permutation", permutations=50, seed=seed)
         for seed in (1, 1, 2)
     ]
+    assert runs[0]["calibrated"]["skewness"] is None
     np.testing.assert_array_equal(runs[0]["calibrated"]["tau"], runs[1]["calibrated"]["tau"])
     assert (runs[0]["calibrated"]["tau"][0, 1] != runs[2]["calibrated"]["tau"][0, 1]).all()
 
@@ -146,6 +157,11 @@ def test_permutation_method_is_reproducible_by_seed():
 def test_k_not_below_n_is_refused():
     with pytest.raises(ValueError, match="k=60 with n=60"):
         compare_encoders(panel(10), ks=(5, 60))
+
+
+def test_fewer_than_four_rows_are_refused():
+    with pytest.raises(ValueError, match="at least 4 rows, got 3"):
+        compare_encoders(panel(10, n=3), ks=(1,))
 
 
 SEPARATIONS = {

@@ -97,6 +97,17 @@ def mutual_knn(size: Size, blocks) -> dict[str, Any]:
     return {"recall": kernels.mutual_knn(blocks, neighbor_counts(size)).recall}
 
 
+def measure(name: str) -> Callable[..., dict[str, Any]]:
+    """A measure of the table, of all pairs."""
+
+    def run(size, blocks):
+        from substrate_jax import kernels
+
+        return {"matrix": kernels.pairwise(name, blocks)}
+
+    return run
+
+
 def pca(method: str) -> Callable[..., dict[str, Any]]:
     """Leading components of one block."""
 
@@ -104,17 +115,25 @@ def pca(method: str) -> Callable[..., dict[str, Any]]:
         from substrate_jax import kernels
 
         found = kernels.pca(blocks[0], size.k, method=method)
-        return {"variance": found.explained_variance, "passes": found.iterations}
+        return {
+            "variance": found.explained_variance,
+            "components": found.components,
+            "passes": found.iterations,
+        }
 
     return run
 
 
-def streaming_pca(size: Size, blocks) -> dict[str, Any]:
-    """Leading components of one block in batches."""
+def streaming_pca(size: Size) -> "Stream":
+    """Leading components of one block, a batch at a time."""
     from substrate_jax import kernels
 
+    def finish(state):
+        found = state.finalize()
+        return {"variance": found.explained_variance, "components": found.components}
+
     state = kernels.StreamingPca.init(size.total, size.k)
-    return {"variance": scan_batches(state, size, blocks).finalize().explained_variance}
+    return Stream(state, lambda state, rows, mask: state.update(rows[0], mask), finish)
 
 
 def procrustes(size: Size, blocks) -> dict[str, Any]:
@@ -135,23 +154,41 @@ def pcka(size: Size, blocks) -> dict[str, Any]:
 
 
 def scan_batches(state, size: Size, blocks):
-    """A state updated by batches of `BATCH` rows, the last one padded and masked."""
+    """A state updated by batches of `BATCH` rows, as one program."""
     import jax
+
+    def update(state, inputs):
+        return state.update(*inputs), None
+
+    return jax.lax.scan(update, state, split(size, blocks))[0]
+
+
+def split(size: Size, blocks):
+    """Blocks [steps, BATCH, d_e] and their mask, the last batch padded."""
     import jax.numpy as jnp
 
-    single = size.encoders == 1
     steps, batch = work.batches(size), min(BATCH, size.n)
 
-    def split(rows):
+    def cut(rows):
         padded = jnp.pad(rows, ((0, steps * batch - size.n), *[(0, 0)] * (rows.ndim - 1)))
         return padded.reshape(steps, batch, *rows.shape[1:])
 
-    def update(state, inputs):
-        rows, mask = inputs
-        return state.update(rows[0] if single else rows, mask), None
+    return [cut(block) for block in blocks], cut(jnp.ones(size.n, bool))
 
-    mask = jnp.ones(size.n, bool)
-    return jax.lax.scan(update, state, (jax.tree.map(split, list(blocks)), split(mask)))[0]
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A kernel that is given one batch at a time: its programs never hold all rows.
+
+    Attributes:
+        state: before the first batch.
+        update: (state, blocks, mask) of a batch -> state.
+        finish: state -> named results.
+    """
+
+    state: Any
+    update: Callable[[Any, Blocks, Any], Any]
+    finish: Callable[[Any], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +198,8 @@ class Benchmark:
     Attributes:
         name: of --what.
         variant: method, where a kernel has several.
-        run: (size, blocks) -> named results, to be compiled.
+        run: (size, blocks) -> named results, to be compiled; or
+        stream: size -> the programs of a batch.
         work: least flops and bytes of one call, of one pass if the result has "passes".
         ladders: "N", "D" or "E" -> sizes that differ in that alone.
         setup: (size, seed) -> inputs.
@@ -171,12 +209,13 @@ class Benchmark:
 
     name: str
     variant: str
-    run: Callable[[Size, Any], dict[str, Any]]
+    run: Callable[[Size, Any], dict[str, Any]] | None
     work: Callable[[Size], Work]
     ladders: Mapping[str, Sequence[Size]]
     setup: Callable[[Size, int], Blocks] = features
     peers: Sequence[Peer] = ()
     estimate: Callable[[Size], float] | None = None
+    stream: Callable[[Size], Stream] | None = None
 
     @property
     def label(self) -> str:
@@ -232,7 +271,7 @@ BENCHMARKS = (
     ),
     Benchmark(
         "streaming_cka", "", streaming_cka, work.streaming_cka,
-        ladders((512, 1024, 2048), total=4096), peers=(peers.TORCH_CKA,),
+        ladders((512, *ROWS), total=4096), peers=(peers.TORCH_CKA,),
     ),
     Benchmark(
         "calibration", "two moments", calibration(cubic=False), work.gram_cka,
@@ -262,8 +301,9 @@ BENCHMARKS = (
         peers=(peers.SKLEARN_COVARIANCE,), estimate=lambda size: 3 * work.exact_pca(size).flops,
     ),
     Benchmark(
-        "streaming_pca", "", streaming_pca, work.streaming_pca,
+        "streaming_pca", "", None, work.streaming_pca,
         ladders(widths=(sum(PAPER_WIDTHS),), k=16), peers=(peers.INCREMENTAL_PCA,),
+        stream=streaming_pca,
     ),
     Benchmark(
         "procrustes", "", procrustes, work.procrustes, squares((4096, 8192, 16384), (64, 128, 256)),
@@ -273,6 +313,14 @@ BENCHMARKS = (
     Benchmark(
         "pcka", "", pcka, work.pcka,
         ladders((256, 512, 1024), (768,) * 8, 16, divide=()),
+    ),
+    *(
+        Benchmark(
+            "measures", name, measure(name), work.MEASURES[name],
+            ladders((128, 256, 512), (64, 48, 32), divide=()),
+            estimate=lambda size, flops=work.MEASURES[name]: 10 * flops(size).flops,
+        )
+        for name in work.MEASURES
     ),
 )  # fmt: skip
 NAMES = tuple(dict.fromkeys(benchmark.name for benchmark in BENCHMARKS))

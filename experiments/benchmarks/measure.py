@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.benchmarks import programs
 from experiments.benchmarks.cases import BENCHMARKS, RATIOS, Benchmark
 from experiments.benchmarks.peers import Peer, equal_threads
 from experiments.benchmarks.work import Size
@@ -30,6 +31,7 @@ from experiments.benchmarks.work import Size
 EFFICIENCY = 0.3  # share of the ceiling that estimates assume
 OVERHEAD = 3.0  # seconds of a step for inputs and compilation
 PEER_MEMORY = 8 << 30
+EXACT_SIDE = 2048  # of the largest matrix whose eigenvectors are computed in float64
 AXES: dict[str, Callable[[Size], int]] = {
     "N": lambda size: size.n,
     "D": lambda size: size.total,
@@ -64,7 +66,19 @@ class Step:
             for peer in peers
             if peer.version
         )
-        return OVERHEAD + (repeats + 1) * self.call_seconds(ceiling) + sum(theirs)
+        found = OVERHEAD + (repeats + 1) * self.call_seconds(ceiling) + sum(theirs)
+        if peer_seconds > 0 and self.compares_components:
+            side, length = sorted((self.size.n, self.size.total))
+            # In float64, which is half as fast.
+            found += 2 * (2 * side**2 * length + 4 / 3 * side**3) / ceiling / EFFICIENCY
+        return found
+
+    @property
+    def compares_components(self) -> bool:
+        """Whether a peer's components are compared, which takes the exact ones."""
+        installed = any(peer.components and peer.version for peer in self.benchmark.peers)
+        smaller = min(self.size.n, self.size.total)
+        return "N" in self.axes and installed and smaller <= EXACT_SIDE
 
 
 def plan(names: Sequence[str], rows: Sequence[int], shrink: int) -> list[Step]:
@@ -109,17 +123,20 @@ def measure(step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds
     blocks = benchmark.setup(size, seed)
     placed = [jax.device_put(block) for block in blocks]
     start = time.perf_counter()
-    program = jax.jit(functools.partial(benchmark.run, size)).lower(placed).compile()
+    compiled = programs.of_stream if benchmark.stream else programs.of_kernel
+    call, memory = compiled(benchmark, size, placed)
     compile_seconds = time.perf_counter() - start
-    seconds, found = median_seconds(lambda: jax.block_until_ready(program(placed)), repeats)
+    seconds, found = median_seconds(lambda: jax.block_until_ready(call()), repeats)
     ours = {key: np.asarray(value) for key, value in found.items()}
-    del placed, found
+    del placed, found, call
     passes = float(ours.get("passes", 1))
     work = benchmark.work(size) * passes
     peers = []
     if "N" in step.axes and peer_seconds > 0:
+        exact = programs.exact_components(size, blocks[0]) if step.compares_components else None
         for peer in benchmark.peers:
-            row = peer_row(peer, size, blocks, ours, repeats, peer_seconds * ceiling * EFFICIENCY)
+            flops = peer_seconds * ceiling * EFFICIENCY
+            row = peer_row(peer, size, blocks, ours, repeats, flops, exact)
             if row.get("seconds"):
                 row["ratio"] = row["seconds"] / seconds
             peers.append(row)
@@ -141,15 +158,18 @@ def measure(step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds
         "intensity": work.intensity,
         "flops_per_second": work.flops / seconds,
         "bytes_per_second": work.bytes / seconds,
-        "memory_bytes": program_bytes(program),
+        "memory_bytes": memory,
         "peers": peers,
     }
 
 
 def peer_row(
-    peer: Peer, size: Size, blocks, ours: dict[str, Any], repeats: int, flops: float
+    peer: Peer, size: Size, blocks, ours: dict[str, Any], repeats: int, flops: float, exact=None
 ) -> dict[str, Any]:
-    """A peer's seconds and its difference from our result, with at most so many flops a call."""
+    """A peer's seconds and its difference from our result, with at most so many flops a call.
+
+    With `exact` components also the largest sine of ours to them, and of its.
+    """
     row: dict[str, Any] = {
         "name": peer.name,
         "package": peer.package,
@@ -175,6 +195,11 @@ def peer_row(
     row["encoders"] = cut.encoders
     if cut != size:
         row["extrapolated_from"] = f"{cut.encoders} of {size.encoders} encoders"
+    if peer.components:
+        theirs, found = theirs
+        if exact is not None:
+            row["sine"] = programs.largest_sine(found, exact)
+            row["our_sine"] = programs.largest_sine(ours["components"], exact)
     row["difference"] = peer.difference(ours, theirs, cut.encoders)
     return row
 
@@ -302,19 +327,6 @@ def summary(measured: dict[str, dict[str, float]]) -> dict[str, Any]:
     best = {key: max(each[key] for each in measured.values()) for key in keys}
     drift = {key: 1 - min(each[key] for each in measured.values()) / best[key] for key in keys}
     return {"measured": measured, "best": best, "drift": drift}
-
-
-def program_bytes(program) -> int | None:
-    """Arguments, results and temporaries of a compiled program, as its compiler planned them."""
-    planned = program.memory_analysis()
-    if planned is None:
-        return None
-    return (
-        planned.argument_size_in_bytes
-        + planned.output_size_in_bytes
-        + planned.temp_size_in_bytes
-        - planned.alias_size_in_bytes
-    )
 
 
 def peak_memory_bytes() -> int:

@@ -32,13 +32,14 @@ class Peer:
         name: what is called, as the tables show it.
         package: its name on PyPI.
         module: its import name.
-        prepare: (size, arrays) -> a call that gives the result.
+        prepare: (size, arrays) -> a call that gives the result, or that and components.
         quantity: key of our result that it is compared with.
         flops: how many it does, by its own algorithm; for estimates.
         least: encoders below which it cannot be cut; None where it is all or nothing.
         relative: differences are divided by the largest entry.
         memory: bytes that it takes beside its inputs, where those are many.
         note: what differs by design.
+        components: whether the call gives the result and principal components [d, k].
     """
 
     name: str
@@ -51,6 +52,7 @@ class Peer:
     relative: bool = False
     note: str = ""
     memory: Callable[[Size], float] = lambda size: 0.0
+    components: bool = False
 
     @property
     def version(self) -> str | None:
@@ -219,24 +221,32 @@ def faiss_neighbors(size: Size, blocks: Blocks) -> Callable[[], np.ndarray]:
 
 
 def sklearn_pca(solver: str) -> Callable[[Size, Blocks], Callable[[], np.ndarray]]:
-    """Variances of scikit-learn's PCA."""
+    """Variances and components of scikit-learn's PCA."""
 
     def prepare(size, blocks):
         from sklearn.decomposition import PCA
 
         options = {"random_state": 0} if solver == "randomized" else {}
-        estimator = PCA(size.k, svd_solver=solver, **options)
-        return lambda: estimator.fit(blocks[0]).explained_variance_
+        return fitted(PCA(size.k, svd_solver=solver, **options), blocks[0])
 
     return prepare
 
 
+def fitted(estimator, block) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    """A call that fits an estimator: variances, and components [d, k]."""
+
+    def call():
+        estimator.fit(block)
+        return estimator.explained_variance_, estimator.components_.T
+
+    return call
+
+
 def incremental_pca(size: Size, blocks: Blocks) -> Callable[[], np.ndarray]:
-    """Variances of scikit-learn's IncrementalPCA in batches as large as ours."""
+    """Variances and components of scikit-learn's IncrementalPCA in batches as large as ours."""
     from sklearn.decomposition import IncrementalPCA
 
-    estimator = IncrementalPCA(size.k, batch_size=BATCH)
-    return lambda: estimator.fit(blocks[0]).explained_variance_
+    return fitted(IncrementalPCA(size.k, batch_size=BATCH), blocks[0])
 
 
 def scipy_procrustes(size: Size, blocks: Blocks) -> Callable[[], np.ndarray]:
@@ -287,17 +297,17 @@ FAISS = Peer(
 SKLEARN_RANDOMIZED = Peer(
     "scikit-learn PCA(randomized)", "scikit-learn", "sklearn", sklearn_pca("randomized"),
     "variance", lambda size: 16 * 2 * size.n * size.total * (size.k + 10), relative=True,
-    note="a fixed number of passes, whatever the residual",
+    note="a fixed number of passes, whatever the residual", components=True,
 )  # fmt: skip
 SKLEARN_COVARIANCE = Peer(
     "scikit-learn PCA(covariance_eigh)", "scikit-learn", "sklearn",
     sklearn_pca("covariance_eigh"), "variance",
-    lambda size: 2 * size.n * size.total**2 + 9 * size.total**3, relative=True,
+    lambda size: 2 * size.n * size.total**2 + 9 * size.total**3, relative=True, components=True,
 )  # fmt: skip
 INCREMENTAL_PCA = Peer(
     "scikit-learn IncrementalPCA", "scikit-learn", "sklearn", incremental_pca, "variance",
     lambda size: 6 * size.n * size.total * BATCH, relative=True,
-    note="both read the rows once and are approximate, each in its own way",
+    note="both read the rows once and are approximate, each in its own way", components=True,
 )  # fmt: skip
 SCIPY_PROCRUSTES = Peer(
     "scipy.linalg.orthogonal_procrustes", "scipy", "scipy", scipy_procrustes, "rotation",

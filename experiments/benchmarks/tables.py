@@ -57,6 +57,10 @@ def peer_line(peer: Mapping[str, Any]) -> str:
         f"{name}: {peer['seconds']:.3g} s, {peer['ratio']:.1f}x, {peer['quantity']} differs by "
         f"{peer['difference']:.1e}"
     )
+    if "sine" in peer:
+        line += (
+            f", largest sine to exact components {peer['our_sine']:.1e} ours, {peer['sine']:.1e}"
+        )
     if "extrapolated_from" in peer:
         line += f" (time extrapolated from {peer['extrapolated_from']})"
     return line
@@ -74,6 +78,14 @@ def growth_lines(growth: list[Mapping[str, Any]]) -> list[str]:
         f"growth of {label}, {method}: {', '.join(parts)}"
         for (label, method), parts in found.items()
     ]
+
+
+def domain_line(row: Mapping[str, Any]) -> str:
+    """A stage of the analysis of domains as a line of text."""
+    return (
+        f"{row['stage']:12s} 8 domains of {row['rows']} images: first "
+        f"{row['first_seconds']:.1f} s, again {row['seconds']:.1f} s"
+    )
 
 
 def forward_line(row: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ neighbours, P permutations.
     its squares, summed         D (D+1)
     eigenvectors, m x m         4/3 m^3 + 2 m^2 k         tridiagonal form, and k vectors back
     SVD with vectors, k x k     22 k^3
+    thin SVD, m x k             6 m k^2 + 20 k^3
+    singular values, m x k      4 m k^2 - 4/3 k^3
 
 References:
     Golub, Van Loan (2013), Matrix computations, sections 8.3.1 and 8.6.3.
@@ -23,6 +25,7 @@ References:
 """
 
 import dataclasses
+import itertools
 import math
 
 FLOAT = 4  # bytes
@@ -171,6 +174,59 @@ def pcka(size: Size) -> Work:
     one_row = (domains - 1) * 2 * n * k**2 + domains * 2 * n * triangle(k)
     bytes_moved = FLOAT * (domains * width * (n + k) + triangle(domains))
     return Work(project + domains * one_row, bytes_moved)
+
+
+def rbf_cka(size: Size) -> Work:
+    """Squared distances within every encoder, once, and inner products of the kernels."""
+    return gram_cka(size)
+
+
+def rsa(size: Size) -> Work:
+    """Correlations of n (n-1) / 2 pairs of rows, and those of their ranks."""
+    flops = 2 * triangle(size.n - 1) * (size.total + triangle(size.encoders))
+    return Work(flops, gram_cka(size).bytes)
+
+
+def pairs_of_widths(size: Size) -> list[tuple[int, int]]:
+    """min(n, d) of both encoders of each pair, the larger last."""
+    widths = sorted(min(size.n, width) for width in size.widths)
+    return list(itertools.combinations(widths, 2))
+
+
+def procrustes_similarity(size: Size) -> Work:
+    """X'Y of each pair and its singular values."""
+    flops = sum(2 * size.n * a * b + 4 * a**2 * b - 4 / 3 * a**3 for a, b in pairs_of_widths(size))
+    return Work(flops, gram_cka(size).bytes)
+
+
+def svcca(size: Size) -> Work:
+    """A thin SVD of each encoder, U'V of each pair and its singular values."""
+    shapes = [sorted((size.n, width)) for width in size.widths]
+    decompose = sum(6 * large * small**2 + 20 * small**3 for small, large in shapes)
+    return Work(decompose + procrustes_similarity(size).flops, gram_cka(size).bytes)
+
+
+def predictivity(size: Size) -> Work:
+    """Two fits of every encoder to all in each of 5 folds: scatter, its eigenvectors, X'Y."""
+    fits = 0.0
+    for width in size.widths:
+        r = min(size.n, width)
+        fits += 2 * triangle(r) * size.n + 10 / 3 * r**3 + 2 * size.n * r * size.total
+    return Work(10 * fits, gram_cka(size).bytes)
+
+
+# Of the measures that have no benchmark of their own.
+MEASURES = {
+    "rbf_cka": rbf_cka,
+    "debiased_rbf_cka": rbf_cka,
+    "cknna": mutual_knn,
+    "cycle_knn": mutual_knn,
+    "svcca": svcca,
+    "pwcca": svcca,
+    "rsa": rsa,
+    "procrustes": procrustes_similarity,
+    "predictivity": predictivity,
+}
 
 
 def batches(size: Size) -> int:

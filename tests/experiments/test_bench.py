@@ -14,6 +14,7 @@ from experiments import bench as launcher
 from experiments.benchmarks import cases, measure, peers, work
 from experiments.benchmarks.work import Size
 from substrate_jax import report
+from substrate_jax.kernels import MEASURES
 from substrate_jax.report import KEYS, OWN_KEYS
 
 QUICK = {"rows": ["48"], "shrink": 64, "repeats": 1, "peer_seconds": 0.0, "quiet": True}
@@ -177,7 +178,34 @@ def test_scipy_and_scikit_learn_agree_with_ours():
             row = measure.measure(step, seed=0, repeats=1, ceiling=1e12, peer_seconds=60)
             (found,) = row["peers"]
             assert found["difference"] < 1e-4, found
+            if benchmark.name == "pca":
+                assert max(found["sine"], found["our_sine"]) < 1e-3
             assert row["passes"] >= 1
+
+
+def test_a_stream_holds_no_more_with_more_rows():
+    (benchmark,) = (each for each in cases.BENCHMARKS if each.name == "streaming_pca")
+    one, two = (
+        measure.measure(
+            measure.Step(benchmark, Size(n, (40,), 4), ("N",)),
+            seed=0, repeats=1, ceiling=1e12, peer_seconds=60,
+        )
+        for n in (work.BATCH, 2 * work.BATCH + 1)
+    )  # fmt: skip
+    assert one["memory_bytes"] == two["memory_bytes"]
+    # One pass on white noise of 40 features with 28 columns: near, not exact.
+    assert two["peers"][0]["our_sine"] < 0.5
+
+
+def test_every_measure_has_a_benchmark():
+    own = {"cka", "debiased_cka", "mutual_knn"}  # of kernels that have one by another name
+    measured = {each.variant for each in cases.BENCHMARKS if each.name == "measures"}
+    assert measured == set(MEASURES) - own
+    size = Size(6, (2, 3))
+    for name in measured:
+        counted = work.MEASURES[name](size)
+        # At least the products of the rows of each encoder with each other, or of the pair.
+        assert counted.flops >= min(2 * work.triangle(5) * 5, 2 * 6 * 2 * 3), name
 
 
 def test_the_plan_replaces_rows_and_goes_from_cheap_to_dear():
@@ -296,6 +324,16 @@ def test_a_page_without_sizes_shows_the_ceilings(tmp_path):
     assert "Roofline" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_stages_of_the_analysis_of_domains_are_timed(tmp_path, capsys):
+    result = run(tmp_path, what=["domains"], rows=["24"])
+    assert [part["stage"] for part in result["domain_stages"]] == ["comparison", "controls"]
+    for part in result["domain_stages"]:
+        assert part["first_seconds"] > part["seconds"] > 0  # the first compiles
+        assert part["rows"] == 24
+    assert "comparison" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "controls     8 domains of 24 images" in capsys.readouterr().out
+
+
 def test_steps_beyond_the_budget_are_left_out_and_named(tmp_path, capsys):
     result = run(tmp_path, what=["procrustes"], budget_seconds=1.0)
     assert result["rows"] == []
@@ -303,6 +341,23 @@ def test_steps_beyond_the_budget_are_left_out_and_named(tmp_path, capsys):
     assert "left out: procrustes N=48" in capsys.readouterr().out
     assert any("left out" in note for note in result["notes"])
     assert "Left out for want of time" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_step_that_does_not_fit_with_its_peers_runs_without(tmp_path, monkeypatch, capsys):
+    slow = dataclasses.replace(peers.SCIPY_PROCRUSTES, flops=lambda size: 1e30)
+    table = tuple(
+        dataclasses.replace(narrow(b), peers=(slow,)) if b.name == "procrustes" else b
+        for b in cases.BENCHMARKS
+    )
+    monkeypatch.setattr(measure, "BENCHMARKS", table)
+    result = run(tmp_path, what=["procrustes"], budget_seconds=300.0, peer_seconds=500.0)
+    (row,) = result["rows"]
+    assert row["peers"] == []
+    (step,) = result["skipped"]
+    assert step["label"] == "procrustes, peers"
+    assert step["estimated_seconds"] == pytest.approx(500)
+    assert "left out: procrustes, peers N=48" in capsys.readouterr().out
+    assert any("and the peers of 1 more" in note for note in result["notes"])
 
 
 def test_forward_rows_become_a_table(finished, tmp_path):
@@ -356,7 +411,7 @@ def test_an_interrupted_run_leaves_the_last_result_alone(tmp_path, monkeypatch, 
 
 
 BAD = {
-    "unknown kernel": ({"what": ["cca"]}, "what='cca'.*cka.*procrustes.*all, ceilings or extract"),
+    "unknown kernel": ({"what": ["cca"]}, "what='cca'.*cka.*procrustes.*all, ceilings, extract or"),
     "all with others": ({"what": ["all", "cka"]}, "what='all,cka': give all alone"),
     "no kernel": ({"what": []}, "what=''"),
     "rows": ({"rows": ["64", "many"]}, "rows='64,many': give whole numbers of 16 or more"),

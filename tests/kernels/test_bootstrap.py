@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
-from substrate_jax.kernels import MEASURES, bootstrap, pairwise
+from substrate_jax.kernels import MEASURES, bootstrap, pairwise, reference, resampled
+from substrate_jax.kernels.subset_knn import list_length, subset_recall
+from substrate_jax.kernels.weighted_cka import weighted_cka
 from tests import helpers
 
 # Two features a side, mixed and noisy; CKA of the population is ||C_xy||^2 / (||C_x|| ||C_y||).
@@ -70,6 +73,67 @@ def test_eight_devices_draw_the_rows_of_one(name):
     assert (want.value <= want.high + limit).all()
     assert want.error[0, 1] > 0.001
     np.testing.assert_allclose(jnp.diagonal(want.error), 0, atol=limit)
+
+
+def views(n, seed=0):
+    """Encoders of which one is constant and one is so but for its last row."""
+    rng = np.random.default_rng(seed)
+    base = rng.normal(size=(n, 4))
+    blocks = [base @ rng.normal(size=(4, d)) + rng.normal(size=(n, d)) + 2 for d in (3, 7, 5)]
+    return [b.astype(np.float32) for b in [*blocks, np.full((n, 2), 0.3), np.eye(n)[:, -1:]]]
+
+
+def test_one_pass_gives_the_cka_of_the_rows_of_each_draw():
+    n = 347  # several tiles
+    blocks, rng = views(n), np.random.default_rng(1)
+    rows = rng.integers(0, n - 1, size=(3, n))  # never the last
+    weights = np.stack([np.bincount(r, minlength=n) for r in rows], axis=1).astype(np.float32)
+    got = np.asarray(jax.jit(weighted_cka)([jnp.asarray(b) for b in blocks], weights), np.float64)
+    want = [reference.pairwise_cka([b[r] for b in blocks[:3]]) for r in rows]
+    np.testing.assert_allclose(got[:, :3, :3], want, atol=helpers.tolerance(n * n))
+    assert 0.1 < got[0, 0, 1] < 0.9
+    assert (got[:, 3:] == 0).all()
+    assert (got[:, :, 3:] == 0).all()
+
+
+def test_one_search_gives_the_recall_of_every_subset():
+    n, ks = 60, (2, 5, 11)
+    blocks, rng = views(n)[:4], np.random.default_rng(2)
+    subsets = np.stack([rng.permutation(n) < 45 for _ in range(3)], axis=1)
+    found = jax.jit(partial(subset_recall, share=0.75), static_argnums=1)
+    got = found([jnp.asarray(b) for b in blocks], ks, subsets)
+    for draw, taken in zip(got, subsets.T, strict=True):
+        rows = [b[taken] for b in blocks[:3]]
+        want = [[[reference.mutual_knn(x, y, k) for x in rows] for y in rows] for k in ks]
+        want = np.pad(want, ((0, 0), (0, 1), (0, 1)))  # the constant one has no neighbours
+        np.testing.assert_allclose(draw, want, atol=helpers.tolerance(1))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+@pytest.mark.parametrize("n", [40, 1000, 8000])
+@pytest.mark.parametrize("k", [1, 6, 100])
+def test_lists_hold_enough_members_of_any_subset(n, k, share):
+    length, size = list_length(k, n, share), int(share * n)
+    if k >= size:
+        return
+    assert k < length < n
+    short = stats.hypergeom.cdf(k - 1, n - 1, size - 1, length)
+    assert short < 1e-15
+
+
+def test_draws_are_about_the_value_and_scaled():
+    """A pass for all draws against one for each, which an option of the measure asks for."""
+    blocks = [jnp.asarray(b[0]) for b in sample(37)]
+    run = jax.jit(resampled, static_argnums=0, static_argnames=("draws", "space", "resampling"))
+    for resampling in ("bootstrap", "subsample"):
+        options = {"draws": 6, "resampling": resampling}
+        value, got = run("cka", blocks, jax.random.key(1), **options)
+        same, want = run("cka", blocks, jax.random.key(1), space="gram", **options)
+        limit = 10 * helpers.tolerance(37)
+        np.testing.assert_allclose(value, same, atol=limit)
+        np.testing.assert_allclose(got, want, atol=limit)
+        np.testing.assert_allclose(got.mean(0), value, atol=limit)
+        assert got[:, 0, 1].std() > 0.01
 
 
 @pytest.mark.parametrize("name", list(MEASURES))

@@ -3,12 +3,13 @@
 import functools
 import itertools
 import math
+import re
 
 import jax
-import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 from jax.test_util import check_grads
 
 from substrate_jax.kernels import CkaState, cka, inner_products, pairwise_hsic, reference
@@ -200,6 +201,14 @@ def test_constant_up_to_rounding_is_constant():
     assert float(streamed([x, noisy], (4, 6)).finalize()[0, 1]) == 0
 
 
+def test_one_feature_far_from_zero_does_not_hide_the_others():
+    x, y = sample(30, (63, 5))
+    far = (2e6 + 4 * np.arange(30, dtype=np.float32) % 7)[:, None]
+    got = pairwise_cka([np.concatenate([x, far], axis=1), y])
+    want = reference.pairwise_cka([np.concatenate([x, far], axis=1), y])
+    np.testing.assert_allclose(got, want, atol=bound([x, y]))
+
+
 @SPACE
 def test_three_rows_and_fewer(space):
     x, y = sample(3, (2, 5))
@@ -293,19 +302,6 @@ def test_tiles_do_not_matter(monkeypatch, space, rows, tile):
     np.testing.assert_allclose(got, want, atol=bound(blocks))
 
 
-def product_flops(jaxpr) -> int:
-    """Flops of all matrix products of a program, loops multiplied out."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += 2 * depth * equation.outvars[0].aval.size
-        inner = [product_flops(part) for part in jax.extend.core.jaxprs_in_params(equation.params)]
-        total += equation.params.get("length", 1) * sum(inner)
-    return total
-
-
 @pytest.mark.parametrize(("n", "space"), [(60, "gram"), (2000, "feature")])
 def test_auto_takes_the_space_with_fewer_flops(n, space):
     widths = (100, 40, 60)
@@ -313,7 +309,7 @@ def test_auto_takes_the_space_with_fewer_flops(n, space):
 
     def flops(space):
         program = jax.make_jaxpr(functools.partial(pairwise_hsic, space=space))(blocks)
-        return product_flops(program.jaxpr)
+        return sum(count for count, _ in helpers.matrix_products(program.jaxpr))
 
     counted = {name: flops(name) for name in ("feature", "gram")}
     assert min(counted, key=counted.get) == space
@@ -342,6 +338,44 @@ def test_parts_cover_the_rows_and_tiles_divide_them(length, multiple, most):
         assert power & (power - 1) == 0
 
 
+HELD = [
+    ("gram", False, (96, 40), (1, 1)),
+    ("gram", True, (96, 40), (1, 1)),
+    ("feature", False, (96, 40), (1, 1)),
+    ("gram", True, (64, 48), (2, 4)),
+    ("feature", False, (64, 48), (2, 4)),
+]
+
+
+@pytest.mark.parametrize(("space", "cubic", "widths", "shape"), HELD)
+def test_no_more_memory_is_held_than_the_message_says(space, cubic, widths, shape):
+    """The bytes that a refusal asks for are enough, by the compiler's own plan."""
+    rows = 1500
+    blocks = [jax.ShapeDtypeStruct((rows * shape[0], d * shape[1]), jnp.float32) for d in widths]
+    mesh = jax.make_mesh(
+        shape,
+        ("rows", "features"),
+        axis_types=(AxisType.Auto,) * 2,
+        devices=jax.devices()[: math.prod(shape)],
+    )
+
+    def program(memory):
+        sums = functools.partial(
+            pairwise_hsic, space=space, cubic=cubic, memory=memory,
+            axis_name="rows", feature_axis_name="features",
+        )  # fmt: skip
+        specs = {"in_specs": PartitionSpec("rows", "features"), "out_specs": PartitionSpec()}
+        return jax.jit(jax.shard_map(sums, mesh=mesh, **specs)).lower(blocks)
+
+    with pytest.raises(ValueError, match=f"memory=1,000 bytes .* {space} space needs") as error:
+        program(1000)
+    needed = int(re.search(f"{space} space needs ([\\d,]+)", str(error.value))[1].replace(",", ""))
+    with pytest.raises(ValueError, match="too few"):
+        program(needed - 1)
+    held = program(needed).compile().memory_analysis().temp_size_in_bytes
+    assert needed / 4 < held <= needed
+
+
 def test_traced_once_for_equal_shapes():
     traces = []
 
@@ -367,6 +401,7 @@ def test_traced_once_for_equal_shapes():
         (lambda: eager_pairwise_cka([jnp.ones((3, 2))], mask=jnp.ones(2, bool)), "mask must be"),
         (lambda: eager_pairwise_cka([jnp.ones((3, 0))]), "no features"),
         (lambda: CkaState.init([2]).update([jnp.ones((3, 4))]), r"widths \(2,\)"),
+        (lambda: CkaState.init([1, 2]).merge(CkaState.init([2, 1])), r"\(1, 2\) and \(2, 1\) do"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, message):

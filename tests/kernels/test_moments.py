@@ -194,6 +194,8 @@ def test_vmap_is_the_loop():
         (lambda: centre(jnp.ones((3, 2)), jnp.ones(2, bool)), "mask must be"),
         (lambda: centre(jnp.ones((3, 2)), jnp.ones(3)), "mask must be"),
         (lambda: Moments.init(2).update(jnp.ones((3, 4))), "batch must have 2"),
+        (lambda: Moments.init(2).merge(Moments.init(3)), "of 2 and 3 features do not merge"),
+        (lambda: Moments.init(2).merge(Moments.init(2, diagonal=True)), "variances only: give"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, message):

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from substrate_jax.kernels import calibrate_mutual_knn, mutual_knn, reference
+from substrate_jax.kernels.subset_knn import subset_recall
 from tests.helpers import relative_error, tolerance, transforms
 
 N, D = 40, 6
 KS = (2, 5, 11)
 recalls = jax.jit(mutual_knn, static_argnums=1, static_argnames=("block_rows",))
+sampled = jax.jit(partial(calibrate_mutual_knn, ks=KS, method="permutation", permutations=299))
 
 
 def cosine(x):
@@ -153,11 +155,10 @@ def calibrations():
     first, second, _ = encoders()
     blocks = arrays([first, second, rng.normal(size=(N, D)).astype(np.float32)])
     result = recalls(blocks, KS)
-    sample = jax.jit(partial(calibrate_mutual_knn, ks=KS, method="permutation", permutations=299))
     return {
         "result": result,
         "closed_form": calibrate_mutual_knn(result),
-        "permutation": sample(blocks, key=jax.random.key(0)),
+        "permutation": sampled(blocks, key=jax.random.key(0)),
     }
 
 
@@ -184,6 +185,41 @@ def test_calibration_tells_alike_from_unrelated(calibrations, method):
     assert (result.score[:, 0, 1] > 0).all()
     assert (result.p_value[:, :2, 2] > 0.02).all()
     assert (result.score < 1 + tolerance(1)).all()
+
+
+def test_a_constant_encoder_has_no_neighbours_in_common_with_any():
+    first, second, _ = encoders()
+    blocks = arrays([first, second, np.full((N, 4), 0.1, np.float32)])
+    result = recalls(blocks, KS)
+    want = recalls(arrays(encoders()), KS)
+    assert (result.recall[:, 2] == 0).all()
+    assert (result.recall[:, :, 2] == 0).all()
+    assert (result.recall[:, :2, :2] == want.recall[:, :2, :2]).all()
+    wide = [blocks[0], blocks[1], jnp.full((N, D), 0.1)]
+    for null in (calibrate_mutual_knn(result), sampled(wide, key=jax.random.key(0))):
+        for values, point in ((null.p_value, 1), (null.tau, 0), (null.score, 0)):
+            assert (values[:, 2] == point).all()
+        assert (null.p_value[:, 0, 1] < 1).all()
+
+
+def test_without_k_other_rows_there_is_no_value():
+    few = jax.jit(mutual_knn, static_argnums=1)
+    result = few(arrays(encoders()), KS, mask=jnp.arange(N) < 5)
+    null = calibrate_mutual_knn(result)
+    for values in (result.recall, *result.null_moments(), null.tau, null.p_value, null.score):
+        assert np.isfinite(values[0]).all()  # k = 2 of 4 others
+        assert np.isnan(values[1:]).all()  # k = 5, 11
+
+
+def test_subsets_follow_the_same_rules():
+    first, *_ = encoders()
+    subsets = np.arange(N)[:, None] < np.array([N, 5])[None, :]
+    program = jax.jit(subset_recall, static_argnums=1, static_argnames="share")
+    blocks = arrays([first, np.full((N, 2), 0.1, np.float32)])
+    got = program(blocks, (2, 5), jnp.asarray(subsets), share=0.1)
+    assert np.isnan(got[1, 1]).all()
+    for recall in (got[0, 0], got[0, 1], got[1, 0]):
+        assert recall.tolist() == [[1, 0], [0, 0]]
 
 
 def test_traced_once_for_one_shape():

@@ -12,6 +12,8 @@ from jax.sharding import AxisType, PartitionSpec
 from sklearn.neighbors import NearestNeighbors
 
 from substrate_jax.kernels import nearest_neighbors, reference
+from substrate_jax.kernels.neighbor_tiles import cut_rows, largest_of_tiles
+from substrate_jax.kernels.neighbors import neighbor_lists
 from tests.helpers import AXIS, random_orthogonal, tolerance
 
 N, D = 40, 6
@@ -111,6 +113,89 @@ def test_vmap_equals_a_loop():
     x = np.stack([directions(seed=s) for s in (0, 1)])
     got = jax.vmap(partial(nearest_neighbors, k=4))(jnp.asarray(x))
     assert (got == np.stack([reference.neighbors(one, 4) for one in x])).all()
+
+
+MANY, FEW, WIDTHS = 544, 8, (256, 64)  # rows enough for tiles
+lists = jax.jit(partial(neighbor_lists, k=FEW))
+
+
+def signs(kind, width, rng):
+    """Rows of +-1 in 4^m columns, whose similarities are exact in float32, and tie."""
+    x = np.zeros((MANY, width), np.float32)
+    used = 16 if kind == "more ties than candidates" else width
+    x[:, :used] = rng.choice([-1, 1], size=(MANY, used))
+    if kind == "repeated and zero rows":
+        x = x[rng.integers(MANY // 2, size=MANY)]
+        x[rng.permutation(MANY)[:40]] = 0
+    return x
+
+
+@pytest.mark.parametrize("masked", [0, MANY // 5, MANY - 5])
+@pytest.mark.parametrize(
+    "kind", ["few ties", "more ties than candidates", "repeated and zero rows"]
+)
+def test_tiles_give_what_the_oracle_gives(kind, masked):
+    assert cut_rows(MANY, FEW) is not None
+    rng = np.random.default_rng(masked)
+    mask = np.arange(MANY) >= 0
+    mask[rng.permutation(MANY)[:masked]] = False
+    blocks = [signs(kind, width, rng) for width in WIDTHS]
+    want = [np.flatnonzero(mask)[reference.neighbors(x[mask], FEW)] for x in blocks]
+    got = np.asarray(lists([np.where(mask[:, None], x, np.nan) for x in blocks], mask=mask))
+    assert (got[:, ~mask] == -1).all()
+    assert (got[:, mask, : mask.sum() - 1] == want).all()
+    assert (got[:, mask, mask.sum() - 1 :] == -1).all()
+
+
+def test_tiles_rank_what_is_within_rounding_as_well_as_it_can_be():
+    rng = np.random.default_rng(0)
+    blocks = [rng.normal(size=(MANY, width)).astype(np.float32) for width in WIDTHS]
+    for x, got in zip(blocks, lists(blocks, mask=np.ones(MANY, bool)), strict=True):
+        unit = x / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+        similarity = unit @ unit.T
+        np.fill_diagonal(similarity, -np.inf)
+        best = -np.sort(-similarity, axis=1)[:, :FEW]
+        found = np.take_along_axis(similarity, np.asarray(got), axis=1)
+        assert np.abs(found - best).max() < 2 * tolerance(x.shape[1])
+        assert (np.diff(np.sort(got, axis=1), axis=1) > 0).all()
+
+
+def test_rows_with_a_twin_take_its_values():
+    rng = np.random.default_rng(1)
+    rows, cut = 512, cut_rows(512, FEW)
+    values = rng.uniform(-1, 1, size=(rows, rows)).astype(np.float32)
+    values = np.triu(values) + np.triu(values, 1).T
+    owner = rng.integers(200, size=rows)
+    twins = np.array([np.flatnonzero(owner == mine)[0] for mine in owner])
+    blocks = values.reshape(cut.parts, cut.unit, cut.parts, cut.unit).swapaxes(1, 2)
+    got = jax.jit(partial(largest_of_tiles, cut=cut))(blocks[cut.pairs], twins, True)
+    tied = values[twins][:, twins]
+    np.fill_diagonal(tied, -np.inf)
+    assert (got == np.argsort(-tied, axis=1, kind="stable")[:, :FEW]).all()
+
+
+def test_tiles_may_be_inside_a_map_or_a_gradient():
+    x = jnp.ones((512, 4))
+    mesh = jax.make_mesh((8,), (AXIS,), axis_types=(AxisType.Auto,))
+    spec = PartitionSpec(AXIS)
+    search = partial(nearest_neighbors, k=2)
+    search = jax.shard_map(search, mesh=mesh, in_specs=spec, out_specs=spec)
+    jax.eval_shape(search, jnp.ones((8 * 512, 4)))
+    slope = jax.grad(lambda x: jnp.sum(x[nearest_neighbors(x, 2)]))
+    assert jax.eval_shape(slope, x).shape == x.shape
+
+
+def test_tiles_are_left_where_they_cannot_serve():
+    """Few rows, many neighbours, tiles beyond 512 MiB, blocks of rows or shards asked for."""
+    assert cut_rows(511, 8) is cut_rows(1000, 251) is cut_rows(17_000, 8) is None
+    for rows in (512, 1000, 4096, 5000, 13_394, 16_000):
+        cut = cut_rows(rows, 100)
+        assert rows <= cut.rows < 1.1 * rows
+        assert cut.parts <= 32
+        assert cut.unit % (64 * cut.chunk // min(cut.chunk, 64)) == 0
+        assert len(cut.pairs[0]) * cut.unit**2 <= 2**27
+    text = str(jax.make_jaxpr(partial(nearest_neighbors, k=2, block_rows=8))(jnp.ones((512, 4))))
+    assert "platform_index" not in text
 
 
 @pytest.mark.parametrize("block_rows", [None, 11])

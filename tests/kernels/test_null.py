@@ -1,5 +1,7 @@
 """Calibration: closed-form moments and tails against all permutations, samples and SciPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import scipy.stats
 
 from substrate_jax.kernels import (
     calibrate,
+    cka_null_moments,
     pairwise_hsic,
     permutation_moments,
     permutation_null,
@@ -16,10 +19,13 @@ from substrate_jax.kernels import (
     tail_from_moments,
 )
 from substrate_jax.kernels.gamma_tail import log_tail_and_quantile
+from substrate_jax.kernels.null import choose_skewness
 from tests import helpers
 
 null_of = jax.jit(permutation_null, static_argnames=("permutations", "space", "axis_name"))
-calibrated = jax.jit(calibrate, static_argnames=("method", "permutations", "alpha", "axis_name"))
+calibrated = jax.jit(
+    calibrate, static_argnames=("method", "permutations", "alpha", "skewness", "axis_name")
+)
 
 tail = jax.jit(tail_from_moments, static_argnames=("alpha", "support_minimum"))
 standard_tail = jax.jit(log_tail_and_quantile, static_argnames="alpha")
@@ -70,11 +76,12 @@ def test_moments_in_float32_stay_accurate_for_many_rows():
     np.testing.assert_allclose(variance[0, 1], want, rtol=4 * helpers.tolerance(n))
 
 
-def test_closed_form_tau_agrees_with_many_permutations():
-    blocks = sample(60, (8, 8))
-    blocks = [b * np.arange(1, 9, dtype=np.float32) ** -1.0 for b in blocks]
+@pytest.mark.parametrize("kind", helpers.KINDS_OF_ROWS)
+def test_closed_form_tau_agrees_with_many_permutations(kind):
+    rng = np.random.default_rng(0)
+    blocks = [helpers.random_rows(rng, 60, 8, kind) for _ in range(2)]
     null, _ = null_of(blocks, jax.random.key(0), permutations=4000, space="feature")
-    tau = float(calibrated(blocks).tau[0, 1])
+    tau = float(calibrated(blocks, skewness="exact").tau[0, 1])
     draws = np.asarray(null[:, 0, 1], np.float64)
     quantile = np.quantile(draws, 0.95)
     # 1.7 % of the model (measured, module docstring) and 4 standard errors of the quantile.
@@ -101,7 +108,7 @@ def test_calibrate_under_every_transform(method):
         bound = 4 * helpers.tolerance(40)
         for field in ("observed", "tau", "score"):
             got, want = getattr(result, field), getattr(results["jit"], field)
-            np.testing.assert_allclose(got, want, atol=bound, err_msg=name)
+            assert helpers.relative_error(got, want) < 1e-5, (name, field)
         # log p falls as z^2 / 2 at most: a change of the score by c changes it by z c / std.
         got, want = result.log10_p_value, results["jit"].log10_p_value
         np.testing.assert_allclose(got, want, rtol=100 * bound, atol=100 * bound, err_msg=name)
@@ -122,6 +129,87 @@ def test_constant_encoder_is_never_significant(method):
     np.testing.assert_array_equal(result.p_value[:, 1], 1)
     np.testing.assert_array_equal(result.log10_p_value[:, 1], 0)
     np.testing.assert_array_equal(result.tau[:, 1], 0)
+
+
+@pytest.fixture(scope="module")
+def of_masked_rows():
+    """The calibrations of two encoders of 100 rows of which the first few count, compiled once."""
+    with_draws = functools.partial(calibrate, method="permutation", permutations=199)
+    methods = {"closed_form": calibrate, "permutation": with_draws}
+    programs = {name: jax.jit(method) for name, method in methods.items()}
+
+    def calibrated(method, blocks, count):
+        blocks = [jnp.asarray(block, jnp.float32) for block in blocks]
+        key = {"key": jax.random.key(0)} if method == "permutation" else {}
+        found = programs[method](blocks, mask=jnp.arange(100) < count, **key)
+        return jax.tree.map(lambda values: float(values[0, 1]), found)
+
+    return calibrated
+
+
+@pytest.mark.parametrize("other", ["simplex", "line"])
+@pytest.mark.parametrize("n", [4, 20, 37, 100])
+@pytest.mark.parametrize("noise", [0.0, 1e-4])
+def test_a_regular_simplex_is_never_significant(of_masked_rows, noise, n, other):
+    """All permutations of a simplex give one score, but for rounding."""
+    rng = np.random.default_rng(n)
+    simplices = np.eye(100), 2 * np.eye(100) + 3
+    blocks = [simplex + noise * rng.normal(size=(100, 100)) for simplex in simplices]
+    if other == "line":
+        blocks[1] = np.outer(rng.normal(size=100), np.ones(100))
+    got = of_masked_rows("closed_form", blocks, n)
+    assert 0.1 < got.p_value <= 1
+    assert got.score <= 1e-4
+    if noise == 0:
+        sampled = of_masked_rows("permutation", blocks, n)
+        assert sampled.score <= 1e-4
+        assert sampled.p_value > 0.1
+
+
+@pytest.mark.parametrize("n", [20, 100])
+@pytest.mark.parametrize("noise", [0.01, 0.1])
+def test_near_a_simplex_the_closed_form_is_that_of_permutations(of_masked_rows, noise, n):
+    rng = np.random.default_rng(7)
+    blocks = [np.eye(100) + noise * rng.normal(size=(100, 100)) for _ in range(2)]
+    got, sampled = (of_masked_rows(method, blocks, n) for method in ("closed_form", "permutation"))
+    # Four standard errors of a share of 199 draws.
+    error = 4 * np.sqrt(sampled.p_value * (1 - sampled.p_value) / 199)
+    assert abs(got.p_value - sampled.p_value) < error
+    assert abs(got.tau - sampled.tau) < 0.02 * (1 - sampled.tau)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_too_few_rows_have_no_null(of_masked_rows, n):
+    got = of_masked_rows("closed_form", sample(100, (100, 100)), n)
+    values = got.p_value, got.tau, got.score, got.log10_p_value
+    assert np.isnan(values).all()
+    assert np.isfinite(of_masked_rows("closed_form", sample(100, (100, 100)), 4).tau)
+
+
+@pytest.mark.parametrize(("skewness", "want"), [("auto", "gamma"), ("exact", "exact")])
+def test_the_skewness_that_was_used_is_named(skewness, want):
+    blocks = [jax.ShapeDtypeStruct((500, d), jnp.float32) for d in (3, 5)]
+    assert choose_skewness(skewness, blocks) == want
+    wide = [jax.ShapeDtypeStruct((50, d), jnp.float32) for d in (300, 500)]
+    assert choose_skewness("auto", wide) == "exact"
+    found = jax.eval_shape(functools.partial(calibrate, skewness=skewness), blocks)
+    assert (found.method, found.skewness) == ("closed_form", want)
+    draws = {"method": "permutation", "permutations": 19, "key": jax.random.key(0)}
+    assert jax.eval_shape(functools.partial(calibrate, **draws), blocks).skewness is None
+
+
+def test_a_stream_has_the_tail_of_a_gamma():
+    @jax.jit
+    def compute(blocks):
+        hsic = pairwise_hsic(blocks)
+        return hsic, calibrate(hsic), cka_null_moments(hsic)
+
+    hsic, got, (mean, variance, _) = compute(sample(12, (3, 4)))
+    law = scipy.stats.gamma(a=mean**2 / variance, scale=variance / mean)
+    np.testing.assert_allclose(got.tau, law.isf(0.05), rtol=helpers.tolerance(12, condition=8))
+    assert got.skewness == "gamma"
+    with pytest.raises(ValueError, match="'exact' needs cubic sums"):
+        calibrate(hsic, skewness="exact")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -184,7 +272,7 @@ def test_calibrate_takes_sums_and_is_traced_once():
     @jax.jit
     def compute(blocks):
         traces.append(1)
-        return calibrate(pairwise_hsic(blocks, cubic=True)), calibrate(blocks)
+        return calibrate(pairwise_hsic(blocks, cubic=True)), calibrate(blocks, skewness="exact")
 
     for seed in range(3):
         from_sums, from_blocks = compute(sample(12, (3, 4), seed))
@@ -203,6 +291,7 @@ BLOCKS = [jnp.ones((6, 2)), jnp.ones((6, 3))]
     [
         (lambda: calibrate(BLOCKS, alpha=0.0), "alpha must lie"),
         (lambda: calibrate(BLOCKS, method="exact"), "method must be one of"),
+        (lambda: calibrate(BLOCKS, skewness="normal"), "skewness must be one of"),
         (lambda: calibrate(BLOCKS, method="permutation"), "key must be"),
         (lambda: calibrate([b[:3] for b in BLOCKS]), "at least 4 rows, got 3"),
         (
@@ -211,7 +300,7 @@ BLOCKS = [jnp.ones((6, 2)), jnp.ones((6, 3))]
         ),
         (lambda: calibrate(BLOCKS, strata=np.arange(6)), "strata restrict the permutations"),
         (lambda: calibrate([jnp.ones((6, 2), int)]), "must be real floating-point, got int32"),
-        (lambda: calibrate(BLOCKS, axis_name="rows"), "axis_name='rows' is not a mapped axis"),
+        (lambda: calibrate(BLOCKS, axis_name="rows"), "'rows' is not a mapped axis"),
         (
             lambda: calibrate(pairwise_hsic(BLOCKS), method="permutation", key=jax.random.key(0)),
             "blocks must be arrays",

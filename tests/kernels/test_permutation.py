@@ -105,6 +105,30 @@ def test_restricted_null_has_the_moments_of_the_enumerated_one():
         )
 
 
+def test_strata_and_draws_are_those_of_one_device_on_eight():
+    blocks = sample(37, (3, 5))
+    padded = [np.concatenate([b, np.full((3, b.shape[1]), np.nan, np.float32)]) for b in blocks]
+    strata, mask = np.arange(40) % 4 - 1, np.arange(40) < 37
+
+    def compute(blocks, strata, mask, axis_name):
+        return permutation_null(
+            blocks,
+            jax.random.key(3),
+            permutations=8,
+            strata=strata,
+            mask=mask,
+            space="gram",
+            axis_name=axis_name,
+        )[0]
+
+    one, eight = (
+        helpers.transforms()[name](compute, (padded, strata, mask)) for name in ("jit", "shard_map")
+    )
+    assert helpers.relative_error(eight, one) < 1e-5
+    free = null_of(padded, jax.random.key(3), permutations=8, space="gram", mask=jnp.asarray(mask))
+    assert helpers.relative_error(free[0], one) > 1e-2
+
+
 def test_strata_of_one_row_leave_nothing_to_test():
     blocks = sample(40, (3, 5))
     blocks[1][:, 0] = blocks[0][:, 0]
@@ -184,6 +208,13 @@ def test_benjamini_hochberg_matches_scipy():
         want = scipy.stats.false_discovery_control(p.astype(np.float32))
         np.testing.assert_allclose(got, want, rtol=helpers.tolerance(len(p)))
         assert (np.diff(np.asarray(got)[np.argsort(p)]) >= 0).all()
+    p = rng.uniform(size=9).astype(np.float32)
+    holes = np.insert(p, [0, 4, 9], np.nan)
+    got = np.asarray(benjamini_hochberg(holes))
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(holes))
+    np.testing.assert_allclose(
+        got[~np.isnan(holes)], benjamini_hochberg(p), rtol=helpers.tolerance(9)
+    )
     square = jnp.asarray(rng.uniform(size=(3, 3)), jnp.float32)
     np.testing.assert_array_equal(
         benjamini_hochberg(square).ravel(), benjamini_hochberg(square.ravel())
@@ -202,7 +233,7 @@ BLOCKS = [jnp.ones((6, 2)), jnp.ones((6, 3))]
         ({"strata": np.zeros(6)}, r"strata must be integers of shape \(6,\), got float"),
         ({"mask": np.ones(6)}, r"mask must be bool of shape \(6,\), got float"),
         ({"space": "both"}, "space must be one of"),
-        ({"axis_name": "rows"}, "axis_name='rows' is not a mapped axis"),
+        ({"axis_name": "rows"}, "'rows' is not a mapped axis"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(options, message):

@@ -1,11 +1,62 @@
-"""What cheaper matrix products cost in accuracy, emulated by rounding their inputs."""
+"""Cheaper matrix products: that they are asked for, and what they cost in accuracy, emulated."""
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.lax import DotAlgorithmPreset, Precision
 
 from experiments.benchmarks.cases import NARROW_WIDTHS, features
 from experiments.benchmarks.work import Size
-from substrate_jax.kernels import reference
+from substrate_jax.kernels import pairwise_cka, pairwise_hsic, permutation_null, reference
+from tests import helpers
+
+N, WIDTHS = 40, (64, 32)
+D = sum(WIDTHS)
+# Program, and the flops that have to be of the precision asked for.
+PROGRAMS = {
+    "gram": (functools.partial(pairwise_hsic, space="gram"), 2 * N**2 * D),
+    "gram, cubic": (
+        functools.partial(pairwise_hsic, space="gram", cubic=True),
+        2 * N**2 * D + sum(2 * min(N, d) ** 2 * (max(N, d) + min(N, d)) for d in WIDTHS),
+    ),
+    "feature": (functools.partial(pairwise_cka, space="feature"), 2 * N * D**2),
+    "permutations": (
+        functools.partial(permutation_null, key=jax.random.key(0), permutations=3, space="gram"),
+        2 * N**2 * D + 3 * 2 * N**2 * len(WIDTHS) ** 2 // 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("preset", ["TF32_TF32_F32", "BF16_BF16_F32_X3", "BF16_BF16_F32"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_precision_asked_for_is_that_of_the_large_products(name, preset):
+    program, least = PROGRAMS[name]
+    blocks = [jax.ShapeDtypeStruct((N, d), jnp.float32) for d in WIDTHS]
+
+    def products(**options):
+        traced = jax.make_jaxpr(functools.partial(program, **options))(blocks)
+        return list(helpers.matrix_products(traced.jaxpr))
+
+    found = products(precision=preset)
+    asked = sum(flops for flops, precision in found if precision == DotAlgorithmPreset[preset])
+    assert asked >= least
+    full = (Precision.HIGHEST,) * 2
+    assert all(precision in (DotAlgorithmPreset[preset], full) for _, precision in found)
+    assert {precision for _, precision in products()} == {full}
+
+
+def test_processors_refuse_tf32_and_give_float32_for_bfloat16():
+    """As the docstring of `cka` says."""
+    x = jax.random.normal(jax.random.key(0), (8, 300))
+    want = np.asarray(x, np.float64) @ np.asarray(x, np.float64).T
+    with pytest.raises(ValueError, match="not supported"):
+        jax.jit(functools.partial(jnp.matmul, precision="TF32_TF32_F32"))(x, x.T)
+    for preset in ("BF16_BF16_F32_X3", "BF16_BF16_F32"):
+        got = jax.jit(functools.partial(jnp.matmul, precision=preset))(x, x.T)
+        assert helpers.relative_error(got, want) < helpers.tolerance(300)
 
 
 def rounded(x, bits):

@@ -232,6 +232,10 @@ def test_states_of_double_precision_stay_so():
         (lambda: StreamingPca.init(3, 1, oversampling=-1), "oversampling .* got -1"),
         (lambda: StreamingPca.init(3, 1).update(jnp.ones((2, 4))), "must have 3 features, got 4"),
         (
+            lambda: StreamingPca.init(3, 1).merge(StreamingPca.init(4, 1)),
+            r"\(1, 3, 3\) and \(1, 4, 4\) do not merge",
+        ),
+        (
             lambda: StreamingPca.init(3, 1).update(jnp.ones((2, 3)), jnp.ones(3, bool)),
             r"mask must be bool of shape \(2,\)",
         ),
