@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from substrate_jax import domains_comparison
+from substrate_jax import domain_samples
 from substrate_jax.domains_comparison import compare_domains
 from substrate_jax.kernels import reference
 from substrate_jax.mesh import make_mesh
@@ -141,7 +141,7 @@ def test_a_single_family_is_not_left_out(domains):
 
 def test_bootstrap_draws_are_fits_of_repeated_rows(domains, compared):
     key = jax.random.split(jax.random.key(1), 2)[0]
-    sample = domains_comparison._bootstrap_sample(key, COUNTS, 6)
+    sample = domain_samples.bootstrap_sample(key, COUNTS, 6)
     drawn = []
     for draw in range(6):
         parts = []
@@ -162,7 +162,7 @@ def test_bootstrap_draws_are_fits_of_repeated_rows(domains, compared):
 def test_ceiling_is_the_pcka_of_disjoint_halves(domains, compared):
     found = compared[0]["split_half"]
     key = jax.random.split(jax.random.key(1), 2)[1]
-    sample = domains_comparison._half_sample(key, COUNTS, 3)
+    sample = domain_samples.half_sample(key, COUNTS, 3)
     ceilings, between = [], []
     for split in range(3):
         parts = []
@@ -216,7 +216,7 @@ def test_one_device_and_eight_agree(domains, compared):
 
 
 def test_another_key_draws_other_rows():
-    for draw in (domains_comparison._bootstrap_sample, domains_comparison._half_sample):
+    for draw in (domain_samples.bootstrap_sample, domain_samples.half_sample):
         one, same, other = (draw(jax.random.key(i), COUNTS, 2).rows for i in (0, 0, 1))
         np.testing.assert_array_equal(one, same)
         assert (one != other).any()
