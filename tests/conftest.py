@@ -1,6 +1,7 @@
 """Strict settings for every test: 8 simulated CPU devices, no silent promotion, skips by list."""
 
 import os
+from pathlib import Path
 
 # Compiling is most of the tests' time, and unoptimised machine code halves it. Override it by
 # setting the flag, for instance to 3, XLA's default.
@@ -19,6 +20,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # A test may skip only for a reason that begins with one of these.
 ALLOWED_SKIPS = ("prepared image sets are absent",)
+
+
+# Each compiled program takes a few memory maps, of which Linux allows a process 65,530: then the
+# compiler crashes. A worker that runs half of the tests would get there.
+MOST_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_memory_maps():
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
 
 
 def pytest_report_header():
