@@ -98,7 +98,7 @@ def _polar_jvp(method, primals, tangents):
     (matrix,), (dmatrix,) = primals, tangents
     rotation = _polar(method, matrix)
     h = matmul(rotation.mT, matrix)
-    s, v = jnp.linalg.eigh((h + h.mT) / 2)
+    s, v = _one_by_one(jnp.linalg.eigh, (h + h.mT) / 2)
     turn = matmul(rotation.mT, dmatrix)
     turn = matmul(matmul(v.mT, turn - turn.mT), v)
     sums = s[..., :, None] + s[..., None, :]
@@ -108,12 +108,12 @@ def _polar_jvp(method, primals, tangents):
 
 
 def _by_svd(matrix):
-    u, s, vt = jnp.linalg.svd(matrix)
+    u, s, vt = _one_by_one(jnp.linalg.svd, matrix)
     null = s <= _relative_threshold(matrix) * s[..., :1]
     # With U0, V0 spanning the null spaces, tr U0 W V0' is largest for W = polar(U0'V0).
     inner = jnp.where(null[..., :, None] & null[..., None, :], matmul(u.mT, vt.mT), 0)
     diagonal = jnp.where(null, 0, 1).astype(s.dtype)[..., None, :] * _eye_like(matrix)
-    p, _, qt = jnp.linalg.svd(inner + diagonal)
+    p, _, qt = _one_by_one(jnp.linalg.svd, inner + diagonal)
     return matmul(matmul(u, matmul(p, qt)), vt)
 
 
@@ -129,7 +129,8 @@ def _by_products(matrix):
     scales = jnp.asarray(_scales(threshold), matrix.dtype)
     rotation, _ = jax.lax.scan(step, unit, scales)
     h = matmul(rotation.mT, unit)
-    factor = jnp.linalg.cholesky((h + h.mT) / 2 - threshold * eye, symmetrize_input=False)
+    cholesky = partial(jnp.linalg.cholesky, symmetrize_input=False)
+    factor = _one_by_one(cholesky, (h + h.mT) / 2 - threshold * eye)
     regular = jnp.all(jnp.isfinite(factor))
     return jax.lax.cond(regular, lambda: rotation, lambda: _by_svd(matrix))
 
@@ -142,6 +143,19 @@ def _scales(low: float) -> list[float]:
         scales.append(c)
         low = c * low * (3 - c**2 * low**2) / 2
     return [*scales, 1.0]
+
+
+def _one_by_one(decompose, matrices):
+    """The factors of [..., k, k] matrices, one after another.
+
+    Two batched decompositions at once, as on two devices, can wait for each other's threads for
+    ever (jaxlib 0.10 on CPU).
+    """
+    if matrices.ndim == 2:
+        return decompose(matrices)
+    batch = matrices.shape[:-2]
+    factors = jax.lax.map(decompose, matrices.reshape(-1, *matrices.shape[-2:]))
+    return jax.tree.map(lambda factor: factor.reshape(*batch, *factor.shape[1:]), factors)
 
 
 def _relative_threshold(matrix) -> float:
