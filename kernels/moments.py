@@ -8,7 +8,7 @@ Chan, Golub and LeVeque,
     C = C_1 + C_2 + (n_1 n_2 / n) (m_2 - m_1)(m_2 - m_1)',
 
 which only ever subtracts means. Even a mean is only known to eps |m|, so it is kept as `origin +
-offset`: the origin is the mid-range of the first batch (exact, and the same on every device) and
+offset`: the origin is the first row of the first batch (exact, and the same on every device) and
 the offset is the mean of what is left, small when the data are far from zero.
 
 Cost: n d^2 multiply-adds and d^2 memory; n d and d when only the diagonal is kept. Across devices
@@ -94,22 +94,36 @@ def is_constant(deviation, magnitude, dtype):
 
 def centre_rows(x, mask, axis_name):
     """Centred rows (0 where masked), their count, origin and offset: mean = origin + offset."""
-    x = x.astype(compute_dtype(x))
+    x = jnp.asarray(x).astype(compute_dtype(x))
     keep = None if mask is None else mask[:, None]
     count = count_rows(x.shape[0], mask, axis_name)
-    initial = {} if mask is None else {"where": keep}
-    high = pmax(jnp.max(x, axis=0, initial=-jnp.inf, **initial), axis_name)
-    low = -pmax(jnp.max(-x, axis=0, initial=-jnp.inf, **initial), axis_name)
-    origin = jnp.where(count > 0, low + (high - low) / 2, 0)  # exactly the value, if constant
-    deviation = x - origin[None, :]
-    if mask is not None:
-        deviation = jnp.where(keep, deviation, 0)
-    total = psum(jnp.sum(deviation, axis=0), axis_name)
-    offset = total / jnp.maximum(count, 1).astype(x.dtype)
-    centred = deviation - offset[None, :]
-    if mask is not None:
-        centred = jnp.where(keep, centred, 0)
-    return centred, count, origin, offset
+    weight = jnp.ones(x.shape[0], x.dtype) if mask is None else jnp.asarray(mask).astype(x.dtype)
+    size = jnp.maximum(count, 1).astype(x.dtype)
+
+    def kept(rows):
+        return rows if mask is None else jnp.where(keep, rows, 0)
+
+    def mean(rows):  # a product: four times as fast as a sum over rows on CPU
+        return psum(matmul(weight[None, :], rows)[0], axis_name) / size
+
+    origin = _first_row(jax.lax.stop_gradient(x), weight, axis_name)
+    deviation = kept(x - origin[None, :])
+    offset = mean(deviation)
+    centred = kept(deviation - offset[None, :])
+    # A long product sums less accurately than the mean is wanted; to `centred` it makes none.
+    return centred, count, origin, offset + mean(centred)
+
+
+def _first_row(x, weight, axis_name):
+    """The first row that counts, over all shards; 0 if none does."""
+    if x.shape[0] == 0:
+        return jnp.zeros(x.shape[1], x.dtype)
+    place = jnp.argmax(weight)
+    mine = weight[place] > 0
+    if axis_name is not None:
+        rank = jax.lax.axis_index(axis_name)
+        mine &= rank == -pmax(jnp.where(mine, -rank, -axis_size(axis_name)), axis_name)
+    return psum(jnp.where(mine, x[place], 0), axis_name)
 
 
 def merge_centres(a, b):
@@ -199,7 +213,7 @@ class Moments:
 
     Attributes:
       count: rows seen (at most 2^31 - 1).
-      origin: [d] fixed centre, the mid-range of the first batch.
+      origin: [d] fixed centre, the first row of the first batch.
       offset: [d] mean of the rows minus the origin.
       scatter: [d, d] sum of outer products of centred rows, or [d] its diagonal.
 

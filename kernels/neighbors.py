@@ -28,6 +28,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .moments import divide, gather_rows, matmul
 from .neighbor_tiles import cut_rows, largest_of_tiles, similarity_tiles
+from .top_k import top_k
 from .validate import all_rows, check_mask, check_matrix, compute_dtype
 
 BLOCK_ENTRIES = 1 << 24  # of the largest array held at once: 64 MiB of float32
@@ -103,7 +104,7 @@ def neighbor_lists(
                 repeated, lambda a: jnp.take(a, twins, axis=1), lambda a: a, similarity
             )
             allowed = valid[None, :] & (columns[None, :] != queries[:, None])
-            similarity, indices = jax.lax.top_k(jnp.where(allowed, similarity, -jnp.inf), k)
+            similarity, indices = top_k(jnp.where(allowed, similarity, -jnp.inf), k)
             return jnp.where(valid[queries][:, None] & (similarity > -jnp.inf), indices, -1)
 
         count = -(-local // size)

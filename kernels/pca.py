@@ -57,7 +57,12 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from .moments import centre_rows, divide, matmul, pmax, psum
 from .validate import all_rows, check_at_least, check_mask, check_matrix, check_option
 
-EXACT_UP_TO = 512  # min(n, d) for which one eigendecomposition costs less than the passes
+USUAL_PASSES = 5
+# What these cost on CPU, in flops of a product of large square matrices.
+EIGH = 22  # of order m, over m^3: 21 for m = 512, 16 for 1,024
+THIN = 3.4  # a flop of the two products of a pass
+BASIS = 1.8  # a flop of what a pass does to the basis
+STEP = 7e7  # a pass of nothing
 
 
 @jax.tree_util.register_dataclass
@@ -112,8 +117,9 @@ def pca(
       mask: [n] rows that count; the others may hold anything.
       axis_name: mesh axis the rows are sharded over, if any.
       feature_axis_name: mesh axis the features are sharded over, if any; "exact" refuses it.
-      method: "subspace", "exact", or "auto": exact if min(n, d) <= 512 or if the block would be
-        wider than a quarter of it.
+      method: "subspace", "exact", or "auto": exact where it takes less time than five passes (a
+        smaller side of 300 to 800, as the other is near or far) or the block would be wider than a
+        quarter of that side.
       oversampling: extra columns of the block, >= 0; they speed up convergence.
       tolerance: residual at which to stop, relative to the first variance.
       max_iterations: most passes over the rows, >= 1.
@@ -155,11 +161,10 @@ def pca(
     check_at_least("oversampling", oversampling, 0)
     check_at_least("max_iterations", max_iterations, 1)
 
-    small = min(rows, d)
-    width = min(k + oversampling, small)
+    width = min(k + oversampling, rows, d)
     if method == "auto":
-        method = "exact" if small <= max(EXACT_UP_TO, 4 * width) else "subspace"
-        method = "subspace" if feature_axis_name is not None else method
+        exact = feature_axis_name is None and _exact_is_cheaper(rows, d, width)
+        method = "exact" if exact else "subspace"
 
     centred, count, origin, offset = centre_rows(x, mask, axis_name)
     degrees = jnp.maximum(count - 1, 1).astype(centred.dtype)
@@ -172,7 +177,7 @@ def pca(
 
         def covariance_times(block):
             scores = psum(matmul(centred, block), feature_axis_name)
-            return psum(matmul(centred.T, scores), axis_name) / degrees
+            return psum(contract_rows(centred, scores), axis_name) / degrees
 
         start = random_block(key, x.shape[1], width, centred.dtype, feature_axis_name)
         components, variance, residual, iterations = _iterate(
@@ -183,6 +188,15 @@ def pca(
     components = components * peak_sign(components, feature_axis_name)[None, :]
     total = psum(psum(jnp.sum(centred**2), axis_name), feature_axis_name) / degrees
     return Pca(components, origin + offset, variance, divide(variance, total), residual, iterations)
+
+
+def _exact_is_cheaper(rows: int, d: int, width: int) -> bool:
+    """Whether one eigendecomposition costs less than the passes, on CPU."""
+    small, large = sorted((rows, d))
+    products = THIN * 4 * rows * d * width
+    exact = 2 * small**2 * large + EIGH * small**3 + products
+    a_pass = products + BASIS * 70 * d * width**2 + STEP
+    return small <= 4 * width or exact <= USUAL_PASSES * a_pass
 
 
 def random_block(key, rows: int, width: int, dtype, axis_name=None) -> Float[Array, "d l"]:
@@ -273,7 +287,7 @@ def _rayleigh_ritz(centred, degrees, k, axis_name, block):
     turn = turn[:, : -k - 1 : -1]
     vectors, scores = matmul(block, turn), matmul(scores, turn)
     # Sums of squares keep small variances non-negative and far more accurate than eigh's.
-    image, variance = psum((matmul(centred.T, scores), jnp.sum(scores**2, axis=0)), axis_name)
+    image, variance = psum((contract_rows(centred, scores), jnp.sum(scores**2, axis=0)), axis_name)
     image, variance = image / degrees, variance / degrees
     error = jnp.linalg.norm(image - vectors * variance[None, :], axis=0)
     return vectors, variance, divide(jnp.max(error), variance[0])
@@ -293,7 +307,15 @@ def _exact_block(centred, width, axis_name):
     left = jnp.linalg.eigh(gram)[1][:, : -width - 1 : -1]
     left = jax.lax.dynamic_slice_in_dim(left, first, rows)
     # QR both normalises and, where the rank falls short, completes the basis.
-    return jnp.linalg.qr(psum(matmul(centred.T, left), axis_name))[0]
+    return jnp.linalg.qr(psum(contract_rows(centred, left), axis_name))[0]
+
+
+def contract_rows(x: Float[Array, "n d"], scores: Float[Array, "n l"]) -> Float[Array, "d l"]:
+    """x' scores for few columns of scores."""
+    # As (scores' x)' of untransposed scores, both of which XLA would undo: on CPU 1.1 to 2.5 times
+    # as fast, and the product that made the scores 2 times.
+    scores = jax.lax.optimization_barrier(scores)
+    return jax.lax.optimization_barrier(matmul(scores.T, x)).T
 
 
 def _inner(a, b, axis_name):

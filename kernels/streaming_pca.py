@@ -53,7 +53,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .moments import centre_rows, divide, matmul, merge_centres, psum
-from .pca import Pca, orthonormalize, peak_sign, random_block
+from .pca import Pca, contract_rows, orthonormalize, peak_sign, random_block
 from .validate import all_rows, check_at_least, check_mask, check_matrix
 
 
@@ -178,7 +178,7 @@ class StreamingPca:
         dtype = self.image.dtype
         centred, count, origin, offset = centre_rows(batch.astype(dtype), mask, axis_name)
         scores = psum(matmul(centred, self.test_matrix), feature_axis_name)
-        image, energy = psum((matmul(centred.T, scores), jnp.sum(centred**2)), axis_name)
+        image, energy = psum((contract_rows(centred, scores), jnp.sum(centred**2)), axis_name)
         other = dataclasses.replace(
             self,
             count=count,

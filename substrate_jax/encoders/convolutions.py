@@ -1,8 +1,8 @@
 """Convolutions and pooling on channels-last maps [n, h, w, c], in the forms XLA compiles well.
 
 A convolution that is a matrix product (1 x 1, and kernel = stride) is computed as one. On CPU,
-where XLA runs a depthwise kernel one output at a time and differentiates any kernel slowly,
-depthwise kernels become shifted multiply-adds and small maps a product over gathered windows.
+where XLA runs a depthwise or grouped kernel slowly and differentiates any kernel slowly, other
+forms take their place: see `cpu_convolutions`.
 
 Padding is a number of pixels on every side, as in torch, or "same" as in TensorFlow: out of
 ceil(side / stride), with the odd pixel at the end.
@@ -11,7 +11,6 @@ ceil(side / stride), with the odd pixel at the end.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +18,21 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from substrate_jax.encoders.cpu_convolutions import (
+    Padding,
+    depthwise_products,
+    grouped_products,
+    pad_widths,
+    window_products,
+)
 from substrate_jax.encoders.layers import (
     BatchNorm,
     add_channels,
-    mul_channels,
     normal,
     truncated_normal,
 )
 
-Padding = int | Literal["same"]
+WIDEST_DENSE = 1024  # channels of which all groups are joined on NVIDIA GPUs
 
 
 class ConvKernel(nnx.Param):
@@ -65,9 +70,8 @@ class Conv(nnx.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
         """Convolve."""
         weight, groups = self.weight[...], self.groups
-        whole = groups == 1 and self.padding in (0, "same")
-        if self.kernel_size == 1 and whole:
-            y = x[:, :: self.stride, :: self.stride] @ weight[0, 0]
+        if self.kernel_size == self.stride == groups == 1 and self.padding in (0, "same"):
+            y = x @ weight[0, 0]
         elif self.kernel_size == self.stride and groups == 1 and not self.padding:
             y = patchify(x, self.stride) @ weight.reshape(-1, weight.shape[-1])
         elif groups == x.shape[-1] == weight.shape[-1]:
@@ -131,35 +135,6 @@ def patchify(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h2 w2 d"]
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows, columns, size * size * c)
 
 
-def pad_widths(
-    padding: Padding, sides: tuple[int, int], size: int, stride: int
-) -> list[tuple[int, int]]:
-    """Pixels before and after each of two sides.
-
-    Example:
-        >>> pad_widths("same", (224, 7), 3, 2)
-        [(0, 1), (1, 1)]
-    """
-    if padding != "same":
-        return [(padding, padding)] * 2
-    totals = [max((-(-side // stride) - 1) * stride + size - side, 0) for side in sides]
-    return [(total // 2, total - total // 2) for total in totals]
-
-
-def windows(
-    x: Float[Array, "n h w c"], size: int, stride: int, padding: Padding
-) -> list[Float[Array, "n h2 w2 c"]]:
-    """The size^2 shifted copies of a padded map that a kernel meets, row-major, each strided."""
-    pads = pad_widths(padding, x.shape[1:3], size, stride)
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    rows, columns = ((side - size) // stride * stride + 1 for side in x.shape[1:3])
-    return [
-        x[:, i : i + rows : stride, j : j + columns : stride]
-        for i in range(size)
-        for j in range(size)
-    ]
-
-
 def convolution(
     x: Float[Array, "n h w c"],
     weight: Float[Array, "k k e d"],
@@ -167,105 +142,60 @@ def convolution(
     padding: Padding,
     groups: int = 1,
 ) -> Float[Array, "n h2 w2 d"]:
-    """2-D convolution by XLA, or on CPU for small maps and groups as products over windows.
+    """2-D convolution by XLA; on CPU as products for small maps, strided 1 x 1 kernels and groups.
 
-    The gradient of XLA's CPU convolution is the slow part: a training step of a small ResNet at
-    32 pixels takes 1.1 s with it and 0.46 s with windows. Windows cost k^2 times the map's memory.
-    Groups of 24 channels run at 3-4 GF/s in XLA and at 7-11 as windows of one image at a time.
+    The small maps are for the gradient: a training step of a small ResNet at 32 pixels was measured
+    at 1.1 s with XLA's and 0.46 s with windows; later, on Zen 5, the two were within 6 %.
+    On NVIDIA GPUs groups are joined up to 1,024 channels: cuDNN took 1.6 to 3.7 times as long for
+    groups of 24 of 72 to 576 channels (bfloat16, H200), and .7 times for 1,512.
     """
-
-    def by_xla(x, weight):
-        return jax.lax.conv_general_dilated(
-            x,
-            weight,
-            window_strides=(stride, stride),
-            padding=pad_widths(padding, x.shape[1:3], weight.shape[0], stride),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
-        )
-
-    def by_windows(x, weight):
-        stacked = jnp.concatenate(windows(x, weight.shape[0], stride, padding), axis=-1)
-        return stacked @ weight.reshape(-1, weight.shape[-1])
-
-    def by_groups(x, weight):
-        size, _, channels, features = weight.shape
-        kernels = weight.reshape(size**2 * channels, groups, -1)
-
-        # One image at a time: its windows stay in cache.
-        def convolve(image):
-            parts = image.reshape(*image.shape[:2], groups, channels).transpose(2, 0, 1, 3)
-            stacked = jnp.concatenate(windows(parts, size, stride, padding), axis=-1)
-            y = jnp.einsum("ghwk,kgd->hwgd", stacked, kernels)
-            return y.reshape(*y.shape[:2], features)
-
-        return jax.lax.map(convolve, x)
-
+    by_xla = partial(_by_xla, stride=stride, padding=padding, groups=groups)
     if groups > 1:
-        return jax.lax.platform_dependent(x, weight, cpu=by_groups, default=by_xla)
-    if x.shape[1] <= 32:
-        return jax.lax.platform_dependent(x, weight, cpu=by_windows, default=by_xla)
-    return by_xla(x, weight)
+        products = partial(grouped_products, stride=stride, padding=padding, groups=groups)
+    elif x.shape[1] <= 32 or weight.shape[0] == 1:
+        products = partial(window_products, stride=stride, padding=padding)
+    else:
+        return by_xla(x, weight)
+    by_cuda = by_xla
+    if groups > 1 and weight.shape[-1] <= WIDEST_DENSE:
+        by_cuda = partial(joined_groups, stride=stride, padding=padding, groups=groups)
+    return jax.lax.platform_dependent(x, weight, cpu=products, cuda=by_cuda, default=by_xla)
 
 
 def depthwise(
     x: Float[Array, "n h w c"], weight: Float[Array, "k k 1 c"], padding: Padding, stride: int = 1
 ) -> Float[Array, "n h2 w2 c"]:
-    """Depthwise convolution.
-
-    XLA's CPU convolution runs a depthwise kernel one output at a time (1 GF/s measured); there it
-    is written as k^2 shifted multiply-adds, which fuse into one loop (17-30 GF/s measured).
-    """
-    # With stride 1 "same" is an equal width on all sides, and the gradient is worth its own form.
-    if padding == "same" and stride == 1 and weight.shape[0] % 2:
-        padding = weight.shape[0] // 2
-    shifted = _shifted_depthwise if stride == 1 and padding != "same" else _shifted_products
+    """Depthwise convolution by XLA, or on CPU as shifted multiply-adds."""
     return jax.lax.platform_dependent(
         x,
         weight,
-        cpu=lambda x, weight: shifted(x, weight, padding, stride),
-        default=lambda x, weight: convolution(x, weight, stride, padding, groups=x.shape[-1]),
+        cpu=partial(depthwise_products, stride=stride, padding=padding),
+        default=partial(_by_xla, stride=stride, padding=padding, groups=x.shape[-1]),
     )
 
 
-def _shifted_products(x, weight, padding, stride):
-    kernel = weight.reshape(-1, weight.shape[-1])
-    shifted = windows(x, weight.shape[0], stride, padding)
-    return sum(mul_channels(y, kernel[i]) for i, y in enumerate(shifted))
+def _by_xla(x, weight, stride, padding, groups):
+    return jax.lax.conv_general_dilated(
+        x,
+        weight,
+        window_strides=(stride, stride),
+        padding=pad_widths(padding, x.shape[1:3], weight.shape[0], stride),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _shifted_depthwise(x, weight, padding, stride):
-    return _shifted_products(x, weight, padding, stride)
-
-
-def _shifted_depthwise_forward(x, weight, padding, stride):
-    return _shifted_products(x, weight, padding, stride), (x, weight)
-
-
-def _shifted_depthwise_backward(padding, stride, residuals, cotangent):
-    x, weight = residuals
-    size = weight.shape[0]
-    dx = _shifted_products(cotangent, weight[::-1, ::-1], size - 1 - padding, 1)
-    rows, columns = cotangent.shape[1:3]
-    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-
-    # One image at a time, so that the k^2 partial sums stay in cache.
-    def add_image(sums, image_and_cotangent):
-        image, cotangent = image_and_cotangent
-        products = [
-            (image[i : i + rows, j : j + columns] * cotangent).sum(0)
-            for i in range(size)
-            for j in range(size)
-        ]
-        return [total + product for total, product in zip(sums, products, strict=True)], None
-
-    zeros = [jnp.zeros((columns, x.shape[-1]), x.dtype)] * size**2
-    sums, _ = jax.lax.scan(add_image, zeros, (padded, cotangent))
-    return dx, jnp.stack([total.sum(0) for total in sums]).reshape(weight.shape)
-
-
-_shifted_depthwise.defvjp(_shifted_depthwise_forward, _shifted_depthwise_backward)
+def joined_groups(
+    x: Float[Array, "n h w c"],
+    weight: Float[Array, "k k e d"],
+    stride: int,
+    padding: Padding,
+    groups: int,
+) -> Float[Array, "n h2 w2 d"]:
+    """The convolution with the kernel of all groups, zero where two of them meet."""
+    kernels = weight.reshape(*weight.shape[:3], groups, -1)
+    dense = jnp.einsum("ijegd,hg->ijhegd", kernels, jnp.eye(groups, dtype=weight.dtype))
+    return _by_xla(x, dense.reshape(*weight.shape[:2], x.shape[-1], -1), stride, padding, 1)
 
 
 def max_pool(

@@ -69,13 +69,15 @@ class Encoder:
         self.sha256 = sha256
         self.revision = revision
         self.dtype = jnp.dtype(dtype)
-        self._graph, self.state = nnx.split(module)
+        graph, self.state = nnx.split(module)
+        self._leaves, tree = jax.tree.flatten(self.state)
+        self._merge = partial(_merge, graph, tree)
         self._features = jax.jit(self.functional()[0])
-        self._taps = jax.jit(partial(_taps, self._graph, self.dtype), static_argnums=2)
+        self._taps = jax.jit(partial(_taps, self._merge, self.dtype), static_argnums=2)
 
     @functools.cached_property
-    def _placed(self) -> nnx.State:
-        return jax.device_put(self.state)
+    def _placed(self) -> list[Array]:
+        return jax.device_put(self._leaves)
 
     @property
     def name(self) -> str:
@@ -87,14 +89,16 @@ class Encoder:
         """Hash of all that decides the output: architecture, weights, arithmetic."""
         return checkpoints.fingerprint(self.spec.config, self.sha256, self.dtype)
 
-    def functional(self, names: Sequence[str] | None = None) -> tuple[Callable, nnx.State]:
+    def functional(self, names: Sequence[str] | None = None) -> tuple[Callable, list[Array]]:
         """A pure function `(state, images) -> features` to jit or shard, and its state to place.
 
-        With `names` of taps the function gives a dict of them in place of the features.
+        With `names` of taps the function gives a dict of them in place of the features. The state
+        is a plain list: a call of a compiled function with an `nnx.State` spends up to a
+        millisecond walking through it.
         """
         if names is None:
-            return partial(_features, self._graph, self.dtype), self.state
-        return partial(_taps, self._graph, self.dtype, names=tuple(names)), self.state
+            return partial(_features, self._merge, self.dtype), self._leaves
+        return partial(_taps, self._merge, self.dtype, names=tuple(names)), self._leaves
 
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
         """Pooled penultimate features of normalised images, float32."""
@@ -299,15 +303,19 @@ def _precision(dtype: jnp.dtype) -> contextlib.AbstractContextManager:
     return jax.default_matmul_precision("highest" if dtype == jnp.float32 else "default")
 
 
-def _features(graph, dtype, state, images):
+def _merge(graph, tree, leaves):
+    return nnx.merge(graph, jax.tree.unflatten(tree, leaves))
+
+
+def _features(merge, dtype, leaves, images):
     with _precision(dtype):
-        features = nnx.merge(graph, state).features(images.astype(dtype))
+        features = merge(leaves).features(images.astype(dtype))
     return features.astype(jnp.float32)
 
 
-def _taps(graph, dtype, state, images, names):
+def _taps(merge, dtype, leaves, images, names):
     found = {}
     with _precision(dtype):
-        module = nnx.merge(graph, state)
+        module = merge(leaves)
         found["features"] = module.features(images.astype(dtype), found.__setitem__)
     return {name: found[name].astype(jnp.float32) for name in names}

@@ -8,12 +8,15 @@ Images and feature maps are channels-last: [n, h, w, c]. Statistics of normalisa
 float32 whatever the input.
 """
 
+import math
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
 Tap = Callable[[str, Array], None]
@@ -81,6 +84,16 @@ def add_channels(x: Float[Array, "... c"], bias: Float[Array, " c"]) -> Float[Ar
 def mul_channels(x: Float[Array, "... c"], scale: Float[Array, " c"]) -> Float[Array, "... c"]:
     """x * scale along the last axis, without implicit rank promotion."""
     return x * jax.lax.expand_dims(scale, range(x.ndim - 1))
+
+
+def channels_last(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """x, with its channels innermost in memory on NVIDIA GPUs.
+
+    A sum over space that no convolution precedes has XLA turn the map for it, and back: FCMAE's 36
+    blocks took 20 ms where ConvNeXt's took 4 (H200, bfloat16).
+    """
+    last = partial(with_layout_constraint, layouts=Layout((0, 1, 2, 3)))
+    return jax.lax.platform_dependent(x, cuda=last, default=lambda x: x)
 
 
 class LayerNorm(nnx.Module):
@@ -162,6 +175,7 @@ class GlobalResponseNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         """Normalise the response of each channel against the others."""
+        x = channels_last(x)
         squares = jnp.square(x.astype(jnp.float32)).sum((1, 2), keepdims=True)
         # The gradient of sqrt is infinite at 0, where a channel is dead over the whole image.
         norm = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
@@ -233,8 +247,12 @@ class NormHead(nnx.Module):
 
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """x Phi(x), Phi the normal distribution function; not the tanh approximation."""
-    return jax.nn.gelu(x, approximate=False)
+    """x Phi(x), Phi the normal distribution function; not the tanh approximation.
+
+    By erf, as torch has it: JAX's own form by erfc is more exact far below 0, and slower.
+    """
+    half = np.array(0.5, x.dtype)
+    return x * (half + half * jax.lax.erf(x * np.array(math.sqrt(0.5), x.dtype)))
 
 
 def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -1,5 +1,6 @@
 """Convolutions in every form against XLA's and float64 NumPy, from tables of their geometries."""
 
+import re
 from functools import partial
 
 import jax
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import scipy.stats
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from substrate_jax.encoders import convolutions
+from substrate_jax.mesh import make_mesh
 from tests.encoders import oracles
 from tests.encoders.modules import filled, quick_jit
 from tests.helpers import relative_error, tolerance
@@ -75,18 +78,40 @@ CONVOLUTIONS = [
     (3, 2, "same", 1, 7, 8),
     (5, 2, "same", 1, 5, 6),
     (3, 1, 1, 3, 6, 5),
+    (3, 2, 1, 3, 6, 5),
     (3, 2, "same", 2, 7, 8),
+    (2, 1, 1, 6, 5, 4),
+    (1, 2, 0, 2, 4, 5),
+    (5, 3, 2, 2, 8, 7),
 ]
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "groups", "height", "width"), CONVOLUTIONS)
-def test_windows_equal_xla(kernel, stride, padding, groups, height, width):
-    x = normal((2, height, width, 6))
+def test_convolution_equals_xla(kernel, stride, padding, groups, height, width):
+    x = normal((3, height, width, 6))  # 3 images do not divide over the devices
     weight = normal((kernel, kernel, 6 // groups, 12), seed=1)
     options = (stride, padding, groups)
     assert_same_convolution(
         lambda x, w: convolutions.convolution(x, w, *options), x, weight, *options
     )
+
+
+@pytest.mark.parametrize("groups", [2, 3, 6])
+def test_joined_groups_equal_xla(groups):
+    x, weight = normal((2, 6, 5, 6)), normal((3, 3, 6 // groups, 12), seed=1)
+    form = partial(convolutions.joined_groups, stride=2, padding=1, groups=groups)
+    assert_same_convolution(form, x, weight, 2, 1, groups)
+
+
+def test_nvidia_gpus_join_groups_of_few_channels():
+    def groups_of(channels):
+        shapes = ((1, 8, 8, channels), (3, 3, 4, channels))
+        arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+        form = partial(convolutions.convolution, stride=1, padding=1, groups=channels // 4)
+        text = jax.jit(form).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+        return int(re.search(r"feature_group_count = (\d+)", text)[1])
+
+    assert [groups_of(channels) for channels in (1024, 1028)] == [1, 257]
 
 
 def test_large_maps_without_groups_go_to_xla():
@@ -123,6 +148,42 @@ def test_depthwise_equals_grouped_xla(kernel, stride, padding, height, width):
     assert_same_convolution(
         lambda x, w: convolutions.depthwise(x, w, padding, stride), x, weight, stride, padding, 5
     )
+
+
+@pytest.mark.parametrize("groups", [2, 6])
+def test_a_sharded_batch_stays_on_its_devices(groups):
+    mesh = make_mesh()
+    rows, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["data"], []))
+    x, weight = normal((2 * mesh.size, 5, 4, 6)), normal((3, 3, 6 // groups, 6), seed=1)
+    xla = partial(by_xla, stride=1, padding=1, groups=groups)
+    form = partial(convolutions.convolution, stride=1, padding=1, groups=groups)
+    if groups == 6:
+        form = partial(convolutions.depthwise, padding=1)
+
+    def run(function, x, weight):
+        y, pull = jax.vjp(function, x, weight)
+        return y, *pull(jnp.cos(y))
+
+    arguments = jax.device_put(x, rows), jax.device_put(weight, everywhere)
+    program = quick_jit(partial(run, form)).lower(*arguments).compile()
+    assert "all-gather" not in program.as_text()
+    got, want = program(*arguments), quick_jit(partial(run, xla))(x, weight)
+    lengths = 9 * 3, 9 * 3, len(x) * 20
+    for ours, theirs, length in zip(got, want, lengths, strict=True):
+        assert relative_error(ours, theirs) <= tolerance(length)
+    y, dx, _ = got
+    assert all(map_.sharding.is_equivalent_to(rows, map_.ndim) for map_ in (y, dx))
+
+
+def test_grouped_bfloat16_is_rounded_once():
+    x, weight = (
+        jnp.asarray(normal(shape), jnp.bfloat16) for shape in ((3, 6, 5, 32), (3, 3, 16, 32))
+    )
+    got = quick_jit(lambda x, w: convolutions.convolution(x, w, 1, 1, 2))(x, weight)
+    assert got.dtype == jnp.bfloat16
+    want = by_numpy(x.astype(jnp.float32), weight.astype(jnp.float32), 1, 1, 2)
+    # Half the spacing of numbers; the nine terms added in bfloat16 would be off by twice that.
+    assert relative_error(got, want) <= float(jnp.finfo(jnp.bfloat16).eps) / 2
 
 
 @pytest.mark.parametrize(
