@@ -18,7 +18,7 @@ Method
     `axis_name`.
 
 Cost, with L levels, of which the last has 80 to 160 rows
-    gram:    n^2 (D + E^2) (1 + 1/2^L) flops; memory 3 n D and 2 E tiles of 512 x 2,048.
+    gram:    n^2 (D + E^2) (1 + 1/2^L) flops; memory 3 n D and 2 E tiles of 1,024 x 2,048.
     feature: n D^2 (1 + 1/2^L) flops; memory 4 n D and a tile.
     Each of m devices does 1/m of it, whatever the axes. A ring of p devices sends half of the
     blocks of a device p times; sums over an axis take E n^2 / 2 or D^2 / 2 numbers in all.
@@ -44,7 +44,7 @@ from .moments import HIGHEST, gather_rows, psum
 from .validate import all_rows, axis_size
 
 LEAST_ROWS = 160  # at most so many in the last level; fewer are slower than they save
-TILE = (512, 2048)  # rows and columns, at most; measured on AVX2: half of either loses 5 %
+TILE = (1024, 2048)  # rows and columns, at most; (512, 2048) is 1 to 5 % slower on Zen 5
 LEAST_TILE = 64 * 64  # entries of tiles that a bound on memory leaves
 # Copies of the blocks that a program holds, by the compiler's plan (XLA on CPU): what is centred
 # and scaled, and padded or transposed; on a ring also the visitor, the next, and half of either.

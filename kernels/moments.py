@@ -238,9 +238,10 @@ class Moments:
           >>> Moments.init(3).scatter.shape, Moments.init(3, diagonal=True).scatter.shape
           ((3, 3), (3,))
         """
-        zeros = jnp.zeros(width, dtype)
-        scatter = zeros if diagonal else jnp.zeros((width, width), dtype)
-        return cls(jnp.zeros((), jnp.int32), zeros, zeros, scatter)
+        # Separate arrays, so that a state can be donated.
+        origin, offset = jnp.zeros(width, dtype), jnp.zeros(width, dtype)
+        scatter = jnp.zeros(width if diagonal else (width, width), dtype)
+        return cls(jnp.zeros((), jnp.int32), origin, offset, scatter)
 
     @property
     def mean(self) -> Float[Array, " d"]:

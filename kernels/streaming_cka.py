@@ -9,11 +9,12 @@ Moving the mean by s changes k_e to k_e - 2 s_e' z_e + ||s_e||^2, so each sum ch
 only, and batches centred at their own mean join exactly, as in the update of Chan et al. that
 `moments` describes. Debiased CKA needs `diagonal`; CKA alone, `products`.
 
-Cost: b (D^2 + sum d_e^2) flops for a batch of b rows and O(D^2) for each merge; memory and, across
-devices, the sum of each update: D^2 / 2. At D = 15,464 that is 0.5 GB; when n < D the one-shot form
-in Gram space needs less. `shardings` spreads the state over devices that share D. The third moment
-of the null is not streamed, as sum K_ab^3 needs all pairs of rows: calibration then takes the
-skewness of a gamma.
+Cost: b (D^2 + sum d_e^2) flops for a batch of b rows, and for each update some passes over the
+D^2 / 2 numbers of the state, which take as long as 300 rows (D = 15,464, Zen 5): large batches are
+cheaper. Memory and, across devices, the sum of each update: D^2 / 2. At D = 15,464 that is 0.5 GB;
+when n < D the one-shot form in Gram space needs less. `shardings` spreads the state over devices
+that share D. The third moment of the null is not streamed, as sum K_ab^3 needs all pairs of rows:
+calibration then takes the skewness of a gamma.
 
 Not guaranteed: sums are kept in the units given, so float32 features should lie between 1e-8 and
 1e5 in size; `diagonal`, of fourth order, loses digits first.
@@ -26,8 +27,10 @@ References:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +43,33 @@ from .inner_products import mirror
 from .moments import HIGHEST, centre_rows, divide, merge_centres, psum
 from .validate import check_blocks
 
+COLUMNS = 512  # of the products, added to at once: they stay in cache
+
 
 def indicator(widths: Sequence[int], dtype) -> Float[Array, "D E"]:
     """[D, E] with a 1 where a stacked feature belongs to an encoder: a product sums over blocks."""
     return jnp.asarray(np.repeat(np.eye(len(widths)), widths, axis=0), dtype)
+
+
+class Centre(NamedTuple):
+    """Rows that count, and their mean, origin + offset."""
+
+    count: Int[Array, ""]
+    origin: Float[Array, " D"]
+    offset: Float[Array, " D"]
+
+
+def _add_by_columns(total, added):
+    """total + added(first, length), some columns at a time: what is added is never held whole."""
+    whole, rest = divmod(total.shape[1], COLUMNS)
+
+    def add(first, length, total):
+        here = jax.lax.dynamic_slice_in_dim(total, first, length, axis=1) + added(first, length)
+        return jax.lax.dynamic_update_slice_in_dim(total, here, first, axis=1)
+
+    if whole:
+        total = jax.lax.fori_loop(0, whole, lambda i, t: add(i * COLUMNS, COLUMNS, t), total)
+    return add(whole * COLUMNS, rest, total) if rest else total
 
 
 @jax.tree_util.register_dataclass
@@ -90,11 +116,10 @@ class CkaState:
         for width in widths:
             products.append(jnp.zeros((width, remaining), dtype))
             remaining -= width
-        zeros = jnp.zeros(total, dtype)
         return cls(
             jnp.zeros((), jnp.int32),
-            zeros,
-            zeros,
+            jnp.zeros(total, dtype),  # two arrays, so that a state can be donated
+            jnp.zeros(total, dtype),
             tuple(products),
             jnp.zeros((encoders, total), dtype),
             jnp.zeros((encoders, encoders), dtype),
@@ -165,19 +190,38 @@ class CkaState:
             )
         dtype = self.trace.dtype
         stacked = jnp.concatenate([block.astype(dtype) for block in blocks], axis=1)
-        rows, count, origin, offset = centre_rows(stacked, mask, axis_name)
-        starts = np.cumsum((0, *widths))
-        norms = jnp.matmul(rows**2, indicator(widths, dtype), precision=HIGHEST)
-        # Transposed once: a product that contracts the rows of both runs at half the rate on CPU.
-        columns = jax.lax.optimization_barrier(rows.T)
-        products = tuple(
-            jnp.matmul(columns[a:b], rows[:, a:], precision=HIGHEST)
-            for a, b in itertools.pairwise(starts)
-        )
+        rows, *batch = centre_rows(stacked, mask, axis_name)
+        count, origin, offset, delta, share = merge_centres(self, Centre(*batch))
+        # About the mean of all rows so far, the sums of a batch need no correction.
+        rows = rows - (delta * (share - 1))[None, :]
+        if mask is not None:
+            rows = jnp.where(mask[:, None], rows, 0)
+        norms = jnp.matmul(rows**2, indicator(self.widths, dtype), precision=HIGHEST)
         weighted = jnp.matmul(norms.T, rows, precision=HIGHEST)
         diagonal = jnp.matmul(norms.T, norms, precision=HIGHEST)
-        sums = psum((products, weighted, diagonal, jnp.sum(norms, axis=0)), axis_name)
-        return self.merge(CkaState(count, origin, offset, *sums))
+        sums = psum((weighted, diagonal, jnp.sum(norms, axis=0)), axis_name)
+        shift = delta * share
+        smaller = jax.tree.map(jnp.add, self._smaller_about(shift), sums)
+
+        # Transposed once: a product that contracts the rows of both runs at half the rate on CPU.
+        columns = jax.lax.optimization_barrier(rows.T)
+        moved = self.count.astype(dtype) * shift
+        starts = np.cumsum((0, *widths))
+
+        def added(left, right, a, b, first, length):
+            """What is added to a few columns of the products of one encoder, rows a to b."""
+            some, towards = (
+                jax.lax.dynamic_slice_in_dim(array, first, length, axis=array.ndim - 1)
+                for array in (right, shift[a:])
+            )
+            here = psum(jnp.matmul(left, some, precision=HIGHEST), axis_name)
+            return here + moved[a:b, None] * towards[None, :]
+
+        products = tuple(
+            _add_by_columns(product, functools.partial(added, columns[a:b], rows[:, a:], a, b))
+            for product, (a, b) in zip(self.products, itertools.pairwise(starts), strict=True)
+        )
+        return CkaState(count, origin, offset, products, *smaller)
 
     def merge(self, other: CkaState) -> CkaState:
         """The summary of the rows of both; associative and commutative up to rounding.
@@ -203,15 +247,25 @@ class CkaState:
     def _about(self, shift):
         """The sums (products, weighted, diagonal, trace) about the mean plus `shift`."""
         n = self.count.astype(shift.dtype)
+        products, start = [], 0
+        for product in self.products:
+            stop = start + product.shape[0]
+            products.append(product + n * shift[start:stop, None] * shift[None, start:])
+            start = stop
+        return tuple(products), *self._smaller_about(shift)
+
+    def _smaller_about(self, shift):
+        """`_about` but for the products."""
+        n = self.count.astype(shift.dtype)
         owner = indicator(self.widths, shift.dtype)
         blocked = owner * shift[:, None]  # [D, E]: column e holds the shift of encoder e
         squares = jnp.sum(blocked**2, axis=0)
-        products, scattered, start = [], jnp.zeros_like(blocked), 0  # scattered = sum z z' blocked
+        scattered, start = jnp.zeros_like(blocked), 0  # sum z z' blocked
         for i, product in enumerate(self.products):
             stop = start + product.shape[0]
-            products.append(product + n * shift[start:stop, None] * shift[None, start:])
-            below = jnp.matmul(product.T, shift[start:stop], precision=HIGHEST)
-            right = jnp.matmul(product[:, stop - start :], blocked[stop:], precision=HIGHEST)
+            below = jnp.matmul(shift[None, start:stop], product, precision=HIGHEST)[0]
+            others = blocked[start:].at[: stop - start].set(0)
+            right = jnp.matmul(product, others, precision=HIGHEST)
             scattered = scattered.at[start:, i].add(below).at[start:stop].add(right)
             start = stop
         trace = self.trace + n * squares
@@ -221,7 +275,7 @@ class CkaState:
         quartic = 4 * jnp.matmul(scattered.T, blocked, precision=HIGHEST)
         quartic += n * squares[:, None] * squares[None, :]
         diagonal = self.diagonal - 2 * (cross + cross.T) + mixed + mixed.T + quartic
-        return tuple(products), weighted, diagonal, trace
+        return weighted, diagonal, trace
 
     def hsic(self) -> PairwiseHsic:
         """The sums of `pairwise_hsic` over all rows so far.

@@ -139,8 +139,8 @@ class StreamingPca:
     def _empty(cls, test_matrix, passes, k):
         image = jnp.zeros_like(test_matrix)
         zero = jnp.zeros((), test_matrix.dtype)
-        origin = image[:, 0]
-        return cls(jnp.int32(0), origin, origin, test_matrix, image, zero, passes, k)
+        origin, offset = image[:, 0], image[:, 0]  # separate, so that a state can be donated
+        return cls(jnp.int32(0), origin, offset, test_matrix, image, zero, passes, k)
 
     def update(
         self,

@@ -10,8 +10,8 @@ the features, R_e = X_e (X_e'w). The first sum needs the entries: every tile of 
 (`inner_products.symmetric_sums`), and its b weightings are one matrix product for each pair.
 
 Cost, for E encoders, D = sum d_e and b weightings: n^2 (D + E^2 b / 2) flops and 4 n D b for R,
-against n^2 D b or 2 n D^2 b if each draw starts from the features. Memory: tiles of 512 x 2,048 of
-E encoders, and n b (E + 1) entries.
+against n^2 D b or 2 n D^2 b if each draw starts from the features. Memory: tiles of 1,024 x 2,048
+of E encoders, and n b (E + 1) entries.
 
 Not guaranteed: a draw in which an encoder's spread is far below the distance of its mean from that
 of all rows, as when one row holds nearly all variance and is left out: H loses the digits of

@@ -31,7 +31,7 @@ import math
 FLOAT = 4  # bytes
 PERMUTATIONS = 200
 NEIGHBORS = (10, 30, 100)
-BATCH = 512
+BATCH = 1024
 OVERSAMPLING = 16
 
 
@@ -147,9 +147,9 @@ def exact_pca(size: Size) -> Work:
     return Work(flops, FLOAT * (size.n * size.total + size.total * size.k))
 
 
-def subspace_pass(size: Size) -> Work:
+def subspace_pass(size: Size, oversampling: int = OVERSAMPLING) -> Work:
     """One pass of block subspace iteration: X Q and X'Y, which one reading of X can feed."""
-    block = size.k + OVERSAMPLING
+    block = size.k + oversampling
     rows, width = size.n, size.total
     return Work(4 * rows * width * block, FLOAT * (rows * width + 2 * width * block))
 

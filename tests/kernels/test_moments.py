@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from substrate_jax.kernels import Moments, centre, standardize
+from substrate_jax.kernels import CkaState, Moments, StreamingPca, centre, standardize
 from tests import helpers
 
 
@@ -202,3 +202,17 @@ def test_bad_input_is_refused_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [Moments.init(3), CkaState.init([3]), StreamingPca.init(3, 1)],
+    ids=lambda state: type(state).__name__,
+)
+def test_a_state_that_is_donated_gives_what_one_that_is_kept_gives(state):
+    rows = jnp.eye(4, 3)
+    given = [rows] if isinstance(state, CkaState) else rows
+    kept = jax.jit(type(state).update)(state, given)
+    donated = jax.jit(type(state).update, donate_argnums=0)(state, given)
+    for ours, theirs in zip(jax.tree.leaves(donated), jax.tree.leaves(kept), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
