@@ -182,3 +182,13 @@ def test_layers_keep_bfloat16(name):
     assert gradient.dtype == jnp.bfloat16
     out = jax.eval_shape(lambda x: module(x), jnp.ones((1, 4, 4, 4), jnp.bfloat16))
     assert out.dtype == jnp.bfloat16
+
+
+def test_channels_stay_innermost_on_nvidia_gpus_only():
+    def lowered(platform):
+        x = jax.ShapeDtypeStruct((2, 3, 3, 4), jnp.bfloat16)
+        program = jax.jit(layers.channels_last).trace(x)
+        return program.lower(lowering_platforms=(platform,)).as_text()
+
+    assert "LayoutConstraint" in lowered("cuda")
+    assert "LayoutConstraint" not in lowered("cpu")

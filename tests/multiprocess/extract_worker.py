@@ -1,9 +1,7 @@
 """One process of test_extract_processes.py: extracts in several ways and leaves what it got."""
 
-import argparse
 import dataclasses
 import json
-import pathlib
 
 import jax
 import numpy as np
@@ -11,6 +9,7 @@ import numpy as np
 from substrate_jax import mesh as meshes
 from substrate_jax.features import FeatureStore, extract
 from tests.features.fakes import LinearEncoder, noise_source
+from tests.multiprocess import processes
 
 ROWS, BATCH, CHUNK, BAD = 37, 8, 10, (3, 30)
 # What is asked for, by name: options of extract; a store is shared by both processes.
@@ -64,12 +63,7 @@ DIFFERENT = {
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--folder", type=pathlib.Path)
-    parser.add_argument("--coordinator")
-    parser.add_argument("--num_processes", type=int)
-    parser.add_argument("--process_id", type=int)
-    given = parser.parse_args()
+    given = processes.arguments()
     folder, rank = given.folder, given.process_id
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,5 +1,6 @@
 """Starts the processes of one run on this machine, two CPU devices each, joined over loopback."""
 
+import argparse
 import os
 import pathlib
 import socket
@@ -42,3 +43,13 @@ def finish(workers: list[subprocess.Popen], timeout: float = 200) -> list[str]:
         for worker in workers:
             worker.kill()
             worker.wait()
+
+
+def arguments() -> argparse.Namespace:
+    """What `start` gives a worker, and its --folder."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=pathlib.Path, required=True)
+    parser.add_argument("--coordinator")
+    parser.add_argument("--num_processes", type=int)
+    parser.add_argument("--process_id", type=int)
+    return parser.parse_args()
