@@ -59,7 +59,8 @@ def roofline(curves: Sequence[Curve], *, compute: float, bandwidth: float) -> Fi
     Returns:
         The figure, its legend on the right.
     """
-    left, bottom, wide, high = 0.95, 0.62, 5.0, 3.6
+    left, bottom, wide = 0.95, 0.62, 5.0
+    high = max(3.6, 0.19 * len(curves) - 0.4)  # room for the legend
     longest = max(text_width(drawable(c.label, 60), FONT) for c in curves)
     drawing = Drawing(left + wide + 0.55 + longest, bottom + high + 0.2)
     x, y = (np.concatenate([getattr(c, name) for c in curves]).astype(float) for name in "xy")

@@ -10,14 +10,13 @@ Not guaranteed: that times of a busy machine mean much; the ceilings were measur
 the same run, and the page shows how far they fell.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from substrate_jax import bench_figures, page
 from substrate_jax.bench_figures import duration
 from substrate_jax.cka_page import Thumbnails
-from substrate_jax.drawing import MARKS, Curve
+from substrate_jax.drawing import Curve, all_marks
 from substrate_jax.page import Column, Facts, Figures, Page, Prose, Section, Table, counted
 
 OURS = "substrate_jax"
@@ -126,7 +125,7 @@ def _ceilings(result: dict) -> Iterator[page.Block]:
 
 def _roofline(rows: list[dict], best: Mapping[str, float]) -> page.Picture:
     curves = []
-    for (label, points), mark in zip(_by(rows, "label"), itertools.cycle(MARKS), strict=False):
+    for (label, points), mark in zip(_by(rows, "label"), all_marks(), strict=False):
         points = sorted(points, key=lambda row: row["intensity"])
         x, y = ([row[key] for row in points] for key in ("intensity", "flops_per_second"))
         curves.append(Curve(label, x, y, mark))
@@ -184,7 +183,7 @@ def _growth_picture(
     name: str, axis: str, rows: list[dict], exponents: Mapping[tuple, float]
 ) -> page.Picture:
     key, title = AXES[axis]
-    marks, curves = itertools.cycle(MARKS), []
+    marks, curves = all_marks(), []
     for label, points in _by(rows, "label"):
         series = {OURS: [(row[key], row["seconds"], False) for row in points]}
         for row, peer in _compared(points) if axis == "N" else ():

@@ -8,7 +8,8 @@ References: M. Okabe, K. Ito (2008), Color universal design.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -30,6 +31,22 @@ MARKS = (
     ("#e69f00", "v"), ("#56b4e9", "P"), ("#222222", "X"), ("#8c6d31", "<"), ("#777777", ">"),
     ("#7b3294", "p"),
 )  # fmt: skip
+
+
+def all_marks() -> Iterator[tuple[str, str]]:
+    """The pairs of `MARKS`, then their colours with other shapes: no two alike in the first 100.
+
+    Example:
+        >>> first = list(itertools.islice(all_marks(), 100))
+        >>> first[10], len(set(first))
+        (('#0072b2', 'D'), 100)
+    """
+    colors, shapes = zip(*MARKS, strict=True)
+    count = len(MARKS)
+    # 3 and the number of marks have no common divisor: ten turns give every pair.
+    for number in itertools.count():
+        turn, place = divmod(number, count)
+        yield colors[place], shapes[(place + 3 * turn) % count]
 
 
 def ink_on(color: str | Sequence[float]) -> str:

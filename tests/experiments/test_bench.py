@@ -68,7 +68,7 @@ BY_HAND = {
     # X Q and X'Y: 2 x (2 x 6 x 50 x 18)
     "subspace_pass": (Size(6, (50,), 2), 21600, 4 * (300 + 2 * 50 * 18)),
     # the same products with 3 x 2 + 16 columns; two batches
-    "streaming_pca": (Size(600, (50,), 2), 4 * 600 * 50 * 22, 4 * (30000 + 3 * 2 * 50 * 22)),
+    "streaming_pca": (Size(1200, (50,), 2), 4 * 1200 * 50 * 22, 4 * (60000 + 3 * 2 * 50 * 22)),
     # B'A 2 x 10 x 9, SVD 22 x 27, product 2 x 27
     "procrustes": (Size(10, (3,), 3), 180 + 594 + 54, 4 * (60 + 9)),
     # 4 projections x 2 x 5 x 4 x 2; twice 1 cross 2 x 5 x 4 and 2 symmetric 3 x 2 x 5
