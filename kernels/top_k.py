@@ -9,7 +9,8 @@ row in the registers of one block of threads and
    sum.
 
 They are then put in order by comparing each with each, k^2 comparisons a row. Fusing the matrix
-product that makes the rows would save one write and one read of them, 2 % of the product's time.
+product that makes the rows would save one write and one read of them, 4 % of the product's time
+where the rows come from 1,024 features.
 """
 
 from __future__ import annotations
