@@ -46,4 +46,5 @@ def benjamini_hochberg(p_values: Float[Array, " m"]) -> Float[Array, " m"]:
     ranks = jnp.arange(1, flat.size + 1).astype(flat.dtype)
     sorted_q = jax.lax.cummin(known[order] * size / ranks, reverse=True)
     q = jnp.zeros_like(flat).at[order].set(jnp.minimum(sorted_q, 1))
+    q = jnp.maximum(q, flat)  # where rounding puts it below
     return jnp.where(missing, jnp.nan, q).reshape(p_values.shape)

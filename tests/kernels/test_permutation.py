@@ -201,6 +201,13 @@ def test_family_p_value_is_that_of_the_maximum():
     np.testing.assert_array_equal(max_null(jnp.zeros((2, 3)), np.zeros(3, bool)), -np.inf)
 
 
+@pytest.mark.parametrize("count", [1, 3, 7, 41, 91])
+def test_no_q_is_below_its_p(count):
+    p = np.random.default_rng(0).random((200, count), np.float32) * np.float32(1e-18)
+    q = np.asarray(jax.jit(jax.vmap(benjamini_hochberg))(p))
+    assert (q >= p).all()
+
+
 def test_benjamini_hochberg_matches_scipy():
     rng = np.random.default_rng(0)
     for p in (rng.uniform(size=50) ** 3, np.repeat([0.01, 0.2], 4), np.array([0.7])):
