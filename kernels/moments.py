@@ -110,7 +110,7 @@ def centre_rows(x, mask, axis_name):
     deviation = kept(x - origin[None, :])
     offset = mean(deviation)
     centred = kept(deviation - offset[None, :])
-    # A long product sums less accurately than the mean is wanted; to `centred` it makes none.
+    # What the product's rounding left uncentred goes to the offset.
     return centred, count, origin, offset + mean(centred)
 
 

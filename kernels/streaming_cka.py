@@ -6,8 +6,9 @@ the stacked row of all encoders (D = sum d_e) minus its mean, z_e its block and 
     products = sum z z' (upper block triangle),  weighted_e = sum k_e z,  diagonal_ef = sum k_e k_f.
 
 Moving the mean by s changes k_e to k_e - 2 s_e' z_e + ||s_e||^2, so each sum changes by lower ones
-only, and batches centred at their own mean join exactly, as in the update of Chan et al. that
-`moments` describes. Debiased CKA needs `diagonal`; CKA alone, `products`.
+only, and states join exactly, as in the update of Chan et al. that `moments` describes. A batch is
+centred at the mean of all rows so far, so that only the state moves. Debiased CKA needs `diagonal`;
+CKA alone, `products`.
 
 Cost: b (D^2 + sum d_e^2) flops for a batch of b rows, and for each update some passes over the
 D^2 / 2 numbers of the state, which take as long as 300 rows (D = 15,464, Zen 5): large batches are

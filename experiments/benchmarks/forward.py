@@ -32,7 +32,7 @@ def measure_encoders(
 class Forward:
     """The compiled forward pass of an encoder, and timm's where that is installed.
 
-    A call starts a batch; `wait` and `wait_for_peer` give the features of what they started.
+    A call starts a batch, and gives features that `np.asarray` and `peer_features` wait for.
     """
 
     name: str
@@ -40,14 +40,6 @@ class Forward:
     compile_seconds: float
     call: Callable[[], Any]
     peer: Callable[[], Any] | None
-
-    def wait(self, features) -> np.ndarray:
-        """As NumPy."""
-        return np.asarray(features)
-
-    def wait_for_peer(self, features) -> np.ndarray:
-        """As float32 NumPy."""
-        return features.float().cpu().numpy()
 
 
 def prepare(name: str, batch_size: int, dtype: str, seed: int) -> Forward:
@@ -85,9 +77,9 @@ def prepare(name: str, batch_size: int, dtype: str, seed: int) -> Forward:
     seconds = time.perf_counter() - start
     peer = None if network is None else timm_forward(network, images, dtype)
     forward = Forward(name, batch_size, seconds, lambda: program(state, placed), peer)
-    forward.wait(forward.call())
+    np.asarray(forward.call())
     if peer is not None:
-        forward.wait_for_peer(peer())
+        peer_features(peer())
     return forward
 
 
@@ -100,10 +92,10 @@ def measure(forward: Forward, repeats: int) -> dict[str, Any]:
     row = {"encoder": forward.name, "compile_seconds": forward.compile_seconds}
 
     def ours():
-        return forward.wait([forward.call() for _ in range(calls)][-1])
+        return np.asarray([forward.call() for _ in range(calls)][-1])
 
     def theirs():
-        return forward.wait_for_peer([forward.peer() for _ in range(calls)][-1])
+        return peer_features([forward.peer() for _ in range(calls)][-1])
 
     if forward.peer is None:
         seconds, _ = median_seconds(ours, repeats)
@@ -152,6 +144,11 @@ def timm_forward(network, images: np.ndarray, dtype: str) -> Callable[[], Any]:
             return features(pixels)
 
     return call
+
+
+def peer_features(features) -> np.ndarray:
+    """torch's features as float32 NumPy, once they are there."""
+    return features.float().cpu().numpy()
 
 
 def peer_versions() -> dict[str, Any]:

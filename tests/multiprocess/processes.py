@@ -45,6 +45,13 @@ def finish(workers: list[subprocess.Popen], timeout: float = 200) -> list[str]:
             worker.wait()
 
 
+def run(module: str, folder: pathlib.Path) -> None:
+    """Both processes of a worker, which leaves what it found in the folder; they must succeed."""
+    workers = start("-m", module, f"--folder={folder}")
+    output = finish(workers)
+    assert [worker.returncode for worker in workers] == [0, 0], "\n\n".join(output)
+
+
 def arguments() -> argparse.Namespace:
     """What `start` gives a worker, and its --folder."""
     parser = argparse.ArgumentParser()

@@ -22,9 +22,7 @@ from tests.multiprocess.extract_worker import (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("processes")
-    workers = processes.start("-m", "tests.multiprocess.extract_worker", f"--folder={path}")
-    output = processes.finish(workers)
-    assert [worker.returncode for worker in workers] == [0, 0], "\n\n".join(output)
+    processes.run("tests.multiprocess.extract_worker", path)
     return path
 
 

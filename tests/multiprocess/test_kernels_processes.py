@@ -13,9 +13,7 @@ from tests.multiprocess.kernels_worker import everything, sample
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kernels")
-    workers = processes.start("-m", "tests.multiprocess.kernels_worker", f"--folder={folder}")
-    output = processes.finish(workers)
-    assert [worker.returncode for worker in workers] == [0, 0], "\n\n".join(output)
+    processes.run("tests.multiprocess.kernels_worker", folder)
     return [dict(np.load(folder / f"kernels{rank}.npz")) for rank in range(2)]
 
 
