@@ -137,6 +137,7 @@ def timm_forward(network, images: np.ndarray, dtype: str) -> Callable[[], Any]:
         return network.forward_head(network.forward_features(pixels), pre_logits=True)
 
     if device == "cuda":
+        torch.compiler.reset()  # one function for all networks: after eight it would run uncompiled
         features = torch.compile(features)
 
     def call():

@@ -110,11 +110,15 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
         """Normalise."""
-        y = x.astype(jnp.float32)
+        # A GPU's blocks take one row of each of 16 images otherwise, and too few of them run at
+        # once: 9.0 us for [16, 197, 1024] against 5.2 (H200, bfloat16).
+        y = x.reshape(-1, x.shape[-1]) if self.axes == -1 else x
+        y = y.astype(jnp.float32)
         y = y - y.mean(self.axes, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(self.axes, keepdims=True) + self.eps)
         y = mul_channels(y, self.weight[...].astype(jnp.float32))
-        return add_channels(y, self.bias[...].astype(jnp.float32)).astype(x.dtype)
+        y = add_channels(y, self.bias[...].astype(jnp.float32))
+        return y.astype(x.dtype).reshape(x.shape)
 
 
 class BatchNorm(nnx.Module):
