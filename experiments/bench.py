@@ -7,11 +7,12 @@
     python -m experiments.bench --what=domains
 
 Each kernel runs on random features at sizes of three ladders: more rows N, wider features D, more
-encoders E, the largest with the widths of the paper's panel. For each size: the median of repeats
-after a warm-up, compilation apart; the rate of needed flops and of least bytes, as shares of the
-largest matrix product and the largest copy of the same run; memory; and the time of other
-libraries, where installed, with the largest difference of the results. Then how times grow with
-size. `experiments/benchmarks/cases.py` is the table of all this, `work.py` counts the flops.
+encoders E, up to the rows and widths of the paper's panel. For each size: the median of repeats
+after a warm-up (one call where it takes seconds), compilation apart; the rate of needed flops and
+of least bytes, as shares of the largest matrix product and the largest copy of the same run;
+memory; and the time of other libraries, where installed, with the largest difference of the
+results. Then how times grow with size. `experiments/benchmarks/cases.py` is the table of all this,
+`work.py` counts the flops.
 
 `extract` is apart: images a second of the forward pass of each encoder of the paper's panel on
 random weights, and of timm's network, where installed, with the same weights turn by turn.
@@ -36,8 +37,8 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("rows", [], "Rows, instead of the table's; the ladders of D and E are left out.")
 flags.DEFINE_integer("repeats", 3, "Timed repeats, of which the median counts.")
-flags.DEFINE_float("budget_seconds", 540.0, "Leave out steps that would end later than this.")
-flags.DEFINE_float("peer_seconds", 60.0, "Most seconds of a peer at one size; 0 runs no peers.")
+flags.DEFINE_float("budget_seconds", 560.0, "Leave out steps that would end later than this.")
+flags.DEFINE_float("peer_seconds", 15.0, "Most seconds of a peer at one size; 0 runs no peers.")
 flags.DEFINE_integer("shrink", 1, "Divide all widths, and the table's rows, for a quick look.")
 flags.adopt_module_key_flags(panel)  # --what=extract reads --encoders, --dtype and --batch_size
 

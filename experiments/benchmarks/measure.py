@@ -1,7 +1,7 @@
 """How times are taken: the machine's own ceilings, ours and the peers' seconds, growth with size.
 
-A time is the median of repeats after a warm-up, of a program compiled beforehand whose results are
-waited for; inputs lie on the device. The two ceilings, the largest rate of a float32 matrix product
+A time is the median of repeats after a warm-up, one repeat where a call takes seconds, of a program
+compiled beforehand whose results are waited for; inputs lie on the device. The two ceilings, the largest rate of a float32 matrix product
 and of a copy between two arrays that exist already, are measured in the same process before, in the
 middle and after, and the largest counts: other work on the machine shows as their drift. Growth is
 the least-squares slope of log seconds against log size.
@@ -30,6 +30,7 @@ from experiments.benchmarks.work import Size
 
 EFFICIENCY = 0.3  # share of the ceiling that estimates assume
 OVERHEAD = 3.0  # seconds of a step for inputs and compilation
+DEAR = 4.0  # estimated seconds of a call that is timed once
 PEER_MEMORY = 8 << 30
 EXACT_SIDE = 2048  # of the largest matrix whose eigenvectors are computed in float64
 AXES: dict[str, Callable[[Size], int]] = {
@@ -58,6 +59,10 @@ class Step:
         """Estimated seconds of one call."""
         return self.benchmark.expected_flops(self.size) / ceiling / EFFICIENCY
 
+    def repeats(self, ceiling: float, repeats: int) -> int:
+        """Calls that are timed: `repeats`, and one where it is dear."""
+        return 1 if self.call_seconds(ceiling) > DEAR else repeats
+
     def seconds(self, ceiling: float, repeats: int, peer_seconds: float) -> float:
         """Estimated seconds of the whole step, peers included."""
         peers = self.benchmark.peers if "N" in self.axes else ()
@@ -66,7 +71,8 @@ class Step:
             for peer in peers
             if peer.version
         )
-        found = OVERHEAD + (repeats + 1) * self.call_seconds(ceiling) + sum(theirs)
+        calls = self.repeats(ceiling, repeats) + 1
+        found = OVERHEAD + calls * self.call_seconds(ceiling) + sum(theirs)
         if peer_seconds > 0 and self.compares_components:
             side, length = sorted((self.size.n, self.size.total))
             # In float64, which is half as fast.
@@ -120,6 +126,7 @@ def measure(step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds
     import jax
 
     benchmark, size = step.benchmark, step.size
+    repeats = step.repeats(ceiling, repeats)
     blocks = benchmark.setup(size, seed)
     placed = [jax.device_put(block) for block in blocks]
     start = time.perf_counter()
@@ -133,7 +140,7 @@ def measure(step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds
     work = benchmark.work(size) * passes
     peers = []
     if "N" in step.axes and peer_seconds > 0:
-        exact = programs.exact_components(size, blocks[0]) if step.compares_components else None
+        exact = exact_components(benchmark.setup, size, seed) if step.compares_components else None
         for peer in benchmark.peers:
             flops = peer_seconds * ceiling * EFFICIENCY
             row = peer_row(peer, size, blocks, ours, repeats, flops, exact)
@@ -152,6 +159,7 @@ def measure(step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds
         "k": size.k,
         "passes": passes,
         "seconds": seconds,
+        "repeats": repeats,
         "compile_seconds": compile_seconds,
         "flops": work.flops,
         "bytes": work.bytes,
@@ -161,6 +169,12 @@ def measure(step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds
         "memory_bytes": memory,
         "peers": peers,
     }
+
+
+@functools.lru_cache(maxsize=4)
+def exact_components(setup: Callable, size: Size, seed: int):
+    """Of the first block, kept for the kernels that share it."""
+    return programs.exact_components(size, setup(size, seed)[0])
 
 
 def peer_row(

@@ -213,7 +213,8 @@ def test_the_plan_replaces_rows_and_goes_from_cheap_to_dear():
     assert {axis for step in steps for axis in step.axes} == {"N", "D", "E"}
     flops = [step.benchmark.expected_flops(step.size) for step in steps if not step.benchmark.peers]
     assert flops == sorted(flops)
-    assert steps[-1].size.n == 4096
+    assert steps[-1].size.n == 13394
+    assert [steps[i].repeats(1e11, 3) for i in (0, -1)] == [3, 1]
     rows = measure.plan(["cka"], [13394], 1)
     assert {(step.benchmark.label, step.size.n, step.size.total) for step in rows} == {
         ("cka", 13394, sum(cases.PAPER_WIDTHS)),
