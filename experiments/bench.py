@@ -37,7 +37,7 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("rows", [], "Rows, instead of the table's; the ladders of D and E are left out.")
 flags.DEFINE_integer("repeats", 3, "Timed repeats, of which the median counts.")
-flags.DEFINE_float("budget_seconds", 560.0, "Leave out steps that would end later than this.")
+flags.DEFINE_float("budget_seconds", 570.0, "Leave out steps that would end later than this.")
 flags.DEFINE_float("peer_seconds", 15.0, "Most seconds of a peer at one size; 0 runs no peers.")
 flags.DEFINE_integer("shrink", 1, "Divide all widths, and the table's rows, for a quick look.")
 flags.adopt_module_key_flags(panel)  # --what=extract reads --encoders, --dtype and --batch_size

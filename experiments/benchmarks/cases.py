@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from experiments.benchmarks import peers, work
 from experiments.benchmarks.peers import Peer
-from experiments.benchmarks.work import BATCH, NEIGHBORS, PERMUTATIONS, Size, Work, neighbor_counts
+from experiments.benchmarks.work import NEIGHBORS, PERMUTATIONS, Size, Work, neighbor_counts
 
 PAPER_WIDTHS = (
     2048, 2048, 1024, 768, 1024, 1280, 768, 896, 768, 1512, 768, 768, 768, 1024,
@@ -161,7 +161,7 @@ def pcka(size: Size, blocks) -> dict[str, Any]:
 
 
 def scan_batches(state, size: Size, blocks):
-    """A state updated by batches of `BATCH` rows, as one program."""
+    """A state updated by all batches, as one program."""
     import jax
 
     def update(state, inputs):
@@ -171,10 +171,10 @@ def scan_batches(state, size: Size, blocks):
 
 
 def split(size: Size, blocks):
-    """Blocks [steps, BATCH, d_e] and their mask, the last batch padded."""
+    """Blocks [steps, rows, d_e] and their mask, the last batch padded."""
     import jax.numpy as jnp
 
-    steps, batch = work.batches(size), min(BATCH, size.n)
+    steps, batch = work.batches(size)
 
     def cut(rows):
         padded = jnp.pad(rows, ((0, steps * batch - size.n), *[(0, 0)] * (rows.ndim - 1)))

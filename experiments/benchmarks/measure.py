@@ -1,10 +1,10 @@
 """How times are taken: the machine's own ceilings, ours and the peers' seconds, growth with size.
 
 A time is the median of repeats after a warm-up, one repeat where a call takes seconds, of a program
-compiled beforehand whose results are waited for; inputs lie on the device. The two ceilings, the largest rate of a float32 matrix product
-and of a copy between two arrays that exist already, are measured in the same process before, in the
-middle and after, and the largest counts: other work on the machine shows as their drift. Growth is
-the least-squares slope of log seconds against log size.
+compiled beforehand whose results are waited for; inputs lie on the device. The two ceilings, the
+largest rate of a float32 matrix product and of a copy between two arrays that exist already, are
+measured in the same process before, in the middle and after, and the largest counts: other work on
+the machine shows as their drift. Growth is the least-squares slope of log seconds against log size.
 
 Not guaranteed: that a ceiling is the hardware's; it is what XLA reached here. A kernel that hides
 in caches may pass the copy's.
@@ -65,18 +65,17 @@ class Step:
 
     def seconds(self, ceiling: float, repeats: int, peer_seconds: float) -> float:
         """Estimated seconds of the whole step, peers included."""
-        peers = self.benchmark.peers if "N" in self.axes else ()
-        theirs = (
-            min(2 * peer.flops(self.size) / ceiling / EFFICIENCY, peer_seconds)
-            for peer in peers
-            if peer.version
-        )
+        rate = ceiling * EFFICIENCY
         calls = self.repeats(ceiling, repeats) + 1
-        found = OVERHEAD + calls * self.call_seconds(ceiling) + sum(theirs)
+        found = OVERHEAD + calls * self.call_seconds(ceiling)
+        for peer in self.benchmark.peers if "N" in self.axes else ():
+            cut = affordable(peer, self.size, peer_seconds * rate) if peer.version else None
+            if cut:
+                found += min(2 * peer.flops(cut) / rate, peer_seconds)
         if peer_seconds > 0 and self.compares_components:
             side, length = sorted((self.size.n, self.size.total))
             # In float64, which is half as fast.
-            found += 2 * (2 * side**2 * length + 4 / 3 * side**3) / ceiling / EFFICIENCY
+            found += 2 * (2 * side**2 * length + 4 / 3 * side**3) / rate
         return found
 
     @property
@@ -177,6 +176,15 @@ def exact_components(setup: Callable, size: Size, seed: int):
     return programs.exact_components(size, setup(size, seed)[0])
 
 
+def affordable(peer: Peer, size: Size, flops: float) -> Size | None:
+    """The size with as many of its encoders as a peer compares in so many flops."""
+    while peer.flops(size) > flops or peer.memory(size) > PEER_MEMORY:
+        if peer.least is None or size.encoders <= peer.least:
+            return None
+        size = size.first(size.encoders - 1)
+    return size
+
+
 def peer_row(
     peer: Peer, size: Size, blocks, ours: dict[str, Any], repeats: int, flops: float, exact=None
 ) -> dict[str, Any]:
@@ -193,11 +201,9 @@ def peer_row(
     }
     if peer.version is None:
         return row | {"skipped": peer.state}
-    whole, cut = peer.flops(size), size
-    while peer.flops(cut) > flops or peer.memory(cut) > PEER_MEMORY:
-        if peer.least is None or cut.encoders <= peer.least:
-            return row | {"skipped": "too slow at this size"}
-        cut = cut.first(cut.encoders - 1)
+    cut = affordable(peer, size, flops)
+    if cut is None:
+        return row | {"skipped": "too slow at this size"}
     try:
         with equal_threads(threads()):
             call = peer.prepare(cut, blocks[: cut.encoders] if peer.least else blocks)
@@ -205,7 +211,7 @@ def peer_row(
             seconds, theirs = median_seconds(call, repeats if quick else 1, warm=quick)
     except Exception as error:  # one that fails must not cost the others their results
         return row | {"skipped": f"failed: {type(error).__name__}: {' '.join(str(error).split())}"}
-    row["seconds"] = seconds * whole / peer.flops(cut)
+    row["seconds"] = seconds * peer.flops(size) / peer.flops(cut)
     row["encoders"] = cut.encoders
     if cut != size:
         row["extrapolated_from"] = f"{cut.encoders} of {size.encoders} encoders"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from experiments.benchmarks.work import BATCH, PERMUTATIONS, Size, neighbor_counts
+from experiments.benchmarks.work import PERMUTATIONS, Size, batches, neighbor_counts
 
 Blocks = list[Float[np.ndarray, "n _"]]
 SMALL_BATCH = 256  # what loaders of images usually give
@@ -246,7 +246,7 @@ def incremental_pca(size: Size, blocks: Blocks) -> Callable[[], np.ndarray]:
     """Variances and components of scikit-learn's IncrementalPCA in batches as large as ours."""
     from sklearn.decomposition import IncrementalPCA
 
-    return fitted(IncrementalPCA(size.k, batch_size=BATCH), blocks[0])
+    return fitted(IncrementalPCA(size.k, batch_size=batches(size)[1]), blocks[0])
 
 
 def scipy_procrustes(size: Size, blocks: Blocks) -> Callable[[], np.ndarray]:
@@ -306,7 +306,7 @@ SKLEARN_COVARIANCE = Peer(
 )  # fmt: skip
 INCREMENTAL_PCA = Peer(
     "scikit-learn IncrementalPCA", "scikit-learn", "sklearn", incremental_pca, "variance",
-    lambda size: 6 * size.n * size.total * BATCH, relative=True,
+    lambda size: 6 * size.n * size.total * batches(size)[1], relative=True,
     note="both read the rows once and are approximate, each in its own way", components=True,
 )  # fmt: skip
 SCIPY_PROCRUSTES = Peer(

@@ -31,7 +31,7 @@ import math
 FLOAT = 4  # bytes
 PERMUTATIONS = 200
 NEIGHBORS = (10, 30, 100)
-BATCH = 1024
+BATCH = 1024  # most rows of a stream at once
 OVERSAMPLING = 16
 
 
@@ -122,7 +122,7 @@ def streaming_cka(size: Size) -> Work:
     """Sums of products and of squared norms times rows, read and written for each batch."""
     flops = 2 * triangle(size.total) * (size.n + 1) + 2 * size.n * size.total * size.encoders
     sums = triangle(size.total) + size.encoders * size.total
-    return Work(flops, FLOAT * (size.n * size.total + 2 * batches(size) * sums))
+    return Work(flops, FLOAT * (size.n * size.total + 2 * batches(size)[0] * sums))
 
 
 def permutation_null(size: Size) -> Work:
@@ -158,7 +158,7 @@ def streaming_pca(size: Size) -> Work:
     """One pass on a test matrix, whose image is read and written for each batch."""
     block = min(3 * size.k + OVERSAMPLING, size.total)
     flops = 4 * size.n * size.total * block
-    return Work(flops, FLOAT * (size.n * size.total + 3 * batches(size) * size.total * block))
+    return Work(flops, FLOAT * (size.n * size.total + 3 * batches(size)[0] * size.total * block))
 
 
 def procrustes(size: Size) -> Work:
@@ -229,6 +229,12 @@ MEASURES = {
 }
 
 
-def batches(size: Size) -> int:
-    """Batches of a stream."""
-    return math.ceil(size.n / BATCH)
+def batches(size: Size) -> tuple[int, int]:
+    """Batches of a stream and the rows of each: equal, for a short last one would be padded.
+
+    Example:
+        >>> batches(Size(13394, (8,)))
+        (14, 957)
+    """
+    steps = math.ceil(size.n / BATCH)
+    return steps, math.ceil(size.n / steps)

@@ -190,11 +190,29 @@ def test_a_stream_holds_no_more_with_more_rows():
             measure.Step(benchmark, Size(n, (40,), 4), ("N",)),
             seed=0, repeats=1, ceiling=1e12, peer_seconds=60,
         )
-        for n in (work.BATCH, 2 * work.BATCH + 1)
+        for n in (work.BATCH, 2 * work.BATCH)
     )  # fmt: skip
     assert one["memory_bytes"] == two["memory_bytes"]
     # One pass on white noise of 40 features with 28 columns: near, not exact.
     assert two["peers"][0]["our_sine"] < 0.5
+
+
+def test_batches_of_a_stream_are_nearly_equal():
+    for n in (1, work.BATCH, work.BATCH + 1, 13394):
+        steps, rows = work.batches(Size(n, (4,)))
+        assert rows <= work.BATCH
+        assert 0 <= steps * rows - n < steps
+
+
+def test_a_peer_that_cannot_be_cut_to_its_seconds_is_not_counted():
+    size = Size(64, (8, 8, 8))
+    pairs = dataclasses.replace(peers.TORCH_PAIRS, package="numpy", module="numpy")
+    benchmark = dataclasses.replace(cases.BENCHMARKS[0], peers=(pairs,))
+    step = measure.Step(benchmark, size, ("N",))
+    ceiling = pairs.flops(size.first(2)) / measure.EFFICIENCY  # two encoders in a second
+    alone = step.seconds(ceiling, 3, 0.0)
+    assert step.seconds(ceiling, 3, 0.9) == alone
+    assert step.seconds(ceiling, 3, 1.1) == pytest.approx(alone + 1.1)
 
 
 def test_every_measure_has_a_benchmark():
@@ -223,7 +241,7 @@ def test_the_plan_replaces_rows_and_goes_from_cheap_to_dear():
     }
     assert {step.axes for step in rows} == {("N",)}
     small = measure.plan(["cka"], [], 64)
-    assert max(step.size.n for step in small) == 64
+    assert max(step.size.n for step in small) == 13394 // 64
     assert min(min(step.size.widths) for step in small) >= 4
 
 
@@ -346,7 +364,10 @@ def test_steps_beyond_the_budget_are_left_out_and_named(tmp_path, capsys):
 
 
 def test_a_step_that_does_not_fit_with_its_peers_runs_without(tmp_path, monkeypatch, capsys):
-    slow = dataclasses.replace(peers.SCIPY_PROCRUSTES, flops=lambda size: 1e30)
+    rates = {"flops_per_second": 1e9, "bytes_per_second": 1e9}
+    monkeypatch.setattr(measure, "ceilings", lambda shrink: rates)
+    flops = 400 * 1e9 * measure.EFFICIENCY  # within its seconds, beyond those of the run
+    slow = dataclasses.replace(peers.SCIPY_PROCRUSTES, flops=lambda size: flops)
     table = tuple(
         dataclasses.replace(narrow(b), peers=(slow,)) if b.name == "procrustes" else b
         for b in cases.BENCHMARKS
