@@ -216,3 +216,11 @@ def test_a_state_that_is_donated_gives_what_one_that_is_kept_gives(state):
     donated = jax.jit(type(state).update, donate_argnums=0)(state, given)
     for ours, theirs in zip(jax.tree.leaves(donated), jax.tree.leaves(kept), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_cka_of_a_stream_is_added_to_in_place():
+    state = CkaState.init([512] * 4)
+    rows = [jnp.ones((4, 512))] * 4
+    update = jax.jit(CkaState.update, donate_argnums=0).lower(state, rows).compile()
+    held = update.memory_analysis().temp_size_in_bytes
+    assert held < sum(product.nbytes for product in state.products) / 2
