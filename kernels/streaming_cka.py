@@ -201,7 +201,8 @@ class CkaState:
         weighted = jnp.matmul(norms.T, rows, precision=HIGHEST)
         diagonal = jnp.matmul(norms.T, norms, precision=HIGHEST)
         shift = jnp.where(self.count > 0, delta * share, 0)  # what is empty has no mean to move
-        turned = jnp.matmul(rows, self._blocked(shift), precision=HIGHEST)
+        blocked = self._blocked(shift)
+        turned = jnp.matmul(rows, blocked, precision=HIGHEST)
         scattered = jnp.matmul(rows.T, turned, precision=HIGHEST)
         sums, scattered = psum(((weighted, diagonal, jnp.sum(norms, axis=0)), scattered), axis_name)
 
@@ -224,8 +225,8 @@ class CkaState:
             for product, (a, b) in zip(self.products, itertools.pairwise(starts), strict=True)
         )
         # From the new products: XLA would copy the old ones to read them as well as add to them.
-        along = jnp.matmul(shift[None, :], self._blocked(shift), precision=HIGHEST)
-        scattered = self._scattered(products, shift) - scattered - moved[:, None] * along
+        scattered += moved[:, None] * jnp.sum(blocked**2, axis=0)[None, :]
+        scattered = self._scattered(products, shift) - scattered
         smaller = jax.tree.map(jnp.add, self._smaller_about(shift, scattered), sums)
         return CkaState(count, origin, offset, products, *smaller)
 

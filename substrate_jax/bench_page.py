@@ -288,8 +288,8 @@ def _table(rows: list[dict]) -> Table:
         *(Column(key, key, "score", shown=False) for key in ("flops", "bytes", "intensity")),
     ]  # fmt: skip
     caption = (
-        "Median of repeats after a warm-up; MiB are arguments, results and temporaries of the "
-        "compiled program."
+        "Median of repeats after a warm-up, one call where it takes seconds; MiB are arguments, "
+        "results and temporaries of the compiled program."
     )
     return Table("", caption, columns, shown, "sizes.csv")
 
