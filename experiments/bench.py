@@ -28,7 +28,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import launch, panel
+from experiments.common import encoders as panel
+from experiments.common import launch
 
 PEERS = ", peers"  # of a step whose peers alone were left out
 FLAGS = flags.FLAGS
@@ -102,8 +103,8 @@ def rows_to_measure() -> list[int]:
 def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
     from experiments.benchmarks import cases, domain_stages, forward, measure, peers, tables
-    from substrate_jax import report
     from substrate_jax.mesh import make_mesh
+    from substrate_jax.report import files as report
 
     stages = launch.Stages()
     measured = {}

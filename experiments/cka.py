@@ -20,7 +20,9 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import launch, panel, several_domains
+from experiments.common import domains as several_domains
+from experiments.common import encoders as panel
+from experiments.common import launch
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)
@@ -74,10 +76,11 @@ def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> 
     """Everything after the plan; `out` is held by this run."""
     import jax
 
-    from substrate_jax import report
-    from substrate_jax.comparison import compare_encoders, measure_encoders, separation
+    from substrate_jax.analyses.cka.compare import compare_encoders, measure_encoders
+    from substrate_jax.analyses.cka.separation import separation
     from substrate_jax.features import FeatureStore
-    from substrate_jax.substrate import pairwise_pcka
+    from substrate_jax.report import files as report
+    from substrate_jax.substrate.fitted import pairwise_pcka
 
     stages = launch.Stages()
     store = FeatureStore(FLAGS.store or out / "features", FLAGS.chunk_rows)

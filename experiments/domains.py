@@ -22,7 +22,9 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import launch, panel, several_domains
+from experiments.common import domains as several_domains
+from experiments.common import encoders as panel
+from experiments.common import launch
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)
@@ -89,10 +91,10 @@ def sweep(words: list[str]) -> tuple[int, ...]:
 
 def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
-    from substrate_jax import report
-    from substrate_jax.domains_comparison import compare_domains
+    from substrate_jax.analyses.cka.separation import panel_test
+    from substrate_jax.analyses.domains.compare import compare_domains
     from substrate_jax.features import FeatureStore
-    from substrate_jax.panel_test import panel_test
+    from substrate_jax.report import files as report
 
     stages = launch.Stages()
     store = FeatureStore(FLAGS.store or out / "features", FLAGS.chunk_rows)
@@ -163,9 +165,9 @@ def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
 
 def control(specs, encoders, sources, features, fits, scores, store, stages, mesh) -> dict:
     """The controls, and the components' correlations with hand-crafted features."""
-    from substrate_jax.component_reading import read_components
-    from substrate_jax.controls import control_agreement, untrained
-    from substrate_jax.handcrafted import image_features
+    from substrate_jax.analyses.domains.components import read_components
+    from substrate_jax.analyses.domains.controls import control_agreement, untrained
+    from substrate_jax.features.handcrafted import image_features
 
     images, panels = {}, []
     with stages("extract controls"):
@@ -208,7 +210,7 @@ def control(specs, encoders, sources, features, fits, scores, store, stages, mes
 
 def contact_sheet(source, ids, scores) -> list[dict]:
     """For each component the images with the highest and the lowest scores."""
-    from substrate_jax.component_reading import extreme_rows
+    from substrate_jax.analyses.domains.components import extreme_rows
 
     place = {row_id: row for row, row_id in enumerate(source.ids)}
     top, bottom = extreme_rows(scores, FLAGS.extremes)

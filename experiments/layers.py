@@ -18,7 +18,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import launch, panel
+from experiments.common import encoders as panel
+from experiments.common import launch
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(panel)
@@ -41,10 +42,10 @@ flags.DEFINE_float("memory", 4.0, "GiB for the features and Gram matrices of lay
 
 def run() -> None:
     """Resolve the plan, compare the layers, and write the report."""
+    from substrate_jax.analyses.layers.rows import choose_layers, plan_layers
     from substrate_jax.data.domains import open_source, resolve_domains
     from substrate_jax.data.sources import take
     from substrate_jax.encoders.table import text_table
-    from substrate_jax.layer_rows import choose_layers, plan_layers
     from substrate_jax.mesh import make_mesh
 
     if FLAGS.list_encoders:
@@ -75,10 +76,10 @@ def run() -> None:
 
 def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
-    from substrate_jax import report
+    from substrate_jax.analyses.layers.compare import compare_layers
+    from substrate_jax.analyses.layers.page import match_table
     from substrate_jax.features import FeatureStore
-    from substrate_jax.layers_comparison import compare_layers
-    from substrate_jax.layers_page import match_table
+    from substrate_jax.report import files as report
 
     stages = launch.Stages()
     with stages("load"):
@@ -139,7 +140,7 @@ def notes(name: str, asked: int, comparison: dict) -> list[str]:
 
 def describe_plan(specs, plan, domain: str, mesh, out: Path) -> str:
     """What a run would do: encoders, layers and their shapes, memory, downloads."""
-    from substrate_jax.layer_rows import width_of
+    from substrate_jax.analyses.layers.rows import width_of
 
     encoders, missing = panel.encoder_lines(specs)
     lines = [

@@ -39,14 +39,14 @@ from substrate_jax.encoders import (
     random_encoder,
 )
 from substrate_jax.encoders.weights import checkpoint_arrays, file_sha256, serialize
-from substrate_jax.objectives import (
+from substrate_jax.training.loop import fit
+from substrate_jax.training.objectives import (
     ImageText,
     MaskedAutoencoder,
     MaskedConvolution,
     SimCLR,
     Supervised,
 )
-from substrate_jax.training import fit
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("encoder", None, "Member to train, see --help of experiments.cka; or 'card'.")

@@ -1,31 +1,31 @@
 """Pure array functions for comparing representations: moments, CKA, permutation nulls and more."""
 
-from .bootstrap import Interval, bootstrap, resampled
-from .canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
-from .cka import PairwiseHsic, cka, pairwise_cka, pairwise_hsic
-from .false_discovery import benjamini_hochberg
-from .measures import MEASURES, Measure, measure_named, pairwise, rows_needed
+from .alignment.linear_cka import PairwiseHsic, cka, pairwise_cka, pairwise_hsic
+from .alignment.rbf_cka import median_distance, pairwise_rbf_cka, pairwise_rbf_hsic
+from .alignment.streaming_cka import CkaState
+from .measures.bootstrap import Interval, bootstrap, resampled
+from .measures.canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
+from .measures.predictivity import linear_predictivity
+from .measures.rsa import pairwise_rsa
+from .measures.table import MEASURES, Measure, measure_named, pairwise, rows_needed
 from .moments import Moments, centre, standardize
-from .mutual_knn import MutualKnn, calibrate_mutual_knn, mutual_knn
-from .neighbor_measures import cycle_knn, pairwise_cknna
-from .neighbors import nearest_neighbors
-from .null import Calibration, calibrate, tail_from_moments
-from .pca import Pca, pca
-from .permutation import family_p_values, max_null, permutation_null, sample_null
-from .permutation_moments import cka_null_moments, permutation_moments, third_moment
-from .polar import polar
-from .predictivity import linear_predictivity
-from .procrustes import (
+from .neighbors.cknna import cycle_knn, pairwise_cknna
+from .neighbors.mutual_knn import MutualKnn, calibrate_mutual_knn, mutual_knn
+from .neighbors.search import nearest_neighbors
+from .nulls.calibration import Calibration, calibrate, tail_from_moments
+from .nulls.false_discovery import benjamini_hochberg
+from .nulls.permutation import family_p_values, max_null, permutation_null, sample_null
+from .nulls.permutation_moments import cka_null_moments, permutation_moments, third_moment
+from .subspaces.angles import grassmann_similarity, pairwise_pcka, pcka, principal_angles
+from .subspaces.pca import Pca, pca
+from .subspaces.polar import polar
+from .subspaces.procrustes import (
     GeneralizedProcrustes,
     generalized_procrustes,
     orthogonal_procrustes,
     procrustes_disparity,
 )
-from .rbf_cka import median_distance, pairwise_rbf_cka, pairwise_rbf_hsic
-from .rsa import pairwise_rsa
-from .streaming_cka import CkaState
-from .streaming_pca import StreamingPca
-from .subspace import grassmann_similarity, pairwise_pcka, pcka, principal_angles
+from .subspaces.streaming_pca import StreamingPca
 from .validate import check_finite
 
 __all__ = [

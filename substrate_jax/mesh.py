@@ -13,10 +13,6 @@ Not guaranteed: that a sum over rows adds in the same order on another number of
 differs by rounding.
 """
 
-import glob
-import importlib.util
-import itertools
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -179,94 +175,3 @@ def local_mesh(mesh: Mesh) -> Mesh:
         {'data': 1}
     """
     return mesh if jax.process_count() == 1 else mesh.local_mesh
-
-
-def exchange(value: PyTree) -> list[PyTree]:
-    """The JSON-like values of all processes, in the order of their numbers; all must call it.
-
-    Example:
-        >>> exchange({"rows": [1, 2]})
-        [{'rows': [1, 2]}]
-    """
-    if jax.process_count() == 1:
-        return [value]
-    from jax.experimental import multihost_utils
-
-    data = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.array([len(data)]))[:, 0]
-    padded = np.zeros(lengths.max(), np.uint8)
-    padded[: len(data)] = data
-    sent = multihost_utils.process_allgather(padded)
-    return [json.loads(row[:n].tobytes()) for row, n in zip(sent, lengths, strict=True)]
-
-
-def join_rows(
-    block: Shaped[np.ndarray, "n ..."], starts: Sequence[int]
-) -> Shaped[np.ndarray, "n ..."]:
-    """The block in every process, of which process p filled rows starts[p] to starts[p+1] - 1.
-
-    Processes beyond the end of `starts` filled none. All must call it.
-
-    Example:
-        >>> join_rows(np.ones((3, 2), np.float32), [0, 3]).shape
-        (3, 2)
-    """
-    if jax.process_count() == 1:
-        return block
-    from jax.experimental import multihost_utils
-
-    longest = max(stop - start for start, stop in itertools.pairwise(starts))
-    mine = np.zeros((longest, *block.shape[1:]), block.dtype)
-    me = jax.process_index()
-    if me < len(starts) - 1:
-        own = block[starts[me] : starts[me + 1]]
-        mine[: len(own)] = own
-    parts = multihost_utils.process_allgather(mine)
-    pairs = enumerate(itertools.pairwise(starts))
-    return np.concatenate([parts[p, : stop - start] for p, (start, stop) in pairs])
-
-
-def on_tpu() -> bool:
-    """Whether this host has TPUs and the library that drives them; touches no device."""
-    if importlib.util.find_spec("libtpu") is None:
-        return False
-    return any(glob.glob(pattern) for pattern in ("/dev/accel*", "/dev/vfio/[0-9]*"))
-
-
-def initialize_distributed(
-    coordinator: str | None = None,
-    num_processes: int | None = None,
-    process_id: int | None = None,
-) -> None:
-    """Join a run of several processes; call before anything touches a device.
-
-    Args:
-      coordinator: "host:port" of process 0; None does nothing, "auto" asks the cluster (Cloud
-        TPU, Slurm, MPI) for all three.
-      num_processes: how many there are in all.
-      process_id: this one's number, 0 to num_processes - 1.
-
-    Raises:
-      ValueError: an incomplete or inconsistent triple.
-
-    Example:
-      >>> initialize_distributed()  # one process: nothing to join
-    """
-    if coordinator is None:
-        if num_processes is not None or process_id is not None:
-            raise ValueError(
-                f"coordinator=None with num_processes={num_processes}, process_id={process_id}; "
-                "give host:port of process 0"
-            )
-        return
-    if coordinator == "auto":
-        jax.distributed.initialize()
-        return
-    if not re.fullmatch(r"\S+:\d+", coordinator):
-        raise ValueError(f"coordinator={coordinator!r}: give host:port of process 0, or auto")
-    if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
-        raise ValueError(
-            f"num_processes={num_processes}, process_id={process_id}: give both, "
-            "with 0 <= process_id < num_processes"
-        )
-    jax.distributed.initialize(coordinator, num_processes, process_id)

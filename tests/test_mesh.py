@@ -6,6 +6,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from substrate_jax import mesh as meshes
+from substrate_jax.processes import initialize_distributed
 
 
 @pytest.mark.parametrize(
@@ -91,4 +92,4 @@ def test_shard_rows_pads_and_masks(n, m):
 )
 def test_initialize_distributed_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
-        meshes.initialize_distributed(*arguments)
+        initialize_distributed(*arguments)

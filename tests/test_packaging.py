@@ -18,7 +18,9 @@ from substrate_jax.encoders import list_encoders
 from substrate_jax.version import __version__
 
 ROOT = Path(__file__).parents[1]
-KERNELS = {path.name for path in (ROOT / "kernels").glob("*.py")}
+KERNELS = {
+    path.relative_to(ROOT / "kernels").as_posix() for path in (ROOT / "kernels").rglob("*.py")
+}
 HEAVY = ("torch", "tensorflow", "transformers", "tensorflow_datasets")
 PROBE = f"""
 import importlib.util, json, sys
@@ -126,7 +128,7 @@ def test_the_wheel_holds_data_and_licence(contents):
     weights = {f"substrate_jax/mini/{name}.safetensors" for name in list_encoders(panel="mini")}
     templates = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "substrate_jax" / "templates").glob("*.html")
+        for path in (ROOT / "substrate_jax" / "report" / "templates").iterdir()
     }
     assert templates
     assert weights | templates <= set(contents)

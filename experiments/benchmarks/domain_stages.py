@@ -18,8 +18,8 @@ DOMAINS = 8
 
 def measure_stages(rows: int, shrink: int, seed: int) -> Iterator[dict[str, Any]]:
     """`stage`, `first_seconds` and `seconds` of each, as it is measured."""
-    from substrate_jax.controls import control_agreement
-    from substrate_jax.domains_comparison import compare_domains
+    from substrate_jax.analyses.domains.compare import compare_domains
+    from substrate_jax.analyses.domains.controls import control_agreement
 
     rng = np.random.default_rng(seed)
     widths = {name: max(width // shrink, 4) for name, width in WIDTHS.items()}

@@ -307,7 +307,7 @@ def choices_of_space(rows: Iterable[dict]) -> list[dict]:
     """
     import jax
 
-    from substrate_jax.kernels.cka import resolve_space
+    from substrate_jax.kernels.alignment.linear_cka import resolve_space
 
     seconds: dict[tuple, dict[str, float]] = {}
     for row in rows:

@@ -30,7 +30,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from substrate_jax.data.prepared import KAIST_INSTRUCTIONS, TFDS_FILES
+from substrate_jax.data.tfds_records import KAIST_INSTRUCTIONS, TFDS_FILES
 
 # Near is dark violet, far is yellow. Lightness rises evenly, so that the map reads in grey as well.
 DEPTH_COLORS = "viridis"

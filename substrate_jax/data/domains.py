@@ -19,11 +19,11 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 
-from substrate_jax.data.prepared import TFDS_FILES, open_tfds, prepared_folder
-from substrate_jax.data.published import archive_bytes, medmnist_file, open_archive, open_medmnist
+from substrate_jax.data.archives import archive_bytes, medmnist_file, open_archive, open_medmnist
 from substrate_jax.data.quickdraw import open_quickdraw, quickdraw_bytes
 from substrate_jax.data.sample import DEFAULT_COUNT, open_sample
 from substrate_jax.data.sources import Source, open_folder, open_npz
+from substrate_jax.data.tfds_records import TFDS_FILES, open_tfds, prepared_folder
 
 _FORMS = (
     "tfds:NAME[/config][:split][@data_dir], dir:PATH, npz:PATH[:split], sample:NAME[:count], "

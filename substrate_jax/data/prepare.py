@@ -16,7 +16,7 @@ import importlib.util
 import sys
 
 from substrate_jax.data.download import data_folder, fetch
-from substrate_jax.data.prepared import KAIST, TFDS_FILES, prepared_folder, tfds_folder
+from substrate_jax.data.tfds_records import KAIST, TFDS_FILES, prepared_folder, tfds_folder
 
 _EXTRA = "pip install 'substrate-jax[prepare]'"
 

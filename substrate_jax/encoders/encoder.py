@@ -26,13 +26,8 @@ from substrate_jax.data import preprocess as preprocessing
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders import hub
 from substrate_jax.encoders import weights as checkpoints
-from substrate_jax.encoders.registry import (
-    TRANSFORMERS_PREFIX,
-    Config,
-    EncoderSpec,
-    encoder_spec,
-)
-from substrate_jax.encoders.transformers_format import (
+from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX, Config, EncoderSpec, encoder_spec
+from substrate_jax.encoders.transformers.format import (
     transformers_encoder,
     transformers_sha256,
     transformers_spec,

@@ -51,9 +51,10 @@ from substrate_jax import mesh as meshes
 from substrate_jax.data.preprocess import Preprocess, normalize
 from substrate_jax.data.sources import Source, digest
 from substrate_jax.features import processes
-from substrate_jax.features.blocks import Features, StoredRows
+from substrate_jax.features.features import Features, StoredRows
 from substrate_jax.features.pixels import Batch, Pixels, decode_ahead
 from substrate_jax.features.store import CHUNKS_AHEAD, FeatureStore, written_behind
+from substrate_jax.processes import join_rows
 
 HOST_PIXELS = 2**30  # bytes of decoded images kept for several passes of encoders
 IN_FLIGHT = 2  # batches on the devices
@@ -426,7 +427,7 @@ class _Run:
             }
         else:
             shares = [self.rows(s[0]).start for s in self.shares if s] + [len(source)]
-            arrays = {name: meshes.join_rows(a, shares) for name, a in self.arrays.items()}
+            arrays = {name: join_rows(a, shares) for name, a in self.arrays.items()}
             if len(keep) < len(source):
                 arrays = {name: array[keep] for name, array in arrays.items()}
         return Features(

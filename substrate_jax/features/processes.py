@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from substrate_jax import mesh as meshes
 from substrate_jax.data.decode import UnreadableImage
 from substrate_jax.data.sources import Source, digest
+from substrate_jax.processes import exchange as exchange_values
 
 
 def determinants(encoder, source: Source, ids: str) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def exchange(value: Any, failure: Exception | None) -> list[Any]:
       [3]
     """
     text = failure and (str(failure) if isinstance(failure, ValueError) else repr(failure))
-    said = meshes.exchange({"value": value, "failure": text})
+    said = exchange_values({"value": value, "failure": text})
     for process, answer in enumerate(said):
         if answer["failure"] is not None:
             raise ValueError(f"{answer['failure']} (process {process})") from failure

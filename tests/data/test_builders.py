@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from substrate_jax.data import builders, bytes_to_download, open_source, prepare, prepared
+from substrate_jax.data import builders, bytes_to_download, open_source, prepare
+from substrate_jax.data import tfds_records as prepared
 from substrate_jax.data.builders import color_depth
 from substrate_jax.data.download import RemoteFile
 from tests.data.server import dead_address

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from substrate_jax.encoders.beit import BEiTConfig
-from substrate_jax.encoders.convnext import ConvNeXtConfig
-from substrate_jax.encoders.efficientnet import EfficientNetConfig
 from substrate_jax.encoders.encoder import Encoder
-from substrate_jax.encoders.maxvit import MaxViTConfig
-from substrate_jax.encoders.mobilevit import MobileViTV2Config
+from substrate_jax.encoders.networks.beit import BEiTConfig
+from substrate_jax.encoders.networks.convnext import ConvNeXtConfig
+from substrate_jax.encoders.networks.efficientnet import EfficientNetConfig
+from substrate_jax.encoders.networks.maxvit import MaxViTConfig
+from substrate_jax.encoders.networks.mobilevit import MobileViTV2Config
+from substrate_jax.encoders.networks.regnet import RegNetConfig
+from substrate_jax.encoders.networks.resnet import ResNetConfig
+from substrate_jax.encoders.networks.swin import SwinConfig
+from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.encoders.registry import encoder_spec, list_encoders
-from substrate_jax.encoders.regnet import RegNetConfig
-from substrate_jax.encoders.resnet import ResNetConfig
-from substrate_jax.encoders.swin import SwinConfig
-from substrate_jax.encoders.vit import ViTConfig
 from substrate_jax.encoders.weights import abstract_module, checkpoint_arrays, fill
-from tests.encoders.modules import arrays_of, filled, quick_jit
+from tests.encoders.networks.modules import arrays_of, filled, quick_jit
 from tests.helpers import relative_error
 
 RESNET = ResNetConfig((1, 1), True, (64, 64), 4, 2, stem_channels=8, num_classes=3, image_size=8)

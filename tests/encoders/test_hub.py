@@ -22,9 +22,9 @@ from substrate_jax.encoders import (
     select_encoders,
 )
 from substrate_jax.encoders.encoder import find_weights
-from substrate_jax.encoders.vit import ViTConfig
+from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.encoders.weights import file_sha256
-from tests.encoders.modules import arrays_of
+from tests.encoders.networks.modules import arrays_of
 from tests.golden.transformers_weights import write_folder
 
 CONFIG = ViTConfig(8, 1, 2, patch_size=4, image_size=8, num_classes=3)

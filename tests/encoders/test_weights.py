@@ -13,10 +13,10 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from substrate_jax.encoders import load_encoder, random_encoder, register_encoder, registry
-from substrate_jax.encoders.convnext import ConvNeXtConfig
 from substrate_jax.encoders.encoder import find_weights, is_at_hand, list_taps
+from substrate_jax.encoders.networks.convnext import ConvNeXtConfig
+from substrate_jax.encoders.networks.vit import ViTConfig, resample_positions
 from substrate_jax.encoders.registry import encoder_spec
-from substrate_jax.encoders.vit import ViTConfig, resample_positions
 from substrate_jax.encoders.weights import (
     abstract_module,
     checkpoint_arrays,
@@ -27,7 +27,7 @@ from substrate_jax.encoders.weights import (
     read_safetensors,
     serialize,
 )
-from tests.encoders.modules import arrays_of
+from tests.encoders.networks.modules import arrays_of
 
 VIT = ViTConfig(8, 2, 2, patch_size=4, image_size=8, layer_scale=0.1, num_classes=3)
 CONVNEXT = ConvNeXtConfig((1,), (8,), kernel_size=3, layer_scale=None, grn=True, image_size=8)

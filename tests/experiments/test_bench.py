@@ -13,9 +13,9 @@ from absl.testing import flagsaver
 from experiments import bench as launcher
 from experiments.benchmarks import cases, measure, peers, work
 from experiments.benchmarks.work import Size
-from substrate_jax import report
 from substrate_jax.kernels import MEASURES
-from substrate_jax.report import KEYS, OWN_KEYS
+from substrate_jax.report import files as report
+from substrate_jax.report.files import KEYS, OWN_KEYS
 
 QUICK = {"rows": ["48"], "shrink": 64, "repeats": 1, "peer_seconds": 0.0, "quiet": True}
 

@@ -13,12 +13,13 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import cka as launcher
-from experiments import launch, panel
+from experiments.common import encoders as panel
+from experiments.common import launch
 from substrate_jax.data.domains import open_source
 from substrate_jax.data.sources import take
 from substrate_jax.encoders import encoder_spec, load_encoder
 from substrate_jax.features import FeatureStore, extract
-from substrate_jax.kernels import reference
+from substrate_jax.kernels.reference import statistics as reference
 from substrate_jax.mesh import make_mesh
 from tests.helpers import tolerance
 

@@ -8,9 +8,10 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import cka as launcher
-from substrate_jax.kernels import MEASURES, reference_measures
-from substrate_jax.measures_page import measure_blocks
-from substrate_jax.page import Figures, Table
+from substrate_jax.analyses.cka.measure_blocks import measure_blocks
+from substrate_jax.kernels import MEASURES
+from substrate_jax.kernels.reference import measures as reference_measures
+from substrate_jax.report.page import Figures, Table
 
 ENCODERS = ["mini_vit_base", "mini_mae_base"]
 SMALL = {
@@ -54,7 +55,7 @@ def test_measures_reach_the_result_and_the_report(tmp_path):
 
 
 def test_the_numbers_are_those_of_the_oracle():
-    from substrate_jax.comparison import measure_encoders
+    from substrate_jax.analyses.cka.compare import measure_encoders
 
     rng = np.random.default_rng(0)
     features = {name: rng.normal(size=(30, 4)).astype(np.float32) for name in ENCODERS}
@@ -82,7 +83,7 @@ def test_the_page_shows_both_ways_of_a_measure_that_has_two():
 
 
 def launcher_tag():
-    from substrate_jax.figures import paradigm_tag
+    from substrate_jax.report.tags import paradigm_tag
 
     return paradigm_tag("supervised")
 

@@ -13,7 +13,7 @@ from substrate_jax.data.domains import open_source
 from substrate_jax.data.sources import take
 from substrate_jax.encoders import load_encoder
 from substrate_jax.features import extract
-from substrate_jax.kernels import reference
+from substrate_jax.kernels.reference import statistics as reference
 
 ENCODERS = ["mini_vit_base", "mini_regnety_032", "mini_mae_base"]
 DOMAINS = ["texture", "writing", "depth"]

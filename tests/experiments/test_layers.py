@@ -9,8 +9,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import layers as launcher
-from substrate_jax import report
-from substrate_jax.layers_page import best_matches, match_table
+from substrate_jax.analyses.layers.page import best_matches, match_table
+from substrate_jax.report import files as report
 
 SMALL = {
     "encoders": ["mini_mae_base", "mini_clip_base"],

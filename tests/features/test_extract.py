@@ -10,11 +10,11 @@ import pytest
 
 from substrate_jax.data import Preprocess, preprocess
 from substrate_jax.encoders import Encoder, encoder_spec
-from substrate_jax.encoders.vit import ViTConfig
+from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.encoders.weights import abstract_module, fill
 from substrate_jax.features import Features, FeatureStore, extract
 from substrate_jax.mesh import make_mesh
-from tests.encoders.modules import arrays_of
+from tests.encoders.networks.modules import arrays_of
 from tests.features.fakes import LinearEncoder, noise_source, oracle
 from tests.helpers import relative_error, tolerance
 

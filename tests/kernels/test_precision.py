@@ -10,7 +10,8 @@ from jax.lax import DotAlgorithmPreset, Precision
 
 from experiments.benchmarks.cases import NARROW_WIDTHS, features
 from experiments.benchmarks.work import Size
-from substrate_jax.kernels import pairwise_cka, pairwise_hsic, permutation_null, reference
+from substrate_jax.kernels import pairwise_cka, pairwise_hsic, permutation_null
+from substrate_jax.kernels.reference import statistics as reference
 from tests import helpers
 
 N, WIDTHS = 40, (64, 32)

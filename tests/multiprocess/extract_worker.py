@@ -8,6 +8,7 @@ import numpy as np
 
 from substrate_jax import mesh as meshes
 from substrate_jax.features import FeatureStore, extract
+from substrate_jax.processes import exchange, initialize_distributed
 from tests.features.fakes import LinearEncoder, noise_source
 from tests.multiprocess import processes
 
@@ -67,7 +68,7 @@ def main():
     folder, rank = given.folder, given.process_id
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    meshes.initialize_distributed(given.coordinator, given.num_processes, rank)
+    initialize_distributed(given.coordinator, given.num_processes, rank)
     mesh = meshes.make_mesh()
     report = {"devices": len(jax.devices())}
     for name, options in RUNS.items():
@@ -75,10 +76,10 @@ def main():
         if "store" in options:
             options = options | {"store": FeatureStore(folder / "store", chunk_rows=CHUNK)}
         if name == "again":
-            meshes.exchange(None)  # nobody reads before the chunk is lost
+            exchange(None)  # nobody reads before the chunk is lost
             if rank == 0:
                 next((folder / "store").glob("*/000003.npy")).unlink()
-            meshes.exchange(None)
+            exchange(None)
         features = extract(encoders(), images, mesh=mesh, batch_size=BATCH, **options)
         report[name] = {
             "reads": sorted(images.reads),
@@ -112,7 +113,7 @@ def main():
         "reads": sorted(images.reads),
         "kept": {name: np.asarray(block).tolist() for name, block in features.items()},
     }
-    report["exchange"] = meshes.exchange({"rank": rank, "text": "ä" * rank})
+    report["exchange"] = exchange({"rank": rank, "text": "ä" * rank})
     try:
         meshes.make_mesh("data=2")
     except ValueError as error:

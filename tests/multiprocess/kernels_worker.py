@@ -7,6 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from substrate_jax import kernels
 from substrate_jax import mesh as meshes
+from substrate_jax.processes import initialize_distributed
 from tests.multiprocess import processes
 
 ROWS, WIDTHS, K = 48, (5, 9, 7), 3
@@ -59,7 +60,7 @@ def everything(blocks, axis_name=None):
 
 def main():
     given = processes.arguments()
-    meshes.initialize_distributed(given.coordinator, given.num_processes, given.process_id)
+    initialize_distributed(given.coordinator, given.num_processes, given.process_id)
     mesh = meshes.make_mesh()
     over_rows = NamedSharding(mesh, PartitionSpec(meshes.DATA_AXIS))
     blocks = [

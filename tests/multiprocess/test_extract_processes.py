@@ -8,15 +8,7 @@ import pytest
 from substrate_jax.features import FeatureStore, extract
 from substrate_jax.mesh import make_mesh
 from tests.multiprocess import processes
-from tests.multiprocess.extract_worker import (
-    BATCH,
-    CHUNK,
-    DIFFERENT,
-    ROWS,
-    RUNS,
-    encoders,
-    source,
-)
+from tests.multiprocess.extract_worker import BATCH, CHUNK, DIFFERENT, ROWS, RUNS, encoders, source
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ The name alone is timm's default tag, fine-tuned on ImageNet-22k and then on Ima
 end with the one set they were fine-tuned on. V1 was pretrained on 22k, V2 on 1k.
 """
 
-from substrate_jax.encoders.beit import BEiTConfig
+from substrate_jax.encoders.networks.beit import BEiTConfig
 from substrate_jax.encoders.records.timm import register_timm
 
 # width, depth, heads

@@ -1,6 +1,6 @@
 """ConvNeXt, ConvNeXt V2 and its masked pretraining (FCMAE), and towers of CLIP and DINOv3."""
 
-from substrate_jax.encoders.convnext import ConvNeXtConfig
+from substrate_jax.encoders.networks.convnext import ConvNeXtConfig
 from substrate_jax.encoders.records.timm import register_timm
 
 # depths, channels

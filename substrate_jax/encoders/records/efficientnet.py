@@ -1,6 +1,6 @@
 """EfficientNets trained in torch, and those ported from TensorFlow (noisy student)."""
 
-from substrate_jax.encoders.efficientnet import EfficientNetConfig
+from substrate_jax.encoders.networks.efficientnet import EfficientNetConfig
 from substrate_jax.encoders.records.timm import register_timm
 
 # Multipliers of width and depth, B0 to B7

@@ -1,6 +1,6 @@
 """MaxViT, Google's weights at 224, 384 and 512 pixels."""
 
-from substrate_jax.encoders.maxvit import MaxViTConfig
+from substrate_jax.encoders.networks.maxvit import MaxViTConfig
 from substrate_jax.encoders.records.timm import register_timm
 
 # depths, channels, stem channels

@@ -4,17 +4,17 @@ Each stands in for a member of the paper's panel, trained on the same paradigm.
 """
 
 from substrate_jax.data.preprocess import Preprocess
-from substrate_jax.encoders.beit import BEiTConfig
-from substrate_jax.encoders.convnext import ConvNeXtConfig
-from substrate_jax.encoders.efficientnet import EfficientNetConfig
-from substrate_jax.encoders.maxvit import MaxViTConfig
-from substrate_jax.encoders.mobilevit import MobileViTV2Config
+from substrate_jax.encoders.networks.beit import BEiTConfig
+from substrate_jax.encoders.networks.convnext import ConvNeXtConfig
+from substrate_jax.encoders.networks.efficientnet import EfficientNetConfig
+from substrate_jax.encoders.networks.maxvit import MaxViTConfig
+from substrate_jax.encoders.networks.mobilevit import MobileViTV2Config
+from substrate_jax.encoders.networks.regnet import RegNetConfig
+from substrate_jax.encoders.networks.resnet import ResNetConfig
+from substrate_jax.encoders.networks.swin import SwinConfig
+from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.encoders.records.timm import SHARED
 from substrate_jax.encoders.registry import EncoderSpec, register_encoder
-from substrate_jax.encoders.regnet import RegNetConfig
-from substrate_jax.encoders.resnet import ResNetConfig
-from substrate_jax.encoders.swin import SwinConfig
-from substrate_jax.encoders.vit import ViTConfig
 
 
 def _resnet(depths: tuple[int, ...]) -> ResNetConfig:

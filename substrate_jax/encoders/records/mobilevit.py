@@ -1,6 +1,6 @@
 """MobileViTV2: Apple's weights, trained on pixels in [0, 1] without further normalisation."""
 
-from substrate_jax.encoders.mobilevit import MobileViTV2Config
+from substrate_jax.encoders.networks.mobilevit import MobileViTV2Config
 from substrate_jax.encoders.records.timm import register_timm
 
 # suffix of our name, timm's tag, pixels, crop, widths in per cent

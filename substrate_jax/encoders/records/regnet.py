@@ -1,7 +1,7 @@
 """RegNetX and RegNetY."""
 
+from substrate_jax.encoders.networks.regnet import RegNetConfig
 from substrate_jax.encoders.records.timm import register_timm
-from substrate_jax.encoders.regnet import RegNetConfig
 
 # Who trained the weights -> licence, crop
 _SOURCES = {

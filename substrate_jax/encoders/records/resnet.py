@@ -1,7 +1,7 @@
 """ResNets, ResNeXts and wide ResNets."""
 
+from substrate_jax.encoders.networks.resnet import ResNetConfig
 from substrate_jax.encoders.records.timm import register_timm
-from substrate_jax.encoders.resnet import ResNetConfig
 
 # timm's architecture -> its shape
 _SHAPES = {

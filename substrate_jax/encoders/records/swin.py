@@ -3,8 +3,8 @@
 The name alone is timm's default tag; another is told by what it was trained on, as in its tag.
 """
 
+from substrate_jax.encoders.networks.swin import SwinConfig
 from substrate_jax.encoders.records.timm import register_timm
-from substrate_jax.encoders.swin import SwinConfig
 
 # depths, channels
 _SIZES = {

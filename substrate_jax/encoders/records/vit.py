@@ -2,9 +2,9 @@
 
 import re
 
+from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.encoders.records.timm import register_timm
 from substrate_jax.encoders.registry import Paradigm
-from substrate_jax.encoders.vit import ViTConfig
 
 # width, depth, heads, outputs of an MLP's first map over the width
 _SIZES = {

@@ -1,0 +1,1 @@
+"""What launchers share: flags, errors, output folder, loading encoders and domains."""

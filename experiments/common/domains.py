@@ -1,0 +1,44 @@
+"""What launchers that run a panel on several domains share: flags, opening, and the plan."""
+
+from absl import flags
+
+from experiments.common import encoders as panel
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(panel)
+flags.DEFINE_string(
+    "domains",
+    "sample",
+    "Groups (sample, paper4, paper8), names or NAME=SOURCE, with SOURCE tfds:..., dir:..., npz:... "
+    "or one of docs/domains.md.",
+)
+flags.DEFINE_integer("components", 16, "Principal components of a substrate.")
+
+
+def open_domain(spec: str):
+    """The source of a spec, fetched if need be with a progress bar unless --quiet."""
+    from substrate_jax.data.domains import open_source
+
+    return open_source(spec, quiet=FLAGS.quiet)
+
+
+def plan(specs, domains: dict[str, str], mesh, out) -> str:
+    """What a run would do: encoders, domains, shapes, memory, downloads; nothing is fetched."""
+    from substrate_jax.data.domains import bytes_to_download
+
+    width = sum(spec.width for spec in specs)
+    encoders, missing = panel.encoder_lines(specs)
+    lines = [
+        f"mesh: {dict(mesh.shape)}   out: {out}   dtype: {FLAGS.dtype}",
+        *("encoders:", *encoders, "domains:"),
+    ]
+    for name, spec in domains.items():
+        size = bytes_to_download(spec)
+        missing += size
+        n = FLAGS.n if size else min(FLAGS.n, len(open_domain(spec)))
+        where = f"{size / 2**20:.0f} MiB to download" if size else "at hand"
+        lines.append(
+            f"  {name:20s} {spec}, {where}: {n} images -> features [{n}, {width}] float32, "
+            f"{4 * n * width / 2**20:.1f} MiB"
+        )
+    return "\n".join([*lines, f"to download: {missing / 2**20:.0f} MiB"])

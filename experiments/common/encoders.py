@@ -1,0 +1,206 @@
+"""What launchers that run encoders on images share: flags, loading, and records for result.json.
+
+Flags are defined here once; a launcher takes them up, and those of `launch` with them, with
+`flags.adopt_module_key_flags(panel)`: --help then shows them, and result.json holds them.
+"""
+
+import contextlib
+import dataclasses
+
+from absl import flags
+
+from experiments.common import launch
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(launch)
+flags.DEFINE_enum("panel", "mini", ["mini", "paper"], "Where `all` and groups look for encoders.")
+flags.DEFINE_list(
+    "encoders",
+    ["all"],
+    "Names; groups: all, discriminative, mim, supervised, self_supervised, image_text, shared; "
+    "hf:ORG/NAME[@REVISION] or hf:FOLDER for checkpoints in transformers' format.",
+)
+flags.DEFINE_bool("list_encoders", False, "Print the registered encoders and stop.")
+flags.DEFINE(
+    launch.PathParser(),
+    "weights_dir",
+    None,
+    "Folder with NAME.safetensors, ORG/NAME/ as downloaded, or a hub cache.",
+)
+flags.DEFINE_integer("n", 512, "Images a domain, chosen by a hash of their ids and the seed.")
+flags.DEFINE_integer("permutations", 200, "Draws of the null, where it is sampled.")
+flags.DEFINE_float("alpha", 0.05, "Level of tau, and of the q-values counted in the summary.")
+flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the encoders' arithmetic.")
+flags.DEFINE_enum(
+    "normalization",
+    "imagenet",
+    ["imagenet", "own"],
+    "Mean and deviation of the input: ImageNet's for every encoder, as the paper has it, or each "
+    "checkpoint's own.",
+)
+flags.DEFINE_integer("batch_size", 64, "Images at once, over all devices.")
+flags.DEFINE_integer("workers", 0, "Processes that decode images; 0 decodes in threads.")
+flags.DEFINE_float(
+    "device_memory", None, "GiB of each device for encoders, which then take turns; all at once."
+)
+flags.DEFINE_integer(
+    "chunk_rows", 512, "Images a file of the store: what a kill can lose, and processes share out."
+)
+flags.DEFINE_bool("skip_bad", False, "Leave out unreadable images, for every encoder alike.")
+flags.DEFINE(
+    launch.PathParser(),
+    "store",
+    None,
+    "Folder or gs:// URL of the feature store; OUT/features by default.",
+)
+
+
+def chosen_specs() -> list:
+    """The records of --encoders.
+
+    Raises:
+        ValueError: a word is neither a group nor an encoder, or nothing is left.
+    """
+    from substrate_jax.encoders import find_spec, select_encoders
+
+    names = select_encoders(FLAGS.encoders, FLAGS.panel)
+    return [find_spec(name, FLAGS.weights_dir) for name in names]
+
+
+def check_alpha() -> None:
+    """Raise ValueError unless --alpha is a level."""
+    if not 0 < FLAGS.alpha < 1:
+        raise ValueError(f"alpha={FLAGS.alpha}: give a level between 0 and 1")
+
+
+def load(spec):
+    """The encoder of a record, as the flags want it."""
+    from substrate_jax.encoders import load_encoder
+
+    return load_encoder(
+        spec.name,
+        FLAGS.weights_dir if FLAGS.weights_dir and not spec.bundled else None,
+        dtype=FLAGS.dtype,
+        preprocess=input_preprocess(spec),
+    )
+
+
+def extract_features(encoders, source, store, mesh, progress, *, gather: bool = True):
+    """Features of one source, as the flags want them extracted; see `features.extract`."""
+    from substrate_jax.features import extract
+
+    return extract(
+        encoders,
+        source,
+        mesh=mesh,
+        store=store,
+        batch_size=FLAGS.batch_size,
+        skip_bad=FLAGS.skip_bad,
+        workers=FLAGS.workers,
+        device_memory=device_memory_bytes(),
+        gather=gather,
+        progress=progress,
+    )
+
+
+def input_preprocess(spec):
+    """The checkpoint's resize and crop, with the normalisation that --normalization asks for."""
+    from substrate_jax.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
+
+    if FLAGS.normalization == "own":
+        return spec.preprocess
+    return dataclasses.replace(spec.preprocess, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def device_memory_bytes() -> int | None:
+    """--device_memory in bytes."""
+    return FLAGS.device_memory and int(FLAGS.device_memory * 2**30)
+
+
+def encoder_record(encoder) -> dict:
+    """What an encoder is and where its weights are from, for result.json."""
+    from substrate_jax.encoders.weights import parameter_count
+
+    return {
+        "name": encoder.name,
+        "family": encoder.spec.family,
+        "paradigm": encoder.spec.paradigm,
+        "width": encoder.spec.width,
+        "parameters": parameter_count(encoder.spec.config),
+        "source": encoder.source,
+        "revision": encoder.revision,
+        "sha256": encoder.sha256,
+    }
+
+
+def domain_record(name: str, spec: str, source) -> dict:
+    """What a domain's images are, for result.json."""
+    import numpy as np
+
+    from substrate_jax.data.domains import list_domains
+
+    registered = {domain.name: domain for domain in list_domains()}
+    return {
+        "source": spec,
+        "fingerprint": source.fingerprint,
+        "description": registered[name].description if name in registered else "",
+        "pictures": None if source.labels is None else len(np.unique(source.labels)),
+    }
+
+
+def thumbnails(source, count: int = 8) -> list:
+    """A few images from all over a source, for the report; unreadable ones are left out."""
+    import numpy as np
+
+    from substrate_jax.data.decode import UnreadableImage
+
+    images = []
+    for row in np.linspace(0, len(source) - 1, count):
+        with contextlib.suppress(UnreadableImage):
+            images.append(source[int(row)].image)
+    return images
+
+
+def arithmetic_notes() -> list[str]:
+    """Choices of the flags that change how numbers read."""
+    of = "ImageNet" if FLAGS.normalization == "imagenet" else "its own checkpoint"
+    return [
+        f"Features and products are computed in {FLAGS.dtype}.",
+        f"Every encoder's input has the mean and deviation of {of}.",
+    ]
+
+
+def paradigm_notes(specs) -> list[str]:
+    """A note on each encoder whose paradigm no record says."""
+    from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX
+
+    return [
+        f"{spec.name} is counted as {spec.paradigm.replace('_', ' ')}, as most weights of its "
+        "model type are: files in transformers' format do not say what it was trained on."
+        for spec in specs
+        if spec.name.startswith(TRANSFORMERS_PREFIX)
+    ]
+
+
+def unreadable_note(name: str, asked: int, read: int) -> list[str]:
+    """A note on images left out, if there are any."""
+    return [f"{name}: {asked - read} of {asked} images could not be read."] if read < asked else []
+
+
+def encoder_lines(specs) -> tuple[list[str], int]:
+    """The encoders of a plan, one a line, and the bytes to download for them."""
+    from substrate_jax.encoders import is_at_hand
+    from substrate_jax.encoders.weights import parameter_count
+
+    lines, missing = [], 0
+    for spec in specs:
+        parameters = parameter_count(spec.config)
+        here = is_at_hand(spec, FLAGS.weights_dir)
+        missing += 0 if here else 4 * parameters
+        absent = f"not in {FLAGS.weights_dir}: put" if FLAGS.weights_dir else "to download from"
+        where = "at hand" if here else f"{absent} {spec.checkpoint}"
+        lines.append(
+            f"  {spec.name:20s} {spec.family:9s} {spec.paradigm:22s} width {spec.width:5d} "
+            f"parameters {parameters:12,d}  {where}"
+        )
+    return lines, missing

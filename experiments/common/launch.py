@@ -1,0 +1,244 @@
+"""What every launcher shares: flags, errors in one line, the output folder's lock, stage times.
+
+A launcher defines its flags, imports what is heavy inside its `run`, and ends with
+`launch.start(run)`, so that `--help` answers at once.
+"""
+
+import contextlib
+import errno
+import importlib.metadata
+import logging as python_logging
+import os
+import platform
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from absl import app, flags, logging
+
+FLAGS = flags.FLAGS
+
+
+class PathParser(flags.ArgumentParser):
+    """A path or URL; a leading ~, which shells leave in --out=~/a, is the user's home folder."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        """The path without ~."""
+        return os.path.expanduser(argument)
+
+    def flag_type(self) -> str:
+        """How --help calls the type."""
+        return "path"
+
+
+flags.DEFINE(PathParser(), "out", None, "Folder for results; runs/NAME by default.")
+flags.DEFINE_bool("quiet", False, "No progress bars.")
+flags.DEFINE_bool("dry_run", False, "Print what would be done, and stop.")
+flags.DEFINE_integer("seed", 0, "Seed of subsampling and permutations.")
+flags.DEFINE_string("mesh", None, "Device mesh such as data=8; all devices by default.")
+flags.DEFINE_bool("compilation_cache", True, "Keep compiled programs in the user's cache folder.")
+flags.DEFINE_string(
+    "coordinator",
+    None,
+    "host:port of process 0 in a run of several, with --num_processes and --process_id; 'auto' "
+    "asks Slurm, MPI or Cloud TPU, which is the default on a TPU; 'none' runs alone.",
+)
+flags.DEFINE_integer("num_processes", None, "Processes of the run, with --coordinator=host:port.")
+flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+flags.DEFINE(PathParser(), "profile", None, "Write a jax.profiler trace into this folder.")
+
+# What a write ends with where there is no room, and then without the name of the file.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def start(run: Callable[[], None]) -> None:
+    """Parse flags and run; bad input or a file that fails is one line on stderr and exit code 2."""
+
+    def main(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"unexpected argument {argv[1]!r}; flags look like --name=value")
+        logging.set_verbosity(logging.WARNING)
+        python_logging.getLogger("jax").setLevel(python_logging.WARNING)
+        try:
+            _configure_jax()
+            _join_processes()
+            with _profile():
+                run()
+        except ValueError as error:
+            _fail(str(error))
+        except OSError as error:
+            which = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            _fail(f"{which}; make room or mend the path, and run again")
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(main)
+
+
+def _fail(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def _configure_jax() -> None:
+    import jax
+
+    from substrate_jax.data.download import cache_folder
+
+    if FLAGS.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _join_processes() -> None:
+    from substrate_jax.processes import initialize_distributed, on_tpu
+
+    coordinator = FLAGS.coordinator
+    if coordinator is None and on_tpu():
+        coordinator = "auto"
+    if coordinator == "none":
+        coordinator = None
+    initialize_distributed(coordinator, FLAGS.num_processes, FLAGS.process_id)
+
+
+@contextlib.contextmanager
+def _profile() -> Iterator[None]:
+    if FLAGS.profile is None:
+        yield
+        return
+    import jax
+
+    with jax.profiler.trace(FLAGS.profile):
+        yield
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[Path]:
+    """Hold an output folder for one run; the first process of several holds it for all.
+
+    Raises:
+        ValueError: another run holds it, it cannot be made, or it is a URL.
+        OSError: what the block raises, naming the folder where the disk is full.
+    """
+    from substrate_jax.processes import exchange
+
+    if re.match(r"[A-Za-z]\w+:/", folder.as_posix()):
+        raise ValueError(
+            f"out={folder.as_posix().replace(':/', '://', 1)!r} is a URL: results are written to "
+            "a local folder; give --store=gs://... for the features, and a local --out"
+        )
+    with contextlib.ExitStack() as held:
+        failure = None
+        if is_first_process():
+            try:
+                held.enter_context(_lock(folder))
+            except ValueError as error:
+                failure = str(error)
+        failure = exchange(failure)[0]
+        if failure is not None:
+            raise ValueError(failure)
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno in _NO_ROOM and error.filename is None:
+                error.filename = str(folder)
+            raise
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        raise ValueError(f"out={str(folder)!r} cannot be written ({error.strerror})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"out={str(folder)!r} is being written by another run; wait, or give another --out"
+            ) from error
+        yield
+
+
+def is_first_process() -> bool:
+    """Whether this process writes and prints what is one for the whole run."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+class Stages:
+    """Seconds spent in named stages of a run."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a stage."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0) + time.perf_counter() - start, 3)
+
+    def total(self) -> dict[str, float]:
+        """All stages, and the time since the beginning."""
+        return self.seconds | {"total": round(time.perf_counter() - self._start, 3)}
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A callback `(done, total)` that draws a bar on a terminal, unless --quiet."""
+    from tqdm import tqdm
+
+    hidden = FLAGS.quiet or not sys.stderr.isatty() or not is_first_process()
+    with tqdm(total=total, desc=label, unit=unit, disable=hidden) as bar:
+        yield lambda done, total: bar.update(done - bar.n)
+
+
+def command() -> str:
+    """The command line as the user would type it."""
+    module = Path(sys.argv[0]).stem
+    return shlex.join(["python", "-m", f"experiments.{module}", *sys.argv[1:]])
+
+
+def provenance(mesh) -> dict:
+    """Command, versions and devices, for result.json."""
+    import jax
+
+    packages = ("substrate-jax", "jax", "jaxlib", "flax", "numpy")
+    device = jax.devices()[0]
+    return {
+        "command": command(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in packages},
+        },
+        "devices": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "processes": jax.process_count(),
+            "mesh": ",".join(f"{axis}={size}" for axis, size in mesh.shape.items()),
+        },
+        "arguments": {
+            flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

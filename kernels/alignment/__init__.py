@@ -1,0 +1,1 @@
+"""Centered kernel alignment: exact, streaming, weighted, of Gaussian kernels."""

@@ -1,0 +1,1 @@
+"""Further similarity measures, the table of all, and intervals by resampling."""

@@ -1,0 +1,255 @@
+"""Measures from the singular values of a cross product: SVCCA, PWCCA and Procrustes similarity.
+
+Centred rows X = U S V' and Y = P T Q' of two encoders are compared through one small matrix.
+
+    Procrustes: ||X'Y||_* / (||X||_F ||Y||_F),     the nuclear norm: S U'P T's singular values,
+    CCA:        rho_1 >= rho_2 >= ... = the singular values of U'P.
+
+Procrustes similarity is the cosine of the angle between the shapes X / ||X||_F and Y / ||Y||_F
+after the best rotation; its arccos is the angular shape distance, a metric (Williams et al. 2021).
+Encoders of different width are compared as if the narrower one had columns of zeros.
+
+CCA weighs all directions alike, noise too, and is 1 whenever the widths add up to n or more. SVCCA
+(Raghu et al. 2017) therefore keeps, of each encoder, the fewest leading components that hold 99 %
+of its variance, and is the mean of the min(r_x, r_y) canonical correlations that these allow.
+PWCCA (Morcos et al. 2018) weighs rho_i by how much of X its canonical variable h_i = U p_i
+(U'P = p diag(rho) q') accounts for, over the columns x_j of X:
+
+    PWCCA(X; Y) = sum_i w_i rho_i / sum_i w_i,     w_i = sum_j |h_i'x_j|.
+
+It is not symmetric: the weights are those of X, the row of the result; "mean" is the mean of both
+sides. The source leaves open whether components are cut first; here they are, as for SVCCA, and
+`variance=1` keeps all of them.
+
+Cost, for widths up to d and r = min(n, d): an SVD of n x d an encoder for the CCAs; 2 n r^2 flops
+and an SVD of order r a pair. Widths are padded to the largest: one program serves all pairs.
+Memory: n d E. Procrustes sums X'Y over sharded rows (n >= d; else it gathers them); SVCCA and PWCCA
+gather the rows.
+
+Not guaranteed: where the 99 % fall between nearly equal variances, rounding decides which
+components are kept. Components below max(n, d) eps of the largest singular value are dropped.
+An angle below sqrt(2 eps) (5e-4 in float32) is not resolved by the arccos.
+
+References:
+    Raghu, Gilmer, Yosinski, Sohl-Dickstein (2017), SVCCA. NeurIPS.
+    Morcos, Raghu, Bengio (2018), Insights on representational similarity in neural networks with
+    canonical correlation. NeurIPS.
+    Williams, Kunz, Kornblith, Linderman (2021), Generalized shape metrics on neural
+    representations. NeurIPS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ..alignment.linear_cka import normalised_blocks
+from ..arithmetic import HIGHEST, divide, from_first, gather_rows, mirror, psum
+from ..blocks import first_row
+from ..validate import all_rows, check_blocks, check_option, check_rows
+
+SIDES = ("row", "mean")
+
+
+def pairwise_procrustes(
+    blocks: Sequence[Float[Array, "n _"]],
+    *,
+    angle: bool = False,
+    mask: Bool[Array, " n"] | None = None,
+    axis_name=None,
+) -> Float[Array, "E E"]:
+    """Procrustes similarity ||X'Y||_* / (||X||_F ||Y||_F) of all pairs, or the angle it is of.
+
+    Args:
+      blocks: E arrays [n, d_e] with the same rows; halves are upcast to float32.
+      angle: return the angular shape distance arccos(similarity) in radians instead.
+      mask: [n] rows that count; the others may hold anything.
+      axis_name: mesh axis the rows are sharded over, if any.
+
+    Returns:
+      [E, E] symmetric, in [0, 1] up to rounding; 0 in the row and column of a constant encoder. Or
+      angles in [0, pi/2].
+
+    Raises:
+      ValueError: if the blocks are not floating-point matrices with the same rows, or there are
+        fewer than 2 rows.
+
+    Example:
+      >>> x = jnp.array([[0.0, 1.0], [1.0, 3.0], [5.0, 2.0]])
+      >>> pairwise_procrustes([x, 3 * x[:, ::-1] + 7]).round(4).tolist()
+      [[1.0, 1.0], [1.0, 1.0]]
+
+    References:
+      Williams et al. 2021.
+    """
+    scaled, scales = _centred(blocks, mask, axis_name)
+    stacked = stack_padded(rotated_to_fewer_columns(scaled, axis_name))
+
+    def similarity(pair):
+        cross = jnp.matmul(stacked[pair[0]].T, stacked[pair[1]], precision=HIGHEST)
+        return jnp.sum(jnp.linalg.svd(psum(cross, axis_name), compute_uv=False))
+
+    result = mirror(_every_pair(similarity, len(blocks)))
+    # By definition, as rounding would be most of a small angle.
+    itself = (scales > 0).astype(result.dtype)
+    result = jnp.where(jnp.eye(len(blocks), dtype=bool), itself[:, None], result)
+    return jnp.arccos(jnp.clip(result, 0, 1)) if angle else result
+
+
+def pairwise_svcca(
+    blocks: Sequence[Float[Array, "n _"]],
+    *,
+    variance: float = 0.99,
+    mask: Bool[Array, " n"] | None = None,
+    axis_name=None,
+) -> Float[Array, "E E"]:
+    """Mean canonical correlation of the leading components of all pairs of encoders.
+
+    sum_i rho_i / min(r_x, r_y), with r the fewest components that hold `variance` of the variance.
+
+    Args:
+      blocks: E arrays [n, d_e] with the same rows; halves are upcast to float32.
+      variance: share of the variance that is kept, in (0, 1]; 1 keeps every component.
+      mask: [n] rows that count; the others may hold anything.
+      axis_name: mesh axis the rows are sharded over, if any.
+
+    Returns:
+      [E, E] symmetric, in [0, 1] up to rounding; 0 in the row and column of a constant encoder.
+
+    Raises:
+      ValueError: if the blocks are not floating-point matrices with the same rows, `variance` is
+        out of range, or there are fewer than 2 rows.
+
+    Example:
+      >>> x = jnp.array([[0.0, 1.0], [1.0, 3.0], [5.0, 2.0], [2.0, 2.0]])
+      >>> pairwise_svcca([x, x @ jnp.array([[1.0, 1.0], [0.0, 2.0]])]).round(4).tolist()
+      [[1.0, 1.0], [1.0, 1.0]]
+
+    References:
+      Raghu et al. 2017.
+    """
+    left, values, _ = _components(blocks, variance, mask, axis_name)
+
+    def mean(pair):
+        i, j = pair
+        inner = jnp.matmul(left[i].T, left[j], precision=HIGHEST)
+        correlations = jnp.linalg.svd(inner, compute_uv=False)
+        fewest = jnp.minimum(jnp.sum(values[i] > 0), jnp.sum(values[j] > 0))
+        return divide(jnp.sum(correlations), fewest.astype(inner.dtype))
+
+    return from_first(mirror(_every_pair(mean, len(blocks))), axis_name)
+
+
+def pairwise_pwcca(
+    blocks: Sequence[Float[Array, "n _"]],
+    *,
+    variance: float = 0.99,
+    side: str = "row",
+    mask: Bool[Array, " n"] | None = None,
+    axis_name=None,
+) -> Float[Array, "E E"]:
+    """Projection-weighted canonical correlation of all pairs of encoders.
+
+    Entry [x, y] is sum_i w_i rho_i / sum_i w_i with w_i = sum_j |h_i'x_j|, weights of the row's X.
+
+    Args:
+      blocks: E arrays [n, d_e] with the same rows; halves are upcast to float32.
+      variance: share of the variance that is kept, in (0, 1]; 1 keeps every component.
+      side: "row" for the weights of the row's encoder, "mean" for the mean of both sides.
+      mask: [n] rows that count; the others may hold anything.
+      axis_name: mesh axis the rows are sharded over, if any.
+
+    Returns:
+      [E, E] in [0, 1] up to rounding, 1 on the diagonal, symmetric for "mean" only; 0 in the row
+      and column of a constant encoder.
+
+    Raises:
+      ValueError: as `pairwise_svcca`, or if `side` is unknown.
+
+    Example:
+      >>> x = jnp.array([[0.0, 1.0], [1.0, 3.0], [5.0, 2.0], [2.0, 2.0]])
+      >>> pairwise_pwcca([x, x[:, :1]]).round(3).tolist()
+      [[1.0, 1.0], [1.0, 1.0]]
+
+    References:
+      Morcos et al. 2018.
+    """
+    check_option("side", side, SIDES)
+    left, values, right = _components(blocks, variance, mask, axis_name)
+
+    def weighted(pair):
+        i, j = pair
+        inner = jnp.matmul(left[i].T, left[j], precision=HIGHEST)
+        p, correlations, q = jnp.linalg.svd(inner)
+        fewest = jnp.minimum(jnp.sum(values[i] > 0), jnp.sum(values[j] > 0))
+        counted = jnp.arange(len(correlations)) < fewest
+
+        def value(e, directions):  # x_j'h_i for all columns x_j, [d, r]
+            loads = jnp.matmul(right[e].T * values[e][None, :], directions, precision=HIGHEST)
+            weights = jnp.where(counted, jnp.sum(jnp.abs(loads), axis=0), 0)
+            return divide(jnp.sum(weights * correlations), jnp.sum(weights))
+
+        return jnp.stack([value(i, p), value(j, q.T)])
+
+    result = _every_pair(weighted, len(blocks))  # [2, E, E], above the diagonal
+    result = jnp.triu(result[0]) + jnp.triu(result[1], 1).T
+    if side == "mean":
+        result = (result + result.T) / 2
+    return from_first(result, axis_name)
+
+
+def _centred(blocks, mask, axis_name):
+    check_blocks(blocks, mask)
+    check_rows(all_rows(blocks[0].shape[0], axis_name), 2, "a comparison of shapes")
+    scaled, scales, _ = normalised_blocks(blocks, mask, axis_name)
+    return scaled, scales
+
+
+def _components(blocks, variance, mask, axis_name):
+    """U [E, n, r] and S [E, r], both 0 where dropped, and V' [E, r, d]."""
+    if not 0 < variance <= 1:
+        raise ValueError(f"variance must be in (0, 1], got {variance}: use 0.99.")
+    scaled, _ = _centred(blocks, mask, axis_name)
+    stacked = stack_padded([gather_rows(x, axis_name) for x in scaled])
+    left, values, right = jax.lax.map(lambda x: jnp.linalg.svd(x, full_matrices=False), stacked)
+    energy = values**2
+    before = jnp.cumsum(energy, axis=1) - energy
+    floor = max(stacked.shape[1:]) * jnp.finfo(values.dtype).eps * values[:, :1]
+    keep = (before < variance * jnp.sum(energy, axis=1, keepdims=True)) & (values > floor)
+    return jnp.where(keep[:, None, :], left, 0), jnp.where(keep, values, 0), right
+
+
+def rotated_to_fewer_columns(blocks, axis_name):
+    """Blocks turned so that none has more columns than there are rows; inner products stay.
+
+    X' = Q R gives X Q = R', of n columns. The rows have to be gathered for that.
+    """
+    local = blocks[0].shape[0]
+    rows = all_rows(local, axis_name)
+
+    def rotate(x):
+        if x.shape[1] <= rows:
+            return x
+        everyone = gather_rows(x, axis_name)
+        turned = jnp.linalg.qr(everyone.T, mode="r").T
+        return jax.lax.dynamic_slice_in_dim(turned, first_row(local, axis_name), local)
+
+    return [rotate(x) for x in blocks]
+
+
+def stack_padded(blocks):
+    """[E, n, d] blocks with columns of zeros added up to the widest."""
+    width = max(x.shape[1] for x in blocks)
+    return jnp.stack([jnp.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in blocks])
+
+
+def _every_pair(function, encoders):
+    """[..., E, E] values of `function((i, j))` for i <= j, 0 elsewhere."""
+    rows, columns = np.triu_indices(encoders)
+    values = jax.lax.map(function, (jnp.asarray(rows), jnp.asarray(columns)))
+    result = jnp.zeros((*values.shape[1:], encoders, encoders), values.dtype)
+    return result.at[..., rows, columns].set(jnp.moveaxis(values, 0, -1))

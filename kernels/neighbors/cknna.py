@@ -1,0 +1,215 @@
+"""Two more measures of shared neighbourhoods: CKNNA and cycle-kNN.
+
+N_X(i) are the k rows nearest to row i by cosine, i left out, as `neighbors` finds and ranks them.
+
+CKNNA is CKA restricted to the neighbours that both encoders agree on (Huh et al. 2024, appendix).
+With unit rows u_i = x_i / ||x_i|| and their similarities less the mean of each row,
+
+    K_ij = u_i'u_j - mean_l u_i'u_l,     l over all rows, i included,
+    A(X, Y) = sum_i sum_(j in N_X(i) & N_Y(i)) K_ij L_ij,
+    CKNNA(X, Y) = A(X, Y) / sqrt(A(X, X) A(Y, Y)).
+
+It is symmetric and, by the Cauchy-Schwarz inequality, in [-1, 1]. The program published with the
+paper differs: it cuts the Gram matrices of the features as given (which its users normalise) to the
+same neighbours and takes the unbiased HSIC of what is left, so that entries outside count as 0
+rather than being left out, and the two values are not comparable.
+
+Cycle-kNN asks whether a neighbour's neighbour leads back (same source, its order of arguments):
+
+    cycle(X, Y) = share of rows i for which some j in N_Y(i) has i in N_X(j).
+
+It is not symmetric, and cycle(X, X), the share of rows with a reciprocal neighbour, may be below 1.
+
+Cost, for E encoders, D = sum d_e: 2 n^2 D flops for the neighbours, n k D for their similarities,
+and E^2 n k^2 comparisons. Memory: n D, n k E indices, and one block of rows. The rows may be
+sharded: every device gathers the candidates and keeps its own queries.
+
+Not guaranteed: the order of neighbours within rounding (see `neighbors`). Duplicate images are
+neighbours of each other in every encoder and raise both measures. With k near n both tend to a
+constant that says nothing.
+
+References:
+    Huh, Cheung, Wang, Isola (2024), The Platonic representation hypothesis. ICML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..alignment.linear_cka import normalised_blocks
+from ..arithmetic import HIGHEST, count_rows, divide, gather_rows, psum
+from ..blocks import block_size, first_row
+from ..validate import all_rows, check_blocks, compute_dtype
+from .search import check_k, neighbor_lists
+
+
+def pairwise_cknna(
+    blocks: Sequence[Float[Array, "n _"]],
+    *,
+    k: int = 10,
+    mask: Bool[Array, " n"] | None = None,
+    block_rows: int | None = None,
+    axis_name=None,
+) -> Float[Array, "E E"]:
+    """CKA over the k nearest neighbours that both encoders agree on.
+
+    A(X, Y) / sqrt(A(X, X) A(Y, Y)), A the sum of K_ij L_ij over j in N_X(i) & N_Y(i).
+
+    Args:
+      blocks: E arrays [n, d_e] with the same rows; halves are upcast to float32.
+      k: neighbours, 1 <= k < n.
+      mask: [n] rows that count; the others are neither queries nor neighbours.
+      block_rows: rows handled at once; None for arrays within 2^24 entries.
+      axis_name: mesh axis the rows are sharded over, if any.
+
+    Returns:
+      [E, E] symmetric, in [-1, 1], 1 on the diagonal; 0 where an encoder is constant; NaN if k or
+      fewer rows count.
+
+    Raises:
+      ValueError: if the blocks are not floating-point matrices with the same rows, or `k` or
+        `block_rows` is out of range.
+
+    Example:
+      >>> x = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+      >>> pairwise_cknna([x, 2 * x, x[jnp.array([0, 2, 1, 3])]], k=1)[0].round(3).tolist()
+      [1.0, 1.0, 0.0]
+
+    References:
+      Huh et al. 2024.
+    """
+    neighbors, _ = _neighbors(blocks, k, mask, block_rows, axis_name)
+    dtype = compute_dtype(*blocks)
+    weights = []
+    for block, indices in zip(blocks, neighbors, strict=True):
+        weights.append(
+            _similarities(block.astype(dtype), indices, mask, block_rows, axis_name).astype(dtype)
+        )
+    weights = jnp.stack(weights)
+
+    def sums(indices, values):  # [E, b, k] each
+        def against(one):
+            match = (one[0][None, :, :, None] == indices[:, :, None, :]) & (
+                one[0][None, :, :, None] >= 0
+            )
+            # Each neighbour of one list is in the other at most once.
+            theirs = jnp.sum(jnp.where(match, values[:, :, None, :], 0), axis=3)
+            return jnp.sum(jnp.sum(theirs * one[1][None], axis=2), axis=1)
+
+        return jax.lax.map(against, (indices, values))
+
+    size = block_size(block_rows, neighbors.shape[1], len(blocks) * k * k)
+    parts = jax.lax.map(
+        lambda pair: sums(*pair), (_split(neighbors, size, -1), _split(weights, size, 0))
+    )
+    inner = psum(jnp.sum(parts, axis=0), axis_name)
+    norm = jnp.diagonal(inner)
+    root = jnp.sqrt(norm)
+    result = divide(inner, root[:, None] * root[None, :])
+    result = (result + result.T) / 2  # the order of summation is all that differs
+    return jnp.where(count_rows(blocks[0].shape[0], mask, axis_name) > k, result, jnp.nan)
+
+
+def cycle_knn(
+    blocks: Sequence[Float[Array, "n _"]],
+    *,
+    k: int = 10,
+    mask: Bool[Array, " n"] | None = None,
+    block_rows: int | None = None,
+    axis_name=None,
+) -> Float[Array, "E E"]:
+    """Share of rows to which a step among one encoder's neighbours and one back returns.
+
+    Entry [x, y] is the share of rows i for which some j in N_Y(i) has i in N_X(j).
+
+    Args:
+      blocks: E arrays [n, d_e] with the same rows; halves are upcast to float32.
+      k: neighbours, 1 <= k < n.
+      mask: [n] rows that count; the others are neither queries nor neighbours.
+      block_rows: rows handled at once; None for arrays within 2^24 entries.
+      axis_name: mesh axis the rows are sharded over, if any.
+
+    Returns:
+      [E, E] in [0, 1], not symmetric; the diagonal is the share of rows with a reciprocal
+      neighbour. 0 where an encoder is constant; NaN if k or fewer rows count.
+
+    Raises:
+      ValueError: if the blocks are not floating-point matrices with the same rows, or `k` or
+        `block_rows` is out of range.
+
+    Example:
+      >>> x = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+      >>> cycle_knn([x, x[jnp.array([0, 2, 1, 3])]], k=1).tolist()
+      [[1.0, 0.0], [0.0, 1.0]]
+
+    References:
+      Huh et al. 2024.
+    """
+    neighbors, everyone = _neighbors(blocks, k, mask, block_rows, axis_name)
+    local = neighbors.shape[1]
+    size = block_size(block_rows, local, k * k)
+    numbers = jnp.pad(jnp.arange(local), (0, -local % size)).reshape(-1, size)
+    numbers = numbers + first_row(local, axis_name)
+
+    def returning(lists, indices, numbers):  # of one pair, in one block of rows
+        back = (lists[indices] == numbers[:, None, None]) & (indices >= 0)[:, :, None]
+        return jnp.sum(jnp.any(back, axis=(1, 2)), dtype=jnp.int32)
+
+    def block(pair):
+        indices, numbers = pair  # [E, b, k], [b]
+        return jax.lax.map(
+            lambda lists: jax.lax.map(lambda one: returning(lists, one, numbers), indices), everyone
+        )
+
+    parts = jax.lax.map(block, (_split(neighbors, size, -1), numbers))
+    total = psum(jnp.sum(parts, axis=0), axis_name).astype(compute_dtype(*blocks))
+    varied = normalised_blocks(blocks, mask, axis_name)[1] != 0
+    total = jnp.where(varied[:, None] & varied[None, :], total, 0)
+    count = count_rows(local, mask, axis_name)
+    return total / jnp.where(count > k, count.astype(total.dtype), jnp.nan)
+
+
+def _neighbors(blocks, k, mask, block_rows, axis_name):
+    """[E, local, k] neighbours of the local rows, and those of all rows."""
+    check_blocks(blocks, mask)
+    check_k("k", k, all_rows(blocks[0].shape[0], axis_name))
+    lists = neighbor_lists(blocks, k, mask=mask, block_rows=block_rows, axis_name=axis_name)
+    return lists, gather_rows(lists, axis_name, axis=1)
+
+
+def _similarities(x, indices, mask, block_rows, axis_name):
+    """[local, k] cosines to the neighbours, less the row's mean cosine to all rows; 0 if absent.
+
+    Values within rounding of 0 are 0, so that a constant encoder stays exactly so.
+    """
+    if mask is not None:
+        x = jnp.where(mask[:, None], x, 0)
+    reach = jnp.max(jnp.abs(x), axis=1, keepdims=True)
+    unit = divide(x, reach)
+    unit = divide(unit, jnp.linalg.norm(unit, axis=1, keepdims=True))
+    count = count_rows(x.shape[0], mask, axis_name).astype(x.dtype)
+    mean = psum(jnp.sum(unit, axis=0), axis_name) / count
+    everyone = gather_rows(unit, axis_name)
+    size = block_size(block_rows, x.shape[0], indices.shape[1] * x.shape[1])
+    noise = 8 * jnp.finfo(x.dtype).eps
+
+    def block(pair):
+        rows, near = pair  # the mean is taken off the neighbours, which cancels less than later
+        value = jnp.einsum(
+            "bd,bkd->bk", rows, everyone[near] - mean[None, None, :], precision=HIGHEST
+        )
+        return jnp.where((near >= 0) & (jnp.abs(value) > noise), value, 0)
+
+    blocks = (_split(unit[None], size, 0)[:, 0], _split(indices[None], size, -1)[:, 0])
+    return jax.lax.map(block, blocks).reshape(-1, indices.shape[1])[: x.shape[0]]
+
+
+def _split(lists, size, fill):
+    """[E, n, c] -> [blocks, E, size, c], the last block filled up."""
+    encoders, local, width = lists.shape
+    padded = jnp.pad(lists, ((0, 0), (0, -local % size), (0, 0)), constant_values=fill)
+    return padded.reshape(encoders, -1, size, width).swapaxes(0, 1)

@@ -1,0 +1,281 @@
+"""Mutual nearest-neighbour recall: do two encoders agree on which images are alike?
+
+With N_k^X(i) the k rows nearest to row i in cosine similarity, i itself excluded,
+
+    recall_k(X, Y) = mean_i |N_k^X(i) & N_k^Y(i)| / k,
+
+symmetric and in [0, 1]. Unlike CKA it sees only the local geometry. `neighbors` says how ties and
+duplicates are ranked.
+
+Null. Under a random relabelling of one side, n k recall counts the common edges of two directed
+graphs of out-degree k. Mean k / (n-1), variance and third moment over all n! relabellings are exact
+(`graph_moments`), from a few counts of each graph, so that calibrating all pairs costs nothing
+more. The tail is Pearson type III; as the recall moves in steps of 1 / (n k), p is taken half a
+step below the observed value.
+
+An encoder that is constant, within rounding, has no neighbours: its recall with every encoder is 0
+and its null a point at 0, so that p = 1. Where k or fewer rows count, recall and null are NaN.
+
+Cost, for E encoders: 2 n^2 D flops (D = sum d_e) for the neighbours, half of that on CPU, found
+once at the largest k; E^2 n^2 / 32 word operations for each k for the overlap of all pairs; E n k^2
+look-ups for the null; and memory for n k E indices and what `neighbors` holds of one encoder. No
+n x n array is held, not even of bits. n k must stay below 2^31.
+
+Not guaranteed: the tail beyond its three moments. Hubs make recall at small k noisy.
+
+References:
+    Huh, Cheung, Wang, Isola (2024), The Platonic representation hypothesis. ICML.
+    Groeger, Wen, Brbic (2026), Revisiting the Platonic Representation Hypothesis: an Aristotelian
+    view. arXiv:2602.14486.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..alignment.linear_cka import normalised_blocks
+from ..arithmetic import count_rows, gather_rows, mirror, psum
+from ..blocks import block_size, first_row
+from ..nulls.calibration import METHODS, Calibration, rescale, tail_from_moments
+from ..nulls.permutation import check_draws, row_orders, tail_from_sample
+from ..validate import all_rows, check_blocks, check_fraction, check_option
+from .graph_moments import GraphSums, graph_sums
+from .search import check_k, neighbor_lists
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MutualKnn:
+    """Mutual kNN recall of all pairs of encoders, and what its null depends on.
+
+    Attributes:
+      recall: [K, E, E] for each of `ks`; 1 on the diagonal, 0 where an encoder is constant, NaN
+        where k or fewer rows count.
+      count: rows that count, n.
+      graph: edge and triangle counts of each encoder's neighbour graph, [K, E] each.
+      ks: the numbers of neighbours.
+    """
+
+    recall: Float[Array, "K E E"]
+    count: Int[Array, ""]
+    graph: GraphSums
+    ks: tuple[int, ...] = dataclasses.field(metadata={"static": True})
+
+    def null_moments(self) -> tuple[Float[Array, "K E E"], ...]:
+        """Exact mean, variance and skewness of `recall` over all n! permutations of one side.
+
+        Example:
+          >>> x = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+          >>> search = jax.jit(mutual_knn, static_argnums=1)
+          >>> mean, variance, _ = search([x], (1,)).null_moments()
+          >>> f"{mean[0, 0, 0]:.3f} {variance[0, 0, 0]:.3f}"  # 1 of 3 pairings is the same: 1 or 0
+          '0.333 0.222'
+        """
+        dtype = self.recall.dtype
+        moments = self.graph.common_edges(self.count.astype(dtype), jnp.asarray(self.ks, dtype))
+        varied = jnp.diagonal(self.recall, axis1=1, axis2=2) != 0
+        varied = varied[:, :, None] & varied[:, None, :]
+        return tuple(jnp.where(varied, moment, 0) for moment in moments)
+
+    @property
+    def step(self) -> Float[Array, "K 1 1"]:
+        """What the recall moves in: 1 / (n k)."""
+        k = jnp.asarray(self.ks, self.recall.dtype)
+        return 1 / (self.count.astype(k.dtype) * k)[:, None, None]
+
+
+def mutual_knn(
+    blocks: Sequence[Float[Array, "n _"]],
+    ks: Sequence[int] = (10, 30, 100),
+    *,
+    mask: Bool[Array, " n"] | None = None,
+    block_rows: int | None = None,
+    axis_name=None,
+) -> MutualKnn:
+    """Mutual kNN recall of every pair of encoders, for every k.
+
+    Args:
+      blocks: E arrays [n, d_e] with the same rows.
+      ks: numbers of neighbours, each 1 <= k < n (and less than the rows that count).
+      mask: [n] rows that count; the others are neither queries nor neighbours.
+      block_rows: rows handled at once; None for the most that keep arrays within 2^24 entries, and
+        on CPU for up to half of the similarities of one encoder, as `nearest_neighbors` says.
+      axis_name: mesh axis the rows are sharded over, if any.
+
+    Returns:
+      A `MutualKnn`, the same on all devices.
+
+    Raises:
+      ValueError: if the blocks are not floating-point matrices with the same rows, `mask` does not
+        fit, or one of `ks` or `block_rows` is out of range.
+
+    Example:
+      >>> x = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+      >>> mutual_knn([x, -x, x[:, ::-1]], ks=(1,)).recall[0].tolist()
+      [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+
+    References:
+      Huh et al. 2024.
+    """
+    return _mutual_knn(blocks, ks, mask, block_rows, axis_name)[0]
+
+
+def calibrate_mutual_knn(
+    blocks: Sequence[Float[Array, "n _"]] | MutualKnn,
+    ks: Sequence[int] = (10, 30, 100),
+    *,
+    method: str = "closed_form",
+    permutations: int = 200,
+    alpha: float = 0.05,
+    key: jax.Array | None = None,
+    mask: Bool[Array, " n"] | None = None,
+    block_rows: int | None = None,
+    axis_name=None,
+) -> Calibration:
+    """Mutual kNN recall of all pairs of encoders, calibrated against the permutation of rows.
+
+    Args:
+      blocks: E arrays [n, d_e] with the same rows, or their `MutualKnn` for the closed form (which
+        then says the `ks`).
+      ks: numbers of neighbours, each 1 <= k < n.
+      method: "closed_form" (moments over all permutations) or "permutation" (a sample of them, the
+        same for all pairs and all k).
+      permutations: draws, at least 1 / alpha - 1; for "permutation" only.
+      alpha: level of tau, in (0, 1).
+      key: a `jax.random.key`; for "permutation" only.
+      mask: [n] rows that count; the others may hold anything.
+      block_rows: as for `mutual_knn`.
+      axis_name: mesh axis the rows are sharded over, if any.
+
+    Returns:
+      A `Calibration` with [K, E, E] arrays.
+
+    Raises:
+      ValueError: as `mutual_knn`, or if an option is out of range, or "permutation" lacks its key
+        or its blocks.
+
+    Example:
+      >>> x, y = jax.random.normal(jax.random.key(0), (2, 50, 3))
+      >>> result = calibrate_mutual_knn([x, 2 * x, y], ks=(5,))
+      >>> float(result.score[0, 0, 1].round(3)), bool(result.p_value[0, 0, 2] > 0.05)
+      (1.0, True)
+
+    References:
+      Groeger, Wen and Brbic 2026.
+    """
+    check_option("method", method, METHODS)
+    check_fraction("alpha", alpha)
+    if method == "closed_form":
+        result = blocks
+        if not isinstance(blocks, MutualKnn):
+            result = mutual_knn(blocks, ks, mask=mask, block_rows=block_rows, axis_name=axis_name)
+        mean, variance, skewness = result.null_moments()
+        return tail_from_moments(result.recall, mean, variance, alpha, skewness, step=result.step)
+    check_draws(blocks, MutualKnn, key, permutations, alpha)
+    result, neighbors, overlap, varied = _mutual_knn(blocks, ks, mask, block_rows, axis_name)
+    local = neighbors.shape[1]
+    rows, first = all_rows(local, axis_name), first_row(local, axis_name)
+    everyone = gather_rows(neighbors, axis_name, axis=1)
+    orders = row_orders(key, permutations, rows, gather_rows(mask, axis_name))
+
+    def null_counts(order):  # row order[i] takes the name i, as a row and as a neighbour
+        names = jnp.argsort(order)
+        here = jax.lax.dynamic_slice_in_dim(order, first, local)
+        renamed = everyone[:, here]
+        renamed = jnp.where(renamed < 0, -1, names[renamed])
+        return psum(_overlap(neighbors, renamed, result.ks, rows, block_rows), axis_name)
+
+    # Whole numbers are ranked, as ties are many and the division rounds.
+    null = mirror(jax.lax.map(null_counts, orders))
+    null = jnp.where(_pairs(varied)[None, None], null, 0)
+    tau, p_value = tail_from_sample(overlap, null, alpha)
+    tau = _recall(tau, result.count, result.ks)
+    p_value = jnp.where(jnp.isnan(tau), tau, p_value)
+    return Calibration(rescale(result.recall, tau), tau, p_value, result.recall, method)
+
+
+def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
+    """The result; neighbours [E, n, max k]; common ones in all [K, E, E]; which encoders vary."""
+    check_blocks(blocks, mask)
+    local = blocks[0].shape[0]
+    rows, ks = all_rows(local, axis_name), tuple(ks)
+    if not ks:
+        raise ValueError("ks is empty: give at least one number of neighbours.")
+    for k in ks:
+        check_k("each of ks", k, rows)
+    neighbors = neighbor_lists(
+        blocks, max(ks), mask=mask, block_rows=block_rows, axis_name=axis_name
+    )
+    everyone = gather_rows(neighbors, axis_name, axis=1)
+
+    def varies(x):
+        return normalised_blocks([x], mask, axis_name)[1][0] != 0
+
+    # One after another: side by side they hold a centred copy of every block (XLA on CPU).
+    each = [partial(varies, x) for x in blocks]
+    varied = jax.lax.map(lambda number: jax.lax.switch(number, each), jnp.arange(len(blocks)))
+    overlap = psum(_overlap(neighbors, neighbors, ks, rows, block_rows), axis_name)
+    overlap = jnp.where(_pairs(varied)[None], overlap, 0)
+    graph = graph_sums(
+        neighbors, everyone, ks, mask=mask, axis_name=axis_name, block_rows=block_rows
+    )
+    count = count_rows(local, mask, axis_name)
+    result = MutualKnn(_recall(overlap, count, ks), count, graph, ks)
+    return result, neighbors, overlap, varied
+
+
+def _recall(overlap, count, ks):
+    """[K, E, E] common neighbours as a share of n k; NaN where there are no k others."""
+    ks = jnp.asarray(ks, jnp.int32)
+    total = count.astype(jnp.float32) * ks.astype(jnp.float32)
+    total = jnp.where(ks < count, total, jnp.nan)
+    return overlap.astype(jnp.float32) / total[:, None, None]
+
+
+def _pairs(varied):
+    return varied[:, None] & varied[None, :]
+
+
+def _overlap(left, right, ks, rows, block_rows):
+    """[K, E, F] numbers of common neighbours, summed over the local rows.
+
+    A row's neighbours are a set of bits, 32 rows to a word: common ones are counted by the word.
+    """
+    words = -(-rows // 32)
+
+    def block(pair):
+        mine = _bitsets(pair[0], ks, words)
+        theirs = mine if right is left else _bitsets(pair[1], ks, words)
+
+        def against(sets):  # [K, words] of one encoder, with all encoders of `right`
+            common = jax.lax.population_count(sets[:, None] & theirs)
+            return jnp.sum(common, axis=-1, dtype=jnp.int32)
+
+        return jax.lax.map(against, mine.swapaxes(0, 1)).swapaxes(0, 1)
+
+    # They are read once for every encoder: a sixteenth of the largest array allowed stays in cache.
+    size = block_size(block_rows, left.shape[1], 16 * len(ks) * right.shape[0] * words)
+    return jnp.sum(jax.lax.map(block, (_blocks(left, size), _blocks(right, size))), axis=0)
+
+
+def _bitsets(lists, ks, words):
+    """[E, n, k] -> [K, E, n words]: bit j of row i's words says whether j is in its list."""
+    word = jnp.where(lists < 0, words, lists // 32)  # an absent neighbour falls off the end
+    bit = jnp.left_shift(jnp.uint32(1), (lists % 32).astype(jnp.uint32))
+    empty = jnp.zeros(words, jnp.uint32)
+    fill = jax.vmap(jax.vmap(lambda at, bits: empty.at[at].add(bits, mode="drop")))
+    sets = [fill(word[:, :, :k], bit[:, :, :k]) for k in ks]
+    return jnp.stack(sets).reshape(len(ks), lists.shape[0], -1)
+
+
+def _blocks(lists, size):
+    """[E, n, k] -> [blocks, E, size, k], padded with -1."""
+    encoders, local, k = lists.shape
+    padded = jnp.pad(lists, ((0, 0), (0, -local % size), (0, 0)), constant_values=-1)
+    return padded.reshape(encoders, -1, size, k).swapaxes(0, 1)

@@ -1,0 +1,175 @@
+"""Exact nearest neighbours by cosine similarity.
+
+The neighbours of row i are the k rows j != i of largest cosine x_i'x_j / (||x_i|| ||x_j||). Row i
+is excluded by its index, not its rank, as a duplicate may come before it. Similarities are float32
+or wider at the highest precision: the 3 digits of bfloat16 cannot order the 100 nearest of 10,000.
+
+Ties go to the lower index, and rows that are equal always tie. A matrix product alone does not
+ensure that, for it may round two equal columns differently: so repeated rows are found first (by a
+96-bit hash) and all take the similarity of the first of them.
+
+Cost: 2 n^2 d flops, and memory for one block of query rows by n. With `axis_name` each device has
+all candidates and keeps its own queries. On CPU, for 512 to 16,000 rows on one device and unless
+`block_rows` says otherwise, each similarity is formed once (`neighbor_tiles`): n^2 d flops, and
+memory for n^2 / 2 similarities, at most 512 MiB of float32. n x n is never held.
+
+Not guaranteed: the order of different rows whose similarities are within rounding, about 1e-7 (it
+may vary with the block size and the device). NaN is not looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..arithmetic import divide, gather_rows, matmul
+from ..blocks import block_size, first_row
+from ..validate import all_rows, check_mask, check_matrix, compute_dtype
+from .tiles import cut_rows, largest_of_tiles, similarity_tiles
+from .top_k import top_k
+
+
+def nearest_neighbors(
+    x: Float[Array, "n d"],
+    k: int,
+    *,
+    mask: Bool[Array, " n"] | None = None,
+    block_rows: int | None = None,
+    axis_name=None,
+) -> Int[Array, "n k"]:
+    """The `k` rows most similar to each row, by cosine, nearest first.
+
+    Args:
+      x: [n, d] rows; halves are upcast to float32. A zero row has similarity 0 to every row.
+      k: neighbours, 1 <= k < n.
+      mask: [n] rows that count; the others are nobody's neighbours.
+      block_rows: queries compared with all rows at once; None for 64 MiB of float32 similarities,
+        or for half of all on CPU, up to 512 MiB.
+      axis_name: mesh axis the rows are sharded over, if any.
+
+    Returns:
+      [n, k] row indices (over all shards), ties by lower index; -1 for masked rows, and where
+      fewer than k other rows count.
+
+    Raises:
+      ValueError: if `x` is not a floating-point matrix, `mask` does not fit, `k` or `block_rows` is
+        out of range.
+
+    Example:
+      >>> x = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.0, 1.0]])
+      >>> nearest_neighbors(x, 2).tolist()
+      [[1, 2], [0, 2], [3, 1], [2, 1]]
+    """
+    check_matrix("x", x)
+    check_mask(mask, x.shape[0])
+    return neighbor_lists([x], k, mask=mask, block_rows=block_rows, axis_name=axis_name)[0]
+
+
+def neighbor_lists(
+    blocks: Sequence[Float[Array, "n _"]],
+    k: int,
+    *,
+    mask: Bool[Array, " n"] | None = None,
+    block_rows: int | None = None,
+    axis_name=None,
+) -> Int[Array, "E n k"]:
+    """`nearest_neighbors` of each of the blocks, by one program for all of them on CPU."""
+    local, rows = blocks[0].shape[0], all_rows(blocks[0].shape[0], axis_name)
+    check_k("k", k, rows)
+    size = block_size(block_rows, local, rows)
+    dtype = compute_dtype(*blocks)
+    valid = jnp.ones(rows, bool) if mask is None else gather_rows(mask, axis_name)
+    columns = jnp.arange(rows)
+
+    def directions(x):
+        everyone = gather_rows(jax.lax.stop_gradient(x), axis_name).astype(dtype)
+        everyone = jnp.where(valid[:, None], everyone, 0)
+        reach = jnp.max(jnp.abs(everyone), axis=1, keepdims=True)
+        unit = divide(everyone, reach)  # at most 1, so that squares neither overflow nor underflow
+        unit = divide(unit, jnp.linalg.norm(unit, axis=1, keepdims=True))
+        return unit, _hashes(everyone, valid)
+
+    def by_rows(x):
+        unit, hashes = directions(x)
+        twins, repeated = _twins(hashes)
+
+        def search(queries):
+            similarity = matmul(unit[queries], unit.T)
+            similarity = jax.lax.cond(
+                repeated, lambda a: jnp.take(a, twins, axis=1), lambda a: a, similarity
+            )
+            allowed = valid[None, :] & (columns[None, :] != queries[:, None])
+            similarity, indices = top_k(jnp.where(allowed, similarity, -jnp.inf), k)
+            return jnp.where(valid[queries][:, None] & (similarity > -jnp.inf), indices, -1)
+
+        count = -(-local // size)
+        queries = jnp.minimum(jnp.arange(count * size), local - 1) + first_row(local, axis_name)
+        return jax.lax.map(search, queries.reshape(count, size)).reshape(-1, k)[:local]
+
+    cut = cut_rows(rows, k) if axis_name is None and block_rows is None else None
+
+    def tiles(x):
+        unit, hashes = directions(x)
+        return similarity_tiles(unit, valid, cut), hashes
+
+    def by_tiles():
+        branches = [partial(tiles, x) for x in blocks]
+
+        def lists(number):
+            similarities, hashes = jax.lax.switch(number, branches)
+            return largest_of_tiles(similarities, *_twins(hashes), cut)
+
+        return jax.lax.map(lists, jnp.arange(len(blocks)))
+
+    def each():
+        return jnp.stack([by_rows(x) for x in blocks])
+
+    return each() if cut is None else jax.lax.platform_dependent(cpu=by_tiles, default=each)
+
+
+def _hashes(x, valid):
+    """[4, n] words that are the same for equal rows, and differ in the first for masked ones.
+
+    Different rows agree in all of 96 bits with probability 2^-96.
+    """
+    bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, 0, x), jnp.uint32)  # -0 is 0
+    bits = _mix(bits.reshape(x.shape[0], -1))
+    # By parts of 32 or fewer: the terms of longer sums are stored first (XLA on CPU).
+    parts = -(-bits.shape[1] // 32)
+    bits = jnp.pad(bits, ((0, 0), (0, -bits.shape[1] % parts))).reshape(x.shape[0], -1, parts)
+    weights = _mix(jnp.arange(1, 3 * bits[0].size + 1, dtype=jnp.uint32)).reshape(3, -1, parts)
+    hashes = [(~valid).astype(jnp.uint32)]
+    for weight in weights | 1:
+        part = _mix(jnp.sum(bits * weight[None], axis=1, dtype=jnp.uint32))
+        hashes.append(jnp.sum(part * weight[0][None, :], axis=1, dtype=jnp.uint32))
+    return jnp.stack(hashes)
+
+
+def _twins(hashes):
+    """Lowest index of a row equal to each row, and whether any row repeats."""
+    numbers = jnp.arange(hashes.shape[1])
+    order = jnp.lexsort(tuple(hashes))  # stable: the lowest index of equal hashes comes first
+    ordered = hashes[:, order]
+    starts = (numbers == 0) | jnp.any(ordered != jnp.roll(ordered, 1, axis=1), axis=0)
+    heads = order[jax.lax.cummax(jnp.where(starts, numbers, 0))]
+    return jnp.zeros_like(order).at[order].set(heads), ~jnp.all(starts)
+
+
+def _mix(bits):
+    """A bijection of 32-bit words under which every bit depends on every other."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
+    return bits ^ (bits >> 16)
+
+
+def check_k(name, k, rows):
+    """Raises ValueError unless every row has `k` other rows."""
+    if not 1 <= k < rows:
+        raise ValueError(
+            f"{name} must be in 1..{rows - 1} = n - 1 for n = {rows} rows, got {k}: "
+            "ask for fewer neighbours or give more rows."
+        )

@@ -1,0 +1,308 @@
+"""All rows' nearest neighbours from half of their similarities, where sorting is slow: on CPU.
+
+The rows are cut into P blocks of u, and the similarities of block a with block b >= a, a tile, are
+formed once: they serve the rows of a and, transposed, those of b. Each row then takes
+
+1. the largest value of each chunk of c. The k-th largest of these is at most the k-th largest
+   value, as k chunks hold one that large; bisection by counting finds a bound just below it.
+2. a bit for each value that reaches the bound, 32 to a word. Where more than C = 5 k / 4 + 16 do,
+   the bound is raised by bisection, a few times.
+3. the index and the value of each such bit, and its rank by counting those that precede it.
+
+Rows that still have more than C, as when so many tie with the k-th, are sorted whole: the lists are
+exact, ties by lower index, whatever the values.
+
+Cost: n (n + u) d flops, some 20 vector operations for each 16 values, and C^2 comparisons a row; a
+heap takes 3 to 20 scalar operations a value (XLA's, n = 1,000 to 13,000). Memory: n (n + u) / 2
+values of one encoder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ..arithmetic import matmul
+
+LEAST_ROWS = 512
+MOST_NEIGHBORS = 512  # beyond, sorting costs no more than counting
+MOST_ENTRIES = 1 << 27  # of the tiles: 512 MiB of float32
+# XLA's CPU compiler stores what it is to sum or compare, unless the terms are no more than these.
+FUSED_TERMS = 32
+WORD = 32
+BITS = np.left_shift(np.uint32(1), np.arange(WORD, dtype=np.uint32))
+RANKED_ROWS = 64  # at once, so that their candidates stay in cache
+SORTED_ROWS = 256
+RAISES = 2  # bisections of all values
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """How the rows are cut, and what is looked for.
+
+    Attributes:
+      k: neighbours.
+      unit: rows of a block, u; a multiple of 64.
+      parts: blocks, P; at most 32.
+      chunk: values of which the largest is kept, c.
+      most: candidates of a row, C.
+    """
+
+    k: int
+    unit: int
+    parts: int
+    chunk: int
+    most: int
+
+    @property
+    def rows(self) -> int:
+        """P u, padding included."""
+        return self.parts * self.unit
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Blocks a <= b of each tile."""
+        return tuple(blocks.astype(np.int32) for blocks in np.triu_indices(self.parts))
+
+    @property
+    def tile_of(self) -> np.ndarray:
+        """[P, P] the tile of blocks a <= b."""
+        tile = np.zeros((self.parts, self.parts), np.int32)
+        tile[self.pairs] = np.arange(len(self.pairs[0]))
+        return tile
+
+
+def cut_rows(rows: int, k: int) -> Cut | None:
+    """The cut with the least to compute; None if rows are few, k large or the tiles too many.
+
+    Example:
+      >>> cut_rows(4096, 100)
+      Cut(k=100, unit=512, parts=8, chunk=8, most=144)
+      >>> cut_rows(100, 10), cut_rows(1000, 500), cut_rows(20_000, 10)
+      (None, None, None)
+    """
+    step = RANKED_ROWS
+    least = max(step, min(384, rows // 10 // step * step), -(-rows // FUSED_TERMS // step) * step)
+    units = range(least, least + 5 * step, step)
+    unit = min(units, key=lambda u: -(-rows // u) * (-(-rows // u) + 1) * u**2)
+    parts = -(-rows // unit)
+    few = rows < max(LEAST_ROWS, 4 * k) or k > MOST_NEIGHBORS
+    if few or parts * (parts + 1) // 2 * unit**2 > MOST_ENTRIES:
+        return None
+    # If chunks are 4 k or more, some 1.15 k values reach the k-th largest of their maxima.
+    chunk = max(c for c in (1, 2, 4, 8, 16, 32) if c == 1 or parts * unit >= 4 * k * c)
+    return Cut(k, unit, parts, chunk, -(-(5 * k // 4 + 16) // 16) * 16)
+
+
+def similarity_tiles(
+    unit: Float[Array, "n d"], valid: Bool[Array, " n"], cut: Cut
+) -> Float[Array, "T u u"]:
+    """Inner products of the rows of each pair of blocks; -inf where a row does not count."""
+    padding = cut.rows - unit.shape[0]
+    unit, valid = jnp.pad(unit, ((0, padding), (0, 0))), jnp.pad(valid, (0, padding))
+
+    def tile(pair):
+        left, right = (_part(unit, block, cut.unit) for block in pair)
+        rows, columns = (_part(valid, block, cut.unit) for block in pair)
+        return jnp.where(rows[:, None] & columns[None, :], matmul(left, right.T), -jnp.inf)
+
+    return jax.lax.map(tile, tuple(jnp.asarray(blocks) for blocks in cut.pairs))
+
+
+def largest_of_tiles(
+    tiles: Float[Array, "T u u"],
+    twins: Int[Array, " n"],
+    repeated: Bool[Array, ""],
+    cut: Cut,
+) -> Int[Array, "n k"]:
+    """The k columns of largest value in each row but its own, largest first; -1 beyond those.
+
+    Args:
+      tiles: `similarity_tiles`.
+      twins: lowest index of the rows equal to each row; those share its values.
+      repeated: whether any row has another twin than itself.
+      cut: of the rows.
+    """
+    rows = twins.shape[0]
+    twins = jnp.concatenate([twins.astype(jnp.int32), _numbers(rows, cut.rows)])
+    tiles = jax.lax.cond(repeated, lambda t: _tie(t, twins, cut), lambda t: t, tiles)
+    block, within = np.divmod(np.arange(cut.rows), cut.unit)
+    tiles = tiles.at[cut.tile_of[block, block], within, within].set(-jnp.inf)
+    count, words = _candidates(tiles, 0 * twins.astype(tiles.dtype), cut)
+
+    def ranked(first):
+        part = (jax.lax.dynamic_slice_in_dim(a, first, RANKED_ROWS) for a in (count, words))
+        return _ranked(tiles, first + _numbers(0, RANKED_ROWS), *part, cut)
+
+    lists = jax.lax.map(ranked, _numbers(0, cut.rows, RANKED_ROWS)).reshape(-1, cut.k)
+    return _sort_the_rest(tiles, lists, count[:, 0] > cut.most, cut)[:rows]
+
+
+def _tie(tiles, twins, cut):
+    """The tiles with every row replaced by the first one equal to it; those stay as they are."""
+    first, second = (jnp.asarray(blocks) for blocks in cut.pairs)
+
+    def replace(number, tiles):
+        rows, columns = (_part(twins, block[number], cut.unit) for block in (first, second))
+        return tiles.at[number].set(_values(tiles, rows[:, None], columns[None, :], cut))
+
+    return jax.lax.fori_loop(0, len(first), replace, tiles)
+
+
+def _values(tiles, rows, columns, cut):
+    low, high = jnp.minimum(rows, columns), jnp.maximum(rows, columns)
+    tile = jnp.asarray(cut.tile_of)[low // cut.unit, high // cut.unit]
+    return tiles[tile, low % cut.unit, high % cut.unit]
+
+
+def _of_all_rows(of_rows, of_columns, cut):
+    """[T, u, m] for the rows of each tile and [T, m, u] for its columns -> [P u, P m]."""
+    width = of_rows.shape[2]
+    first, second = (jnp.asarray(blocks) for blocks in cut.pairs)
+
+    def place(number, whole):
+        a, b = first[number], second[number]
+        turned = of_columns[number].T
+        whole = jax.lax.dynamic_update_slice(whole, turned, (b * cut.unit, a * width))
+        return jax.lax.dynamic_update_slice(whole, of_rows[number], (a * cut.unit, b * width))
+
+    whole = jnp.broadcast_to(of_rows[0, 0, 0], (cut.rows, cut.parts * width))
+    return jax.lax.fori_loop(0, len(first), place, whole)
+
+
+def _peaks(tiles, cut):
+    """[P u, P u / c] the largest value of each chunk."""
+    chunks = cut.unit // cut.chunk
+    of_rows = jnp.max(tiles.reshape(-1, cut.unit, cut.chunk, chunks), axis=2)
+    of_columns = jnp.max(tiles.reshape(-1, chunks, cut.chunk, cut.unit), axis=2)
+    return _of_all_rows(of_rows, of_columns, cut)
+
+
+def _words(tiles, bound, cut):
+    """[P u, P u / 32] a bit for each value that reaches the bound of its row.
+
+    Bit j of word (b, m) is that of column b u + j u / 32 + m.
+    """
+    words = cut.unit // WORD
+    of_row, of_column = (bound.reshape(cut.parts, cut.unit)[blocks] for blocks in cut.pairs)
+    reach = tiles.reshape(-1, cut.unit, WORD, words) >= of_row[:, :, None, None]
+    of_rows = jnp.sum(jnp.where(reach, BITS[None, None, :, None], 0), axis=2, dtype=jnp.uint32)
+    reach = tiles.reshape(-1, WORD, words, cut.unit) >= of_column[:, None, None, :]
+    of_columns = jnp.sum(jnp.where(reach, BITS[None, :, None, None], 0), axis=1, dtype=jnp.uint32)
+    return _of_all_rows(of_rows, of_columns, cut)
+
+
+def _candidates(tiles, zero, cut):
+    """[P u, 1] how many values reach a bound, at least k or all; [P u, P u / 32] which do.
+
+    They are at most C, but where `RAISES` bisections do not get there.
+    """
+    peaks = _peaks(tiles, cut).reshape(cut.rows, cut.parts, -1)
+
+    def reaching_peaks(bound):
+        found = jnp.sum(peaks >= bound[:, None, None], axis=1, dtype=jnp.int8)
+        return (jnp.sum(found, axis=1, dtype=jnp.int32, keepdims=True),)
+
+    def reaching(bound):
+        words = _words(tiles, bound, cut)
+        found = jax.lax.population_count(words)
+        return jnp.sum(found, axis=1, dtype=jnp.int32, keepdims=True), words
+
+    low = zero - 2  # below any cosine
+    high = jnp.maximum(jnp.max(jnp.max(peaks, axis=1), axis=1), low)
+    steps = jnp.finfo(zero.dtype).nmant
+    low, _ = _raised(reaching_peaks, low, high, cut.k, cut.k + cut.k // 16, steps)
+    return _raised(reaching, low, high, cut.k, cut.most, RAISES)[1]
+
+
+def _raised(look, bound, high, least, most, steps):
+    """The bound raised by bisection until at most `most` entries reach it, and what it then finds.
+
+    `look` gives how many reach a bound, [n, 1], and any arrays [n, _] beside that; `high` is the
+    largest entry. Apart from the first, no bound is taken that fewer than `least` reach.
+    """
+
+    def go_on(state):
+        _, _, found, step = state
+        return (step == 0) | ((step <= steps) & jnp.any(found[0] > most))
+
+    def bisect(state):
+        bound, high, found, step = state
+        middle = jnp.where(step == 0, bound, bound + (high - bound) / 2)
+        there = look(middle)
+        taken = (step == 0) | (there[0][:, 0] >= least)
+        found = [jnp.where(taken[:, None], new, old) for new, old in zip(there, found, strict=True)]
+        bound, high = jnp.where(taken, middle, bound), jnp.where(taken, high, middle)
+        return bound, high, tuple(found), step + 1
+
+    nothing = tuple(
+        jnp.broadcast_to((0 * bound)[:, None].astype(kind.dtype), kind.shape)
+        for kind in jax.eval_shape(look, bound)
+    )
+    bound, _, found, _ = jax.lax.while_loop(go_on, bisect, (bound, high, nothing, jnp.int32(0)))
+    return bound, found
+
+
+def _ranked(tiles, rows, count, words, cut):
+    """[r, k] candidates of some rows by descending value, then by index; -1 beyond the last."""
+    slots = _numbers(0, cut.most)[None, :]
+    present = slots < count
+    bits = jax.lax.population_count(words).astype(jnp.int32)
+    ends = jnp.cumsum(bits, axis=1, dtype=jnp.int32)
+    search = jax.vmap(lambda one: jnp.searchsorted(one, slots[0], side="right"))
+    word = jnp.minimum(search(ends), words.shape[1] - 1)
+    below = slots - jnp.take_along_axis(ends - bits, word, axis=1)
+    bit = _place_of_bit(jnp.take_along_axis(words, word, axis=1), below)
+    width = cut.unit // WORD
+    index = word // width * cut.unit + bit * width + word % width
+    index = jnp.where(present, index, 0)
+    value = jnp.where(present, _values(tiles, rows[:, None], index, cut), -jnp.inf)
+
+    def count_before(slot, rank):
+        here, name = (jax.lax.dynamic_slice_in_dim(a, slot, 1, 1) for a in (value, index))
+        return rank + ((here > value) | ((here == value) & (name < index))).astype(jnp.int32)
+
+    rank = jax.lax.fori_loop(0, cut.most, count_before, 0 * index)
+    rank = jnp.where(present, rank, cut.k)
+    lists = jnp.full((len(rows), cut.k), -1, jnp.int32)
+    return lists.at[jnp.arange(len(rows))[:, None], rank].set(index, mode="drop")
+
+
+def _place_of_bit(word, below):
+    """The bit that is set and has `below` set bits under it."""
+    place = jnp.zeros_like(below)
+    for width in (16, 8, 4, 2, 1):
+        low = word & jnp.uint32((1 << width) - 1)
+        count = jax.lax.population_count(low).astype(jnp.int32)
+        above = below >= count
+        word = jnp.where(above, word >> width, low)
+        below, place = jnp.where(above, below - count, below), place + jnp.where(above, width, 0)
+    return place
+
+
+def _sort_the_rest(tiles, lists, unsettled, cut):
+    """The lists, those of unsettled rows found from all values of the row."""
+    everyone = _numbers(0, cut.rows)
+
+    def settle(state):
+        lists, unsettled = state
+        rows = jnp.nonzero(unsettled, size=SORTED_ROWS, fill_value=cut.rows)[0]
+        rows = rows.astype(jnp.int32)
+        value = _values(tiles, jnp.minimum(rows, cut.rows - 1)[:, None], everyone[None, :], cut)
+        value, index = jax.lax.top_k(value, cut.k)
+        lists = lists.at[rows].set(jnp.where(value > -jnp.inf, index, -1), mode="drop")
+        return lists, unsettled.at[rows].set(False, mode="drop")
+
+    return jax.lax.while_loop(lambda state: jnp.any(state[1]), settle, (lists, unsettled))[0]
+
+
+def _numbers(*limits):
+    return jnp.arange(*limits, dtype=jnp.int32)
+
+
+def _part(x, block, size):
+    return jax.lax.dynamic_slice_in_dim(x, block * size, size)

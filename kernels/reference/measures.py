@@ -1,0 +1,140 @@
+"""Float64 NumPy oracles of the similarity measures: textbook formulas of one pair of encoders.
+
+As in `reference`, each function states its formula in the most direct form and shares no code with
+the kernel it judges. All take features [n, d] and [n, e] of the same rows.
+"""
+
+import numpy as np
+
+from .statistics import gram, hsic_unbiased, neighbors
+
+
+def distances(x) -> np.ndarray:
+    """[n, n] Euclidean distances."""
+    x = np.asarray(x, np.float64)
+    return np.sqrt(((x[:, None] - x[None]) ** 2).sum(2))
+
+
+def median_distance(x) -> float:
+    """Median distance over the pairs i < j."""
+    return float(np.median(distances(x)[np.triu_indices(len(x), 1)]))
+
+
+def rbf_cka(x, y, bandwidth: float = 1.0, debiased: bool = False) -> float:
+    """CKA of Gaussian kernels, of uncentred ones by eq. 5 of Song et al. if debiased."""
+    kernels = [
+        np.exp(-(distances(z) ** 2) / (2 * (bandwidth * median_distance(z)) ** 2)) for z in (x, y)
+    ]
+    h = np.eye(len(kernels[0])) - 1 / len(kernels[0])
+
+    def hsic(k, l):  # noqa: E741
+        return hsic_unbiased(k, l) if debiased else np.trace(k @ h @ l @ h)
+
+    k, l = kernels  # noqa: E741
+    return float(hsic(k, l) / np.sqrt(hsic(k, k) * hsic(l, l)))
+
+
+def cka(x, y, debiased: bool = False) -> float:
+    """Linear CKA."""
+    k, l = gram(x), gram(y)  # noqa: E741
+    hsic = hsic_unbiased if debiased else lambda a, b: np.sum(a * b)
+    return float(hsic(k, l) / np.sqrt(hsic(k, k) * hsic(l, l)))
+
+
+def cknna(x, y, k: int) -> float:
+    """CKA of row-centred cosines over the neighbours that both sides share, by double loop."""
+
+    def cosines(z):
+        z = np.asarray(z, np.float64)
+        unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+        inner = unit @ unit.T
+        return inner - inner.mean(1, keepdims=True)
+
+    def align(a, b):
+        lists = [neighbors(z, k) for z in (a, b)]
+        left, right = cosines(a), cosines(b)
+        return sum(
+            left[i, j] * right[i, j] for i in range(len(a)) for j in {*lists[0][i]} & {*lists[1][i]}
+        )
+
+    return float(align(x, y) / np.sqrt(align(x, x) * align(y, y)))
+
+
+def cycle_knn(x, y, k: int) -> float:
+    """Share of rows i for which some j in N_Y(i) has i in N_X(j)."""
+    first, back = neighbors(y, k), neighbors(x, k)
+    return float(np.mean([any(i in back[j] for j in first[i]) for i in range(len(first))]))
+
+
+def leading(x, variance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Left singular vectors of the fewest components holding `variance`, and the centred rows."""
+    x = np.asarray(x, np.float64)
+    x = x - x.mean(0)
+    u, s, _ = np.linalg.svd(x, full_matrices=False)
+    share = np.cumsum(s**2) / np.sum(s**2)
+    count = int(np.searchsorted(share, variance * (1 - 1e-12))) + 1
+    return u[:, : min(count, np.linalg.matrix_rank(x))], x
+
+
+def svcca(x, y, variance: float = 0.99) -> float:
+    """Mean canonical correlation of the leading components."""
+    (u, _), (v, _) = leading(x, variance), leading(y, variance)
+    return float(np.linalg.svd(u.T @ v, compute_uv=False).mean())
+
+
+def pwcca(x, y, variance: float = 0.99) -> float:
+    """Canonical correlations weighted by the projections of x's columns on x's variables."""
+    (u, centred), (v, _) = leading(x, variance), leading(y, variance)
+    p, rho, _ = np.linalg.svd(u.T @ v, full_matrices=False)
+    weights = np.abs((u @ p).T @ centred).sum(1)
+    return float((weights * rho).sum() / weights.sum())
+
+
+def procrustes(x, y) -> float:
+    """Nuclear norm of X'Y over the Frobenius norms, by the best rotation of padded shapes."""
+    shapes = []
+    for z in (x, y):
+        z = np.asarray(z, np.float64)
+        shape = np.zeros((len(z), max(np.shape(x)[1], np.shape(y)[1])))
+        shape[:, : z.shape[1]] = z - z.mean(0)
+        shapes.append(shape / np.linalg.norm(shape))
+    a, b = shapes
+    u, _, vt = np.linalg.svd(b.T @ a)
+    return float((a * (b @ (u @ vt))).sum())
+
+
+def dissimilarities(x) -> np.ndarray:
+    """1 - Pearson's r of the rows, over the pairs i < j."""
+    x = np.asarray(x, np.float64)
+    return 1 - np.corrcoef(x)[np.triu_indices(len(x), 1)]
+
+
+def rsa(x, y) -> float:
+    """Spearman's correlation of dissimilarities, ranks by counting."""
+
+    def ranks(values):
+        below = (values[None] < values[:, None]).sum(1)
+        return below + (values[None] == values[:, None]).sum(1) / 2
+
+    return float(np.corrcoef(ranks(dissimilarities(x)), ranks(dissimilarities(y)))[0, 1])
+
+
+def predictivity(x, y, fold, penalties) -> float:
+    """Held-out R^2 of ridge by normal equations, the penalty chosen on the fold after."""
+    x, y, fold = np.asarray(x, np.float64), np.asarray(y, np.float64), np.asarray(fold)
+    folds = fold.max() + 1
+
+    def error(train, held, penalty):
+        a, b = x[train] - x[train].mean(0), y[train] - y[train].mean(0)
+        size = penalty * np.sum(a**2) / min(len(a), x.shape[1])
+        weights = np.linalg.solve(a.T @ a + size * np.eye(x.shape[1]), a.T @ b)
+        predicted = (x[held] - x[train].mean(0)) @ weights + y[train].mean(0)
+        return np.sum((y[held] - predicted) ** 2)
+
+    scores = []
+    for s in range(folds):
+        held, inner = fold == s, fold == (s + 1) % folds
+        best = min(penalties, key=lambda p: error(~held & ~inner, inner, p))
+        spread = np.sum((y[held] - y[held].mean(0)) ** 2)
+        scores.append(1 - error(~held, held, best) / spread)
+    return float(np.mean(scores))

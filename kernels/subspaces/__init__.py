@@ -1,0 +1,1 @@
+"""Principal components, rotations and angles between subspaces."""

@@ -1,0 +1,1 @@
+"""Analyses of a panel's features: one folder each, computation and page side by side."""

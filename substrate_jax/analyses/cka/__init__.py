@@ -1,0 +1,1 @@
+"""Encoders against each other on one domain: CKA, calibration, neighbors, separation."""

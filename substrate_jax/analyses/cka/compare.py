@@ -1,0 +1,235 @@
+"""All pairs of encoders on one set of images: CKA, its calibration, and mutual neighbours.
+
+The rows of every block are split over the mesh's data axis, padded to a multiple of it and masked,
+so the numbers do not depend on the number of devices. Raw CKA, debiased CKA and the closed-form
+null come from the same sums (`kernels.pairwise_hsic`); see `kernels.nulls.calibration` for what
+tau, the calibrated score and p mean, and docs/maths.md for the formulas.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float
+
+from substrate_jax import kernels
+from substrate_jax.kernels.nulls.calibration import choose_skewness
+from substrate_jax.kernels.validate import check_rows
+from substrate_jax.mesh import DATA_AXIS, make_mesh, shard_rows
+
+
+def compare_encoders(
+    features: Mapping[str, Float[np.ndarray, "n _"]],
+    *,
+    ks: Sequence[int] = (10, 30, 100),
+    method: str = "closed_form",
+    permutations: int = 200,
+    alpha: float = 0.05,
+    skewness: str = "auto",
+    seed: int = 0,
+    mesh: Mesh | None = None,
+) -> dict:
+    """Every pairwise measure of a panel on one set of images.
+
+    Args:
+        features: encoder name -> [n, d], rows of all encoders in the same order.
+        ks: neighbours for mutual kNN recall, each below n.
+        method: "closed_form" or "permutation".
+        permutations: draws, for "permutation".
+        alpha: level of tau.
+        skewness: of the closed form's tail for CKA, "exact", "gamma" or "auto": see
+            `kernels.calibrate`.
+        seed: of the permutations.
+        mesh: where to compute; all devices by default.
+
+    Returns:
+        `n`; `cka` and `cka_debiased` [E, E]; `calibrated` with `score`, `tau`, `p_value`,
+        `log10_p_value` (also where p underflows), `q_value` [E, E], `method`, `skewness` ("exact",
+        "gamma", or None for permutations) and `alpha`; `mutual_knn`: k -> `recall` and the same.
+        q-values are Benjamini-Hochberg over the pairs; p and q of an encoder with itself are NaN.
+
+    Raises:
+        ValueError: NaN or inf, fewer than 4 rows, a k not below n, or an option out of range.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+        >>> result = compare_encoders({"one": x, "two": 2 * x}, ks=(5,))
+        >>> result["n"], round(float(result["calibrated"]["score"][0, 1]), 4)
+        (60, 1.0)
+    """
+    mesh = mesh or make_mesh()
+    kernels.check_finite(list(features.values()), list(features))
+    n = len(next(iter(features.values())))
+    check_rows(n, 4, "calibration")
+    if too_large := [k for k in ks if k >= n]:
+        raise ValueError(f"k={too_large[0]} with n={n} images: give k below n, or more images")
+    blocks, masks = zip(*(shard_rows(block, mesh) for block in features.values()), strict=True)
+    mask = masks[0]
+    closed_form = method == "closed_form"
+    if closed_form:
+        skewness = choose_skewness(skewness, blocks)
+    program = _program(mesh, tuple(ks), method, permutations, alpha, skewness == "exact")
+    cka, cka_debiased, calibrated, q_values = jax.tree.map(
+        np.asarray, program(list(blocks), mask, jax.random.key(seed))
+    )
+
+    def null(index: int, tail: str) -> dict:
+        how = {"method": method, "skewness": tail if closed_form else None, "alpha": alpha}
+        return how | _calibration(calibrated, q_values, index)
+
+    return {
+        "n": n,
+        "cka": cka,
+        "cka_debiased": cka_debiased,
+        "calibrated": null(0, skewness),
+        "mutual_knn": {
+            str(k): {"recall": calibrated.observed[i], **null(i, "exact")}
+            for i, k in enumerate(ks, start=1)
+        },
+    }
+
+
+def measure_encoders(
+    features: Mapping[str, Float[np.ndarray, "n _"]],
+    measures: Sequence[str],
+    *,
+    draws: int = 0,
+    level: float = 0.95,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+) -> dict[str, dict]:
+    """Measures of the table `kernels.MEASURES` for all pairs of a panel on one set of images.
+
+    Args:
+        features: encoder name -> [n, d], rows of all encoders in the same order.
+        measures: names in the table.
+        draws: resamples of the rows for intervals; 0 for none.
+        level: of the intervals.
+        seed: of the resamples.
+        mesh: where to compute; all devices by default.
+
+    Returns:
+        measure -> `matrix` [E, E], entry [x, y] for the ordered pair; with draws also `low`, `high`
+        and `error` [E, E], `draws`, `level` and `resampling` (`kernels.measures.bootstrap` says
+        which).
+
+    Raises:
+        ValueError: an unknown measure, or too few images for one.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+        >>> result = measure_encoders({"one": x, "two": 2 * x}, ["procrustes"])
+        >>> round(float(result["procrustes"]["matrix"][0, 1]), 4)
+        1.0
+    """
+    entries = {name: kernels.measure_named(name) for name in measures}
+    mesh = mesh or make_mesh()
+    blocks, masks = zip(*(shard_rows(block, mesh) for block in features.values()), strict=True)
+    result = {}
+    for name, entry in entries.items():
+        found = _measure_program(mesh, name, draws, level)(
+            list(blocks), masks[0], jax.random.key(seed)
+        )
+        if not draws:
+            result[name] = {"matrix": np.asarray(found)}
+            continue
+        found = jax.tree.map(np.asarray, found)
+        result[name] = {
+            "matrix": found.value,
+            "low": found.low,
+            "high": found.high,
+            "error": found.error,
+            "draws": draws,
+            "level": level,
+            "resampling": entry.resampling,
+        }
+    return result
+
+
+def _calibration(calibration: kernels.Calibration, q_values: np.ndarray, index: int) -> dict:
+    """Matrices of one measure's calibration; p and q of an encoder with itself are NaN."""
+    p_value, log10_p_value = (
+        np.array(values[index]) for values in (calibration.p_value, calibration.log10_p_value)
+    )
+    upper = np.triu_indices(len(p_value), 1)
+    q_value = np.full_like(p_value, np.nan)
+    q_value[upper] = q_value.T[upper] = q_values[index]
+    for values in (p_value, log10_p_value):
+        np.fill_diagonal(values, np.nan)
+    return {
+        "score": calibration.score[index],
+        "tau": calibration.tau[index],
+        "p_value": p_value,
+        "log10_p_value": log10_p_value,
+        "q_value": q_value,
+    }
+
+
+@functools.lru_cache
+def _program(
+    mesh: Mesh, ks: tuple[int, ...], method: str, permutations: int, alpha: float, cubic: bool
+):
+    """The compiled comparison, shared by domains of one size.
+
+    Its calibration holds CKA first, then mutual kNN recall for each k.
+    """
+
+    def compare(blocks: list[Array], mask: Array, key: Array):
+        closed_form = method == "closed_form"
+        hsic = kernels.pairwise_hsic(
+            blocks, mask=mask, axis_name=DATA_AXIS, cubic=closed_form and cubic
+        )
+        if closed_form:
+            neighbors = kernels.mutual_knn(blocks, ks, mask=mask, axis_name=DATA_AXIS)
+            cka = (hsic.cka(), *kernels.cka_null_moments(hsic))
+            knn = (neighbors.recall, *neighbors.null_moments())
+            # One call for all measures: the tail's bisection is compiled once.
+            observed, mean, variance, skewness = jax.tree.map(stack, cka, knn)
+            step = jnp.pad(neighbors.step, ((1, 0), (0, 0), (0, 0)))  # CKA is continuous
+            calibrated = kernels.tail_from_moments(
+                observed, mean, variance, alpha, skewness, step=step
+            )
+        else:
+            options = {
+                "method": method,
+                "permutations": permutations,
+                "alpha": alpha,
+                "key": key,
+                "mask": mask,
+                "axis_name": DATA_AXIS,
+            }
+            cka = kernels.calibrate(blocks, **options)
+            knn = kernels.calibrate_mutual_knn(blocks, ks, **options)
+            calibrated = jax.tree.map(stack, cka, knn)
+        upper = np.triu_indices(len(blocks), 1)
+        q_values = jax.vmap(kernels.benjamini_hochberg)(calibrated.p_value[:, *upper])
+        return hsic.cka(), hsic.cka(debiased=True), calibrated, q_values
+
+    def stack(cka: Array, knn: Array) -> Array:
+        return jnp.concatenate([cka[None], knn])
+
+    rows = PartitionSpec(DATA_AXIS)
+    mapped = jax.shard_map(
+        compare, mesh=mesh, in_specs=(rows, rows, PartitionSpec()), out_specs=PartitionSpec()
+    )
+    return jax.jit(mapped)
+
+
+@functools.lru_cache
+def _measure_program(mesh: Mesh, name: str, draws: int, level: float):
+    """The compiled measure, with intervals if there are draws."""
+
+    def compute(blocks: list[Array], mask: Array, key: Array):
+        options = {"mask": mask, "axis_name": DATA_AXIS}
+        if not draws:
+            return kernels.pairwise(name, blocks, **options)
+        return kernels.bootstrap(name, blocks, key, draws=draws, level=level, **options)
+
+    rows = PartitionSpec(DATA_AXIS)
+    mapped = jax.shard_map(
+        compute, mesh=mesh, in_specs=(rows, rows, PartitionSpec()), out_specs=PartitionSpec()
+    )
+    return jax.jit(mapped)

@@ -1,0 +1,125 @@
+"""The part of a CKA report that shows further similarity measures of a domain, with intervals.
+
+`measure_blocks` turns domains[name]["measures"] of a result into blocks: one heat map a measure and
+one table of all pairs. What a measure is called and what its 1 and 0 mean comes from
+`kernels.MEASURES`. Rows stand in the order of the domain's CKA tree. A measure that is not
+symmetric is drawn whole, the row's encoder first in the pair.
+
+Cost: about 0.1 s a measure.
+
+Not guaranteed: that two measures are comparable; their 1 and 0 mean different things.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from substrate_jax.kernels import MEASURES
+from substrate_jax.report import heatmaps as figures
+from substrate_jax.report import page
+from substrate_jax.report.page import Column, Figures, Picture, Prose, Table
+from substrate_jax.report.tags import Tag
+from substrate_jax.report.text import describe, matrix_csv, number
+from substrate_jax.report.values import square, upper
+
+RESAMPLING = {
+    "bootstrap": "images drawn with replacement",
+    "subsample": "four fifths of the images, drawn without replacement",
+}
+
+
+def measure_blocks(
+    domain: Mapping,
+    slug: str,
+    names: Sequence[str],
+    tags: Mapping[str, Tag],
+    tree: Float[np.ndarray, "m-1 4"] | None,
+) -> Iterator[page.Block]:
+    """Heat maps and a table of the measures of one domain; nothing where there are none.
+
+    Args:
+        domain: plain values; `measures` maps names of `kernels.MEASURES` to their `matrix`, and
+            with intervals to `low`, `high`, `error`, `draws`, `level` and `resampling`.
+        slug: the domain's name as part of file names.
+        names: encoders, in the order of the matrices.
+        tags: class of each encoder.
+        tree: of `report.heatmaps.cluster`; it orders the encoders.
+
+    Raises:
+        ValueError: a matrix of the wrong size.
+    """
+    measures = domain.get("measures") or {}
+    if not measures:
+        return
+    pictures = [_picture(key, found, slug, names, tags, tree) for key, found in measures.items()]
+    yield Figures(pictures, title="More measures")
+    first = next(iter(measures.values()))
+    if "low" in first:
+        yield Prose([
+            f"Intervals are at {first['level']:.0%}, from {first['draws']} resamples of the images "
+            "that are the same for all encoders. They cover the sampling of images of this "
+            "number, not a measure's own bias at few images, and take images to be independent."
+        ])  # fmt: skip
+    yield _table(measures, slug, names, tags)
+
+
+def _picture(key, found, slug, names, tags, tree) -> Picture:
+    measure, m = MEASURES[key], len(names)
+    matrix = square(found["matrix"], m, f"{key}: matrix")
+    if measure.symmetric:
+        figure = figures.heatmap(
+            matrix, names, quantity=measure.title, tree=tree, tags=[tags[name] for name in names]
+        )
+    else:
+        order = figures.leaves(tree, m)
+        ordered = [names[i] for i in order]
+        figure = figures.grid(
+            matrix[np.ix_(order, order)],
+            ordered,
+            ordered,
+            quantity=measure.title,
+            titles=("x", "y"),
+        )
+    words = f"1: {measure.one}. 0: {measure.zero}."
+    if not measure.symmetric:
+        words += " Of the pair (x, y): not the same both ways."
+    if measure.low < 0:
+        words += " Can be negative; colours stop at 0."
+    if "error" in found:
+        errors = upper(square(found["error"], m, f"{key}: error"))
+        errors = errors[np.isfinite(errors)]
+        if len(errors):
+            words += f" Median standard error {number(np.median(errors))} "
+            words += f"({RESAMPLING[found['resampling']]})."
+    alt = describe(measure.title, names, matrix)
+    caption, csv = f"{words} {measure.citation}.", matrix_csv(names, names, matrix, "encoder")
+    return page.drawn(f"{slug}-measure-{key}", measure.title, caption, alt, figure, csv)
+
+
+def _table(measures, slug, names, tags) -> Table:
+    columns = [Column("encoder_a", "Encoder"), Column("encoder_b", "Encoder")]
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    rows = [{"encoder_a": names[i], "encoder_b": names[j]} for i, j in pairs]
+    for key, found in measures.items():
+        measure = MEASURES[key]
+        ways = {"": measure.title}
+        if not measure.symmetric:
+            ways = {"_ab": f"{measure.title} →", "_ba": f"{measure.title} ←"}
+        for suffix, title in ways.items():
+            for part, label in {"matrix": title, "low": "low", "high": "high", "error": ""}.items():
+                if part not in found:
+                    continue
+                name = key + suffix + ("" if part == "matrix" else f"_{part}")
+                columns.append(Column(name, label, "score", shown=part != "error"))
+                values = square(found[part], len(names), f"{key}: {part}")
+                values = values.T if suffix == "_ba" else values
+                for row, (i, j) in zip(rows, pairs, strict=True):
+                    row[name] = values[i, j]
+    caption = (
+        "A click on a heading sorts by it. → is the measure of the pair as it stands in the row, "
+        "← of the pair turned round."
+    )
+    file = f"measures-{slug}.csv"
+    return Table("All pairs by every measure", caption, columns, rows, file, tags, folded=True)

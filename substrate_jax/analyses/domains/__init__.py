@@ -1,0 +1,1 @@
+"""Domains against each other by the substrates of one panel, with controls."""

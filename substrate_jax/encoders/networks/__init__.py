@@ -1,0 +1,1 @@
+"""Architectures as Flax NNX modules, and the layers that they share."""

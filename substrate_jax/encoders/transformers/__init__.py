@@ -1,0 +1,1 @@
+"""Checkpoints in transformers' format: configurations, keys, options, files."""

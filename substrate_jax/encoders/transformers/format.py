@@ -1,0 +1,385 @@
+"""Encoders in the format of Hugging Face transformers: `hf:facebook/dinov2-small`, or a folder.
+
+A folder holds `config.json`, `preprocessor_config.json` (or since transformers 5 the part
+`image_processor` of `processor_config.json`) and `model.safetensors`, or the shards that
+`model.safetensors.index.json` lists. The config becomes one of our configs, the preprocessor a
+`Preprocess`, the checkpoint's keys timm's names (see transformers_keys). Nothing is guessed: every
+option that decides the output is read or must have the one value we compute, with transformers'
+own default where a file leaves it out; every key of the checkpoint is used or dropped by name.
+
+Features are what transformers pools before a classifier or projection:
+
+    class token after the last LayerNorm    vit, vit_mae (nothing masked), dinov2, clip
+    attention-pooling head                  siglip
+    `pooler_output`, a spatial mean         all others
+
+Not guaranteed: pixels equal to the last level. Resampling is Pillow's, which transformers' `Pil`
+processors share and its torchvision ones come within a level or two of; where an odd number of
+pixels is cut off, the crop is torchvision's.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from substrate_jax.data.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    INCEPTION_MEAN,
+    INCEPTION_STD,
+    Preprocess,
+)
+from substrate_jax.encoders.hub import (
+    CONFIG,
+    INDEX,
+    PREPROCESSOR,
+    PROCESSOR,
+    WEIGHTS,
+    checked_sha256,
+    missing_files,
+    read_json,
+    shards,
+    weight_map,
+)
+from substrate_jax.encoders.registry import Config, EncoderSpec
+from substrate_jax.encoders.transformers.configs import MODEL_TYPES, Options, model_options
+from substrate_jax.encoders.transformers.keys import rename
+from substrate_jax.encoders.weights import read_safetensors
+
+_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+_CLIP = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
+_SHARED = {
+    "do_resize": True,
+    "resample": 3,
+    "do_center_crop": False,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "rescale_offset": False,
+    "do_normalize": True,
+    "image_mean": INCEPTION_MEAN,
+    "image_std": INCEPTION_STD,
+    "include_top": False,
+    "do_flip_channel_order": False,
+    "do_pad": False,
+    "use_square_size": False,
+}
+# transformers' defaults; `square` says whether a size of one number is that of both sides.
+_CENTRE = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224}
+_PROCESSORS = {
+    "ViT": {"size": 224, "resample": 2, "square": True},
+    "CLIP": {**_CENTRE, **_CLIP, "square": False},
+    "Bit": {**_CENTRE, **_CLIP, "square": False},
+    "Siglip": {"size": {"height": 224, "width": 224}, "square": False},
+    "ConvNext": {"size": {"shortest_edge": 384}, "crop_pct": 224 / 256, "square": False},
+    "Beit": {"size": 224, "crop_size": 224, "square": True},
+    "DeiT": {"size": 256, "do_center_crop": True, "crop_size": 224, "square": True},
+    "EfficientNet": {"size": 346, "crop_size": 289, "include_top": True, "square": True},
+    "MobileViT": {**_CENTRE, "crop_size": 256, "do_flip_channel_order": True, "square": False},
+}
+# First convolution of the networks that are fed BGR: our images are RGB, so its inputs turn round.
+_STEMS = {"mobilevitv2": "stem.conv.weight"}
+
+
+def from_transformers(config: Options, preprocessor: Options | None) -> tuple[Config, Preprocess]:
+    """Our config and preprocessing of a checkpoint of transformers.
+
+    Args:
+        config: content of config.json.
+        preprocessor: content of preprocessor_config.json.
+
+    Returns:
+        A config of one of our families, without a head, and what its images go through.
+
+    Raises:
+        ValueError: a model type, option or preprocessing that we do not compute, named; or no
+            preprocessor.
+
+    Example:
+        >>> config, preprocess = from_transformers(
+        ...     {"model_type": "vit"}, {"image_processor_type": "ViTImageProcessor"}
+        ... )
+        >>> config.family, config.width, preprocess.size, preprocess.crop_mode
+        ('vit', 768, 224, 'squash')
+    """
+    name, options = model_options(config)
+    try:
+        return _translated(name, options, preprocessor)
+    except (TypeError, ArithmeticError) as error:
+        raise ValueError(
+            f"{CONFIG} or {PREPROCESSOR} holds what transformers does not write ({error}); fetch "
+            "both again"
+        ) from error
+
+
+def _translated(
+    name: str, options: Options, preprocessor: Options | None
+) -> tuple[Config, Preprocess]:
+    kind = MODEL_TYPES[name]
+    settings = _settings(preprocessor, kind.processor)
+    if settings["do_flip_channel_order"] and name not in _STEMS:
+        _refuse(settings, "do_flip_channel_order", f"{name} takes RGB")
+    preprocess = _preprocess(settings)
+    own = options.get("image_size")
+    if not kind.any_size and own not in (preprocess.size, (preprocess.size,) * 2):
+        raise ValueError(
+            f"{CONFIG}: image_size={own!r} but {PREPROCESSOR} makes images of {preprocess.size} "
+            f"pixels; {name} takes no other size than its own, give a preprocessor of that"
+        )
+    return kind.build(options, preprocess.size), preprocess
+
+
+def to_timm(
+    config: Options,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    image_size: int | None = None,
+    flip_channels: bool = False,
+) -> dict[str, np.ndarray]:
+    """A checkpoint of transformers under timm's names, for `weights.fill`.
+
+    Args:
+        config: content of config.json.
+        arrays: the checkpoint's arrays by transformers' names.
+        image_size: side of the images where DINOv2's positions are to be resampled to it.
+        flip_channels: whether the checkpoint wants BGR.
+
+    Raises:
+        ValueError: keys that are neither parameters of the features nor known to be none.
+    """
+    name, options = model_options(config)
+    if flip_channels and name not in _STEMS:
+        raise ValueError(f"flip_channels=True: {name} takes RGB")
+    renamed = rename(name, options, arrays)
+    if name == "dinov2" and image_size is not None and "pos_embed" in renamed:
+        grid = image_size // MODEL_TYPES[name].build(options, image_size).patch_size
+        renamed["pos_embed"] = resample_bicubic(renamed["pos_embed"], grid)
+    if name == "dinov2_with_registers" and {"pos_embed", "cls_token"} <= renamed.keys():
+        table = renamed["pos_embed"]
+        renamed |= {"cls_token": renamed["cls_token"] + table[:, :1], "pos_embed": table[:, 1:]}
+    if flip_channels:
+        renamed[_STEMS[name]] = renamed[_STEMS[name]][:, ::-1]
+    return renamed
+
+
+def resample_bicubic(table: Float[np.ndarray, "1 t c"], grid: int) -> Float[np.ndarray, "1 u c"]:
+    """A position table of a class token and a square grid, resampled as DINOv2 does on every call.
+
+    Bicubic with kernel parameter -0.75 and edge values repeated, never antialiased; float64 inside.
+
+    Raises:
+        ValueError: the rows after the first are not those of a square.
+    """
+    count = table.shape[1] - 1
+    side = math.isqrt(count)
+    if side**2 != count:
+        raise ValueError(f"pos_embed has {count} patch positions, which is not a square number")
+    if side == grid:
+        return table
+    centre = (np.arange(grid)[:, None] + 0.5) * (side / grid) - 0.5
+    taps = np.floor(centre).astype(int) + np.arange(-1, 3)
+    x, a = np.abs(centre - taps), -0.75
+    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+    weights = np.zeros((grid, side))
+    rows = np.broadcast_to(np.arange(grid)[:, None], taps.shape)
+    np.add.at(weights, (rows, np.clip(taps, 0, side - 1)), np.where(x <= 1, near, far))
+    square = table[0, 1:].astype(np.float64).reshape(side, side, -1)
+    resampled = np.einsum("yh,xw,hwc->yxc", weights, weights, square, optimize=True)
+    patches = resampled.reshape(1, grid**2, -1).astype(table.dtype)
+    return np.concatenate([table[:, :1], patches], axis=1)
+
+
+def transformers_files(folder: Path) -> list[Path]:
+    """Every file of the folder that decides the encoder: config, preprocessor, weights.
+
+    Raises:
+        ValueError: one of them is missing, or the weights are a pickle.
+    """
+    lacks = missing_files(folder)
+    if WEIGHTS in lacks:
+        raise ValueError(
+            f"{str(folder)!r} has neither {WEIGHTS} nor {INDEX}: only safetensors are read, never "
+            "a pickle; many repositories have them in a pull request, then give "
+            "hf:ORG/NAME@refs/pr/N, or convert the checkpoint into a folder and give hf:FOLDER"
+        )
+    if lacks:
+        raise ValueError(f"{str(folder)!r} lacks {', '.join(lacks)}; fetch what is missing")
+    files = [folder / CONFIG, _preprocessor(folder)[0]]
+    if (folder / WEIGHTS).is_file():
+        return [*files, folder / WEIGHTS]
+    return [*files, folder / INDEX, *(folder / name for name in shards(folder))]
+
+
+def read_transformers_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """All arrays of model.safetensors, or of the shards that its index lists.
+
+    Raises:
+        ValueError: no safetensors, a shard missing or broken, or one whose arrays are not those
+            that the index lists.
+    """
+    files = transformers_files(folder)[2:]
+    if files[0].name == WEIGHTS:
+        return read_safetensors(files[0])
+    listed_keys = weight_map(folder)
+    arrays = {}
+    for shard in files[1:]:
+        read = read_safetensors(shard)
+        listed = {key for key, name in listed_keys.items() if name == shard.name}
+        if read.keys() != listed:
+            differ = ", ".join(sorted(read.keys() ^ listed))
+            raise ValueError(f"{str(shard)!r} and {INDEX} differ in {differ}; fetch both again")
+        arrays |= read
+    return arrays
+
+
+def transformers_sha256(folder: Path) -> str:
+    """Hexadecimal SHA-256 over the hashes of all files that decide the encoder."""
+    hashes = [f"{file.name} {checked_sha256(file)}" for file in transformers_files(folder)]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def transformers_spec(folder: Path, name: str) -> EncoderSpec:
+    """The record of a checkpoint in transformers' format, from its two JSON files.
+
+    The learning paradigm is that of the architecture's published weights; the licence is not in
+    the files.
+
+    Args:
+        folder: holds the files as the hub does.
+        name: what to call the encoder.
+
+    Raises:
+        ValueError: a file is missing or broken, or the checkpoint is one we do not compute.
+    """
+    config = read_json(folder / CONFIG)
+    ours, preprocess = from_transformers(config, _preprocessor(folder)[1])
+    kind = MODEL_TYPES[model_options(config)[0]]
+    return EncoderSpec(
+        name=name,
+        config=ours,
+        paradigm=kind.paradigm,
+        preprocess=preprocess,
+        checkpoint=name,
+        licence="unknown",
+        paper=kind.paper,
+    )
+
+
+def transformers_encoder(folder: Path, name: str) -> tuple[EncoderSpec, dict[str, np.ndarray]]:
+    """The record of a checkpoint in transformers' format, and its arrays for `weights.fill`."""
+    transformers_files(folder)
+    spec = transformers_spec(folder, name)
+    config, preprocessor = read_json(folder / CONFIG), _preprocessor(folder)[1]
+    kind = MODEL_TYPES[model_options(config)[0]]
+    arrays = to_timm(
+        config,
+        read_transformers_arrays(folder),
+        image_size=spec.preprocess.size,
+        flip_channels=_settings(preprocessor, kind.processor)["do_flip_channel_order"],
+    )
+    return spec, arrays
+
+
+def _preprocessor(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The file that says how images are prepared, and what it says; found as transformers does."""
+    if (folder / PROCESSOR).is_file():
+        nested = read_json(folder / PROCESSOR).get("image_processor")
+        if isinstance(nested, dict):
+            return folder / PROCESSOR, nested
+    return folder / PREPROCESSOR, read_json(folder / PREPROCESSOR)
+
+
+def _settings(preprocessor: Options | None, default: str) -> dict[str, Any]:
+    """The preprocessor's file over the defaults of its class."""
+    if preprocessor is None:
+        raise ValueError(
+            f"{PREPROCESSOR} is missing: it says how images are resized and normalised; "
+            "fetch it with the checkpoint"
+        )
+    kind = preprocessor.get("image_processor_type") or preprocessor.get("feature_extractor_type")
+    name = re.sub(r"(FeatureExtractor|ImageProcessor)(Fast|Pil)?$", "", kind or default)
+    if name not in _PROCESSORS:
+        raise ValueError(
+            f"{PREPROCESSOR}: image_processor_type={kind!r} is not supported; give one of "
+            f"{', '.join(f'{known}ImageProcessor' for known in _PROCESSORS)}"
+        )
+    given = {key: value for key, value in preprocessor.items() if value is not None}
+    return {**_SHARED, **_PROCESSORS[name], **given, "processor": name}
+
+
+def _refuse(settings: Options, name: str, mend: str) -> None:
+    raise ValueError(f"{PREPROCESSOR}: {name}={settings[name]!r} is not supported; {mend}")
+
+
+def _preprocess(settings: Options) -> Preprocess:
+    resized, side, crop_mode = _geometry(settings)
+    if settings["resample"] not in _FILTERS:
+        _refuse(settings, "resample", f"give one of {', '.join(map(str, _FILTERS))}")
+    fraction = side / resized
+    if math.floor(side / fraction) != resized:
+        fraction = math.nextafter(fraction, 0.0)
+    mean, std = _normalisation(settings)
+    return Preprocess(side, fraction, mean, std, _FILTERS[settings["resample"]], crop_mode)
+
+
+def _geometry(settings: Options) -> tuple[int, int, str]:
+    """Side after resizing, side after the crop, and Preprocess's name for the way to resize."""
+    for name, want in (("do_resize", True), ("do_pad", False), ("use_square_size", False)):
+        if settings[name] != want:
+            _refuse(settings, name, f"give {want}")
+    resized, square = _sides(settings, "size", settings["square"])
+    if settings["processor"] == "ConvNext":
+        if square or settings["do_center_crop"]:
+            _refuse(settings, "size" if square else "do_center_crop", "crop_pct says the crop")
+        # From 384 pixels on the picture is squashed, below it is cropped.
+        if resized >= 384:
+            return resized, resized, "squash"
+        return int(resized / settings["crop_pct"]), resized, "center"
+    if not settings["do_center_crop"]:
+        if not square:
+            _refuse(settings, "do_center_crop", "a resized shorter side alone leaves no square")
+        return resized, resized, "squash"
+    side, equal = _sides(settings, "crop_size", True)
+    if not equal or side > resized:
+        _refuse(settings, "crop_size", f"give a square within the resized {resized} pixels")
+    return resized, side, "squash" if square else "center"
+
+
+def _sides(settings: Options, name: str, square: bool) -> tuple[int, bool]:
+    """Pixels a side, and whether of both sides or of the shorter."""
+    value = settings[name]
+    if isinstance(value, int):
+        return value, square
+    if isinstance(value, list) and len(value) == 2:
+        value = dict(zip(("height", "width"), value, strict=True))
+    if isinstance(value, dict) and value.keys() == {"shortest_edge"}:
+        return value["shortest_edge"], False
+    if (
+        not isinstance(value, dict)
+        or value.keys() != {"height", "width"}
+        or value["height"] != value["width"]
+    ):
+        _refuse(settings, name, "give a shortest_edge, or a height and width that are equal")
+    return value["height"], True
+
+
+def _normalisation(settings: Options) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of pixels x in [0, 1], from (factor x + offset - mean) / std."""
+
+    def channels(name):
+        return np.broadcast_to(np.asarray(settings[name], float), (3,))
+
+    factor = 255 * (settings["rescale_factor"] if settings["do_rescale"] else 1.0)
+    offset = -1.0 if settings["do_rescale"] and settings["rescale_offset"] else 0.0
+    mean, std = np.zeros(3), np.ones(3)
+    if settings["do_normalize"] and settings["processor"] != "MobileViT":
+        mean, std = channels("image_mean"), channels("image_std")
+    if settings["include_top"]:  # EfficientNet divides once more
+        std = std * channels("image_std")
+    return tuple((mean - offset) / factor), tuple(std / factor)

@@ -1,0 +1,1 @@
+"""From a page as data to one HTML file: a toolkit that knows no analysis."""

@@ -1,0 +1,32 @@
+"""Marks of a class of things: a letter on a color, so that neither is needed to tell it."""
+
+import dataclasses
+
+from substrate_jax.report.drawing import ink_on
+
+
+@dataclasses.dataclass(frozen=True)
+class Tag:
+    """A class of labels: a letter on a colour, so that neither is needed to tell it."""
+
+    letter: str
+    color: str
+    meaning: str
+
+    @property
+    def ink(self) -> str:
+        """Colour of the letter."""
+        return ink_on(self.color)
+
+
+PARADIGMS = {
+    "supervised": Tag("S", "#0072b2", "supervised"),
+    "self_supervised": Tag("C", "#e69f00", "self-supervised contrast or distillation"),
+    "masked_reconstruction": Tag("M", "#cc79a7", "masked reconstruction (MIM)"),
+    "image_text": Tag("T", "#009e73", "image-text"),
+}
+
+
+def paradigm_tag(paradigm: str) -> Tag:
+    """The mark of an encoder's learning paradigm, grey where it is not one of `PARADIGMS`."""
+    return PARADIGMS.get(paradigm, Tag(paradigm[:1].upper() or "?", "#777777", paradigm))

@@ -1,0 +1,1 @@
+"""Training: objectives, augmentation, and a loop that resumes."""

@@ -1,0 +1,92 @@
+"""Preprocessing that preprocessor_config.json asks for, and what is refused."""
+
+import re
+
+import numpy as np
+import pytest
+
+from substrate_jax.encoders.transformers import format as F
+
+# (model type, preprocessor) -> side, resized, way, filter, mean and std of the first channel
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+PREPROCESSING = {
+    "squash": ("vit", {"size": 224, **HALF}, (224, 224, "squash", "bilinear", 0.5, 0.5)),
+    "squash by height and width": (
+        "siglip",
+        {"image_processor_type": "SiglipImageProcessor", "size": {"height": 224, "width": 224}},
+        (224, 224, "squash", "bicubic", 0.5, 0.5),
+    ),
+    "squash and crop": (
+        "vit",
+        {"feature_extractor_type": "DeiTFeatureExtractor", "size": 256, "crop_size": 224},
+        (224, 256, "squash", "bicubic", 0.5, 0.5),
+    ),
+    "shorter side and crop": (
+        "dinov2",
+        {
+            "image_processor_type": "BitImageProcessorFast",
+            "size": {"shortest_edge": 257},
+            "crop_size": {"height": 224, "width": 224},
+            "image_mean": [0.25] * 3,
+        },
+        (224, 257, "center", "bicubic", 0.25, F.CLIP_STD[0]),
+    ),
+    "share of the crop": (
+        "convnext",
+        {"size": 224, "crop_pct": 0.95, "resample": 1},
+        (224, 235, "center", "lanczos", 0.5, 0.5),
+    ),
+    "large and squashed": (
+        "resnet",
+        {"size": {"shortest_edge": 384}, "crop_pct": 0.95},
+        (384, 384, "squash", "bicubic", 0.5, 0.5),
+    ),
+    "not normalised": (
+        "resnet",
+        {"size": 224, "do_normalize": False},
+        (224, 256, "center", "bicubic", 0.0, 1.0),
+    ),
+    "not scaled": (
+        "resnet",
+        {"size": 224, "do_rescale": False, "image_mean": [51.0] * 3, "image_std": 51.0},
+        (224, 256, "center", "bicubic", 0.2, 0.2),
+    ),
+    "deviation twice, pixels from -1 to 1": (
+        "efficientnet",
+        {"size": 224, "rescale_factor": 1 / 127.5, "rescale_offset": True, "resample": 0, **HALF},
+        (224, 224, "squash", "nearest", 0.75, 0.125),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PREPROCESSING)
+def test_preprocessing_is_that_of_the_file(case):
+    model_type, preprocessor, want = PREPROCESSING[case]
+    config = {"model_type": model_type}
+    if model_type == "efficientnet":
+        config |= {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
+    got = F.from_transformers(config, preprocessor)[1]
+    assert (got.size, got.resized, got.crop_mode, got.interpolation) == want[:4]
+    # Folding the scale into mean and deviation rounds a few times.
+    np.testing.assert_allclose((got.mean[0], got.std[0]), want[4:], rtol=1e-14, atol=1e-15)
+
+
+REFUSED = {
+    "image_processor_type": ("OwlViTImageProcessor", "give one of ViTImageProcessor, "),
+    "do_resize": (False, "give True"),
+    "do_pad": (True, "give False"),
+    "resample": (4, "give one of 0, 1, 2, 3"),
+    "size": ({"height": 224, "width": 448}, "a height and width that are equal"),
+    "crop_size": (448, "a square within the resized 224 pixels"),
+    "do_center_crop": (False, "leaves no square"),
+    "do_flip_channel_order": (True, "resnet takes RGB"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_preprocessing_that_we_do_not_do_is_refused(name):
+    value, mend = REFUSED[name]
+    preprocessor = {"image_processor_type": "CLIPImageProcessor", name: value}
+    message = re.escape(f"{name}={value!r} is not supported; ") + f".*{mend}"
+    with pytest.raises(ValueError, match=message):
+        F.from_transformers({"model_type": "resnet"}, preprocessor)

@@ -1,0 +1,97 @@
+"""What launchers share: flags that --help and result.json show, paths, and errors in one line."""
+
+import errno
+import importlib
+from pathlib import Path
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments.common import launch
+from substrate_jax.encoders import list_encoders
+from substrate_jax.encoders.table import COLUMNS
+
+LAUNCHERS = ("cka", "layers", "bench")
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["test"])
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_help_and_arguments_hold_the_shared_flags(name):
+    module = importlib.import_module(f"experiments.{name}")
+    keys = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)}
+    assert {"out", "seed", "mesh", "dry_run", "coordinator", "encoders", "weights_dir"} <= keys
+
+
+@pytest.mark.parametrize("name", ["out", "store", "weights_dir", "profile"])
+def test_a_leading_tilde_is_the_home_folder(name):
+    with flagsaver.flagsaver():
+        for given, want in (("~/a", str(Path.home() / "a")), ("gs://b/~a", "gs://b/~a")):
+            flags.FLAGS[name].parse(given)
+            assert flags.FLAGS[name].value == want
+
+
+@pytest.mark.parametrize("out", ["gs://bucket/runs", "s3://bucket"])
+def test_results_are_not_written_to_a_bucket(out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = f"out={out!r} is a URL: .*--store=gs://.* local --out"
+    with pytest.raises(ValueError, match=message), launch.claim(Path(out)):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["cka", "layers"])
+def test_the_registered_encoders_are_listed(name, capsys):
+    with flagsaver.flagsaver(list_encoders=True):
+        importlib.import_module(f"experiments.{name}").run()
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert tuple(first.split()) == COLUMNS
+    assert [line.split()[0] for line in lines] == list_encoders()
+
+
+def fill_the_disk(out):
+    with open("/dev/full", "w") as file:
+        file.write("x")
+
+
+def read_nothing(out):
+    (out / "absent").read_text()
+
+
+def break_off(out):
+    raise ValueError("bad\n  input")
+
+
+ENDS = {
+    fill_the_disk: "error: {out}: No space left on device; make room or mend the path, and run",
+    read_nothing: "error: {out}/absent: No such file or directory; make room",
+    break_off: "error: bad input\n",
+}
+
+
+@pytest.mark.parametrize("work", ENDS)
+def test_a_run_that_fails_ends_in_one_line(work, tmp_path, monkeypatch, capsys):
+    def run():
+        with launch.claim(tmp_path / "out") as out:
+            work(out)
+
+    monkeypatch.setattr(launch.app, "run", lambda main: main(["program"]))
+    monkeypatch.setattr(launch, "_configure_jax", lambda: None)  # a cache on disk, for all tests
+    with pytest.raises(SystemExit) as caught:
+        launch.start(run)
+    assert caught.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(ENDS[work].format(out=tmp_path / "out"))
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+
+
+def test_what_is_no_want_of_room_keeps_its_words(tmp_path):
+    with pytest.raises(OSError) as caught, launch.claim(tmp_path / "out"):
+        raise OSError(errno.ECONNREFUSED, "refused")
+    assert caught.value.filename is None

@@ -1,0 +1,239 @@
+"""Every measure of the table against its oracle, and what the table says of it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.spatial import distance
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+
+from substrate_jax.kernels import (
+    MEASURES,
+    linear_predictivity,
+    median_distance,
+    pairwise,
+    pairwise_procrustes,
+    pairwise_pwcca,
+    pairwise_rbf_cka,
+    pairwise_svcca,
+    rows_needed,
+)
+from substrate_jax.kernels.measures.predictivity import PENALTIES, fold_of_rows
+from substrate_jax.kernels.reference import measures as reference_measures
+from substrate_jax.kernels.reference import statistics as reference
+from tests import helpers
+
+ROWS = 37
+FOLD = np.asarray(fold_of_rows(ROWS, 5))
+# Oracle, and how far rounding of the features moves the measure beyond that of a sum.
+ORACLES = {
+    "cka": (reference_measures.cka, 1),
+    "debiased_cka": (functools.partial(reference_measures.cka, debiased=True), 3),
+    "rbf_cka": (reference_measures.rbf_cka, 2),
+    "debiased_rbf_cka": (functools.partial(reference_measures.rbf_cka, debiased=True), 6),
+    "mutual_knn": (functools.partial(reference.mutual_knn, k=10), 1),
+    "cknna": (functools.partial(reference_measures.cknna, k=10), 1),
+    "cycle_knn": (functools.partial(reference_measures.cycle_knn, k=2), 1),
+    # Singular vectors move by eps over the relative size of the least component, about 0.1.
+    "svcca": (reference_measures.svcca, 10),
+    "pwcca": (reference_measures.pwcca, 10),
+    "rsa": (reference_measures.rsa, 1),
+    "procrustes": (reference_measures.procrustes, 1),
+    # The ridge amplifies by the condition of its least penalised normal equations, 1 / 1e-4,
+    # halved in digits as the error of a minimum is of second order.
+    "predictivity": (
+        functools.partial(reference_measures.predictivity, fold=FOLD, penalties=PENALTIES),
+        100,
+    ),
+}
+# With ten neighbours in 37 rows nearly every cycle closes.
+OPTIONS = {"cycle_knn": {"k": 2}}
+NAMES = pytest.mark.parametrize("name", list(MEASURES))
+
+
+def sample(n=ROWS, widths=(5, 9, 60), seed=0):
+    """Encoders that share three directions, one wider than there are rows."""
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(size=(n, 3))
+    return [
+        (shared @ rng.normal(size=(3, d)) + 0.5 * rng.normal(size=(n, d)) + 1).astype(np.float32)
+        for d in widths
+    ]
+
+
+@functools.cache
+def compiled(name):
+    return jax.jit(functools.partial(pairwise, name, **OPTIONS.get(name, {})))
+
+
+def bound(name, n=ROWS):
+    return helpers.tolerance(n + 60, condition=ORACLES[name][1])
+
+
+def test_the_table_has_an_oracle_for_each():
+    assert ORACLES.keys() == MEASURES.keys()
+
+
+@NAMES
+def test_each_measure_is_what_its_entry_says(name):
+    """Oracle, symmetry, range, itself, invariances and a constant encoder, from one program."""
+    entry, blocks = MEASURES[name], sample()
+    rng = np.random.default_rng(1)
+    wide = blocks[1]
+    changes = {
+        "rotation": wide @ helpers.random_orthogonal(rng, 9),
+        "scale": -3 * wide,
+        "shift": wide + rng.normal(size=9),
+    }
+    blocks += [changes[key].astype(np.float32) for key in changes] + [np.full((ROWS, 2), 0.1, "f4")]
+    got = np.asarray(compiled(name)(blocks), np.float64)
+    assert np.isfinite(got).all()
+    assert (got <= 1 + bound(name)).all()
+    assert (got >= entry.low - bound(name)).all()
+
+    oracle = ORACLES[name][0]
+    want = np.array([[oracle(a, b) for b in blocks[:3]] for a in blocks[:3]])
+    np.testing.assert_allclose(got[:3, :3], want, atol=bound(name))
+    assert 0.02 < np.abs(got[0, 1]) < 0.999  # neither end of the range, where much would agree
+
+    assert np.array_equal(got, got.T) is entry.symmetric
+    itself = np.diag(got)[:3]
+    assert (np.abs(itself - 1) < bound(name)).all() == entry.self_one
+
+    for i, change in enumerate(changes, start=3):
+        moved = max(np.abs(got[i, :3] - got[1, :3]).max(), np.abs(got[:3, i] - got[:3, 1]).max())
+        assert (moved <= 4 * bound(name)) == (change in entry.invariances), (change, moved)
+
+    np.testing.assert_array_equal(got[-1, :-1], 0)  # a constant encoder
+    np.testing.assert_array_equal(got[:-1, -1], 0)
+
+
+@NAMES
+def test_eight_devices_give_the_numbers_of_one(name):
+    blocks = sample()
+    padded = [
+        jnp.asarray(np.concatenate([b, np.full((3, b.shape[1]), np.nan, "f4")])) for b in blocks
+    ]
+    mask = jnp.arange(ROWS + 3) < ROWS
+
+    def compute(blocks, mask, axis_name):
+        return pairwise(name, blocks, mask=mask, axis_name=axis_name, **OPTIONS.get(name, {}))
+
+    want = compiled(name)(blocks)
+    got = helpers.transforms()["shard_map"](compute, (padded, mask))
+    # Ridge regression with a penalty of 1e-4 multiplies rounding, whatever the devices.
+    assert helpers.relative_error(got, want) < 1e-5 * max(1, ORACLES[name][1] / 10)
+
+
+@NAMES
+def test_too_few_rows_are_refused(name):
+    least = rows_needed(name)
+    blocks = [jnp.asarray(b[: least - 1]) for b in sample()]
+    with pytest.raises(ValueError, match=rf"{least - 1}") as caught:
+        pairwise(name, blocks)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["cknna", "cycle_knn"])
+def test_without_k_other_rows_there_is_no_value(name):
+    compute = jax.jit(functools.partial(pairwise, name))
+    for count, defined in ((10, False), (11, True)):
+        got = compute([jnp.asarray(b) for b in sample()[:2]], mask=jnp.arange(ROWS) < count)
+        assert (np.isfinite(got) if defined else np.isnan(got)).all()
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 40])
+def test_the_median_is_that_of_all_pairs(n):
+    blocks = [*sample(n), np.repeat(sample(n)[0][:1], n, axis=0)]
+    got = jax.jit(median_distance)(blocks)
+    for block, value in zip(blocks, got, strict=True):
+        want = np.median(distance.pdist(block.astype(np.float64)))
+        np.testing.assert_allclose(value, want, rtol=helpers.tolerance(60), atol=1e-6)
+
+
+def test_mostly_equal_rows_have_the_kernel_of_equality():
+    x = np.zeros((9, 2), np.float32)
+    x[:2] = [[1, 0], [0, 3]]
+    assert float(median_distance([x])[0]) == 0
+    y = sample(9)[0]
+    kernel = (distance.cdist(x, x) == 0).astype(float)
+    h = np.eye(9) - 1 / 9
+    other = np.exp(
+        -(reference_measures.distances(y) ** 2) / (2 * reference_measures.median_distance(y) ** 2)
+    )
+    a, b = h @ kernel @ h, h @ other @ h
+    want = (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
+    np.testing.assert_allclose(pairwise_rbf_cka([x, y])[0, 1], want, atol=helpers.tolerance(81))
+
+
+def test_a_wide_kernel_is_linear():
+    blocks = [b.astype(np.float64) for b in sample()[:2]]
+    want = reference_measures.cka(*blocks)
+    near, nearer = (reference_measures.rbf_cka(*blocks, bandwidth=s) for s in (5, 20))
+    got = pairwise_rbf_cka([jnp.asarray(b, jnp.float32) for b in blocks], bandwidth=5.0)[0, 1]
+    assert abs(nearer - want) < abs(near - want) / 4
+    # 1 - K is of order 1 / (2 s^2) = 0.02 and all that centring leaves.
+    assert abs(got - near) < helpers.tolerance(ROWS, condition=50)
+
+
+def test_rsa_is_scipys():
+    x, y = sample()[:2]
+    x[5] = x[9]  # ties
+    y[5] = y[9]
+    want = stats.spearmanr(
+        *(distance.pdist(z.astype(np.float64), "correlation") for z in (x, y))
+    ).statistic
+    # The ties at 0 are broken by rounding; n pairs of one rank each move the value by 1 / n^3.
+    got = compiled("rsa")([x, y, sample()[2]])[0, 1]
+    np.testing.assert_allclose(got, want, atol=bound("rsa") + 8 / ROWS**3)
+
+
+def test_predictivity_is_sklearns():
+    x, y, _ = sample()
+    want = []
+    for held in range(5):
+        train, test = held != FOLD, held == FOLD
+        penalty = 0.1 * np.sum((x[train] - x[train].mean(0)) ** 2, dtype=np.float64) / x.shape[1]
+        model = Ridge(alpha=penalty).fit(x[train].astype(float), y[train].astype(float))
+        predicted = model.predict(x[test].astype(float))
+        want.append(r2_score(y[test], predicted, multioutput="variance_weighted"))
+    got = jax.jit(functools.partial(linear_predictivity, penalties=(0.1,)))([x, y])[0, 1]
+    np.testing.assert_allclose(got, np.mean(want), atol=helpers.tolerance(ROWS, condition=10))
+
+
+def test_pwcca_means_both_sides_and_svcca_keeps_all():
+    blocks = sample()[:2]
+    row = np.asarray(pairwise_pwcca(blocks))
+    np.testing.assert_allclose(pairwise_pwcca(blocks, side="mean"), (row + row.T) / 2, atol=1e-6)
+    turned = [blocks[0], blocks[0] @ np.diag([1, 2, 3, 4, 5]).astype(np.float32)]
+    np.testing.assert_allclose(pairwise_svcca(turned, variance=1.0), 1, atol=helpers.tolerance(60))
+
+
+def test_the_angle_is_that_of_the_similarity():
+    blocks = sample()[:2]
+    angle = pairwise_procrustes(blocks, angle=True)
+    np.testing.assert_allclose(jnp.cos(angle), pairwise_procrustes(blocks), atol=1e-6)
+    np.testing.assert_array_equal(jnp.diagonal(angle), 0)
+
+
+BAD = {
+    "unknown": ("rsb", {}, "'rsb'.*|rsa"),
+    "bandwidth": ("rbf_cka", {"bandwidth": 0.0}, "bandwidth.*0.0"),
+    "k": ("cknna", {"k": ROWS}, f"k .*{ROWS}"),
+    "variance": ("svcca", {"variance": 1.5}, "variance.*1.5"),
+    "side": ("pwcca", {"side": "left"}, "side.*'left'"),
+    "folds": ("predictivity", {"folds": 2}, "folds.*2"),
+    "penalties": ("predictivity", {"penalties": (0.0,)}, "penalties.*0.0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_options_are_named(case):
+    name, options, message = BAD[case]
+    with pytest.raises(ValueError, match=message) as caught:
+        pairwise(name, [jnp.asarray(b) for b in sample()], **options)
+    assert "\n" not in str(caught.value)
