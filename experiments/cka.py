@@ -1,4 +1,4 @@
-"""Compare a panel of encoders on image domains: CKA, its calibration, neighbours, and PCKA.
+"""Compare a panel of encoders on image domains: CKA, its calibration, neighbors, and PCKA.
 
     python -m experiments.cka --encoders=all
 
@@ -26,7 +26,7 @@ from experiments.common import launch
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)
-flags.DEFINE_list("k", ["10", "30", "100"], "Neighbours for mutual kNN recall.")
+flags.DEFINE_list("k", ["10", "30", "100"], "Neighbors for mutual kNN recall.")
 flags.DEFINE_list(
     "measure", [], "More similarity measures by name, or all; an unknown name lists them."
 )
@@ -53,7 +53,7 @@ def run() -> None:
     least = max([4, FLAGS.components + 1, *(k + 1 for k in ks)])
     if least > FLAGS.n:
         raise ValueError(
-            f"n={FLAGS.n} images a domain are too few for k={max(ks)} neighbours and "
+            f"n={FLAGS.n} images a domain are too few for k={max(ks)} neighbors and "
             f"{FLAGS.components} components; give --n={least} or more"
         )
     panel.check_alpha()
@@ -142,7 +142,7 @@ def neighbor_counts(words: list[str]) -> tuple[int, ...]:
     except ValueError:
         raise ValueError(f"k={','.join(words)!r}: give whole numbers, such as 10,30,100") from None
     if not ks or min(ks) < 1:
-        raise ValueError(f"k={','.join(words)!r}: give numbers of neighbours of at least 1")
+        raise ValueError(f"k={','.join(words)!r}: give numbers of neighbors of at least 1")
     return ks
 
 

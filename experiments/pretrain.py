@@ -5,8 +5,8 @@
 
 Every member has a recipe below. The weights are float16 safetensors in timm's naming; accuracies
 are measured on those rounded weights. Supervised members report top-1 on the test images; every
-member reports a linear probe (logistic regression on standardised frozen features, trained on the
-training images) beside the same probe on the same network at random initialisation. A run that is
+member reports a linear probe (logistic regression on standardized frozen features, trained on the
+training images) beside the same probe on the same network at random initialization. A run that is
 stopped and started again with the same --out goes on from its last checkpoint.
 """
 
@@ -55,7 +55,7 @@ flags.DEFINE_string("test_data", "tfds:cifar100:test", "Test images.")
 flags.DEFINE_string("out", "runs/pretrain", "Folder for NAME.safetensors, NAME.json and the card.")
 flags.DEFINE_string("checkpoints", "runs/pretrain/checkpoints", "Folder for resuming.")
 flags.DEFINE_integer("epochs", None, "Passes over the training images; the recipe's by default.")
-flags.DEFINE_integer("seed", 0, "Seed of initialisation, order and augmentation.")
+flags.DEFINE_integer("seed", 0, "Seed of initialization, order and augmentation.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ OBJECTIVES = {
 def make_optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
     """Gradients clipped to norm 1; cosine decay after a warm-up of 5 % of the steps.
 
-    `muon` orthogonalises the updates of matrices and leaves the rest to Adam at a tenth of the
+    `muon` orthogonalizes the updates of matrices and leaves the rest to Adam at a tenth of the
     learning rate.
     """
 
@@ -196,7 +196,7 @@ def embed(encoder: Encoder, images: np.ndarray, batch_size: int = 500) -> np.nda
 
 
 def probe(train_features, train_labels, test_features, test_labels) -> float:
-    """Test accuracy of logistic regression on standardised features."""
+    """Test accuracy of logistic regression on standardized features."""
     scaler = StandardScaler().fit(train_features)
     model = LogisticRegression(C=0.1, tol=1e-3, max_iter=2000)
     model.fit(scaler.transform(train_features), train_labels)

@@ -2,17 +2,17 @@
 
 from .alignment.linear_cka import PairwiseHsic, cka, pairwise_cka, pairwise_hsic
 from .alignment.rbf_cka import median_distance, pairwise_rbf_cka, pairwise_rbf_hsic
-from .alignment.streaming_cka import CkaState
+from .alignment.streaming_cka import StreamingCka
 from .measures.bootstrap import Interval, bootstrap, resampled
 from .measures.canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
 from .measures.predictivity import linear_predictivity
 from .measures.rsa import pairwise_rsa
-from .measures.table import MEASURES, Measure, measure_named, pairwise, rows_needed
-from .moments import Moments, centre, standardize
+from .measures.table import MEASURES, Measure, measure_named, pairwise_measure, rows_needed
+from .moments import StreamingMoments, center, standardize
 from .neighbors.cknna import cycle_knn, pairwise_cknna
 from .neighbors.mutual_knn import MutualKnn, calibrate_mutual_knn, mutual_knn
 from .neighbors.search import nearest_neighbors
-from .nulls.calibration import Calibration, calibrate, tail_from_moments
+from .nulls.calibration import Calibration, calibrate_cka, tail_from_moments
 from .nulls.false_discovery import benjamini_hochberg
 from .nulls.permutation import family_p_values, max_null, permutation_null, sample_null
 from .nulls.permutation_moments import cka_null_moments, permutation_moments, third_moment
@@ -31,20 +31,20 @@ from .validate import check_finite
 __all__ = [
     "MEASURES",
     "Calibration",
-    "CkaState",
     "GeneralizedProcrustes",
     "Interval",
     "Measure",
-    "Moments",
     "MutualKnn",
     "PairwiseHsic",
     "Pca",
+    "StreamingCka",
+    "StreamingMoments",
     "StreamingPca",
     "benjamini_hochberg",
     "bootstrap",
-    "calibrate",
+    "calibrate_cka",
     "calibrate_mutual_knn",
-    "centre",
+    "center",
     "check_finite",
     "cka",
     "cka_null_moments",
@@ -59,10 +59,10 @@ __all__ = [
     "mutual_knn",
     "nearest_neighbors",
     "orthogonal_procrustes",
-    "pairwise",
     "pairwise_cka",
     "pairwise_cknna",
     "pairwise_hsic",
+    "pairwise_measure",
     "pairwise_pcka",
     "pairwise_procrustes",
     "pairwise_pwcca",

@@ -62,7 +62,7 @@ def divide(numerator, denominator):
 
 
 def is_constant(deviation, magnitude, dtype):
-    """Whether a deviation from the centre is no more than the rounding of values so large.
+    """Whether a deviation from the center is no more than the rounding of values so large.
 
     The threshold is 8 eps max|x|: what a constant leaves behind when it was itself the result of a
     few roundings. Features with std/mean below 1e-6 in float32 are thus called constant.

@@ -1,8 +1,8 @@
-"""Centred moments of rows that arrive in batches, on one device or many.
+"""Centered moments of rows that arrive in batches, on one device or many.
 
 Rows x_1..x_n in R^d have mean m and scatter C = sum_a (x_a - m)(x_a - m)'. The textbook shortcut
 C = sum x x' - n m m' cancels: in float32 its relative error is eps (mean/std)^2, which is total at
-mean/std = 3,000. Here every batch is centred first, and two summaries are joined by the update of
+mean/std = 3,000. Here every batch is centered first, and two summaries are joined by the update of
 Chan, Golub and LeVeque,
 
     C = C_1 + C_2 + (n_1 n_2 / n) (m_2 - m_1)(m_2 - m_1)',
@@ -32,8 +32,8 @@ from .arithmetic import HIGHEST, count_rows, divide, is_constant, matmul, pmax, 
 from .validate import axis_size, check_mask, check_matrix, compute_dtype
 
 
-def centre_rows(x, mask, axis_name):
-    """Centred rows (0 where masked), their count, origin and offset: mean = origin + offset."""
+def center_rows(x, mask, axis_name):
+    """Centered rows (0 where masked), their count, origin and offset: mean = origin + offset."""
     x = jnp.asarray(x).astype(compute_dtype(x))
     keep = None if mask is None else mask[:, None]
     count = count_rows(x.shape[0], mask, axis_name)
@@ -49,9 +49,9 @@ def centre_rows(x, mask, axis_name):
     origin = _first_row(jax.lax.stop_gradient(x), weight, axis_name)
     deviation = kept(x - origin[None, :])
     offset = mean(deviation)
-    centred = kept(deviation - offset[None, :])
-    # What the product's rounding left uncentred goes to the offset.
-    return centred, count, origin, offset + mean(centred)
+    centered = kept(deviation - offset[None, :])
+    # What the product's rounding left uncentered goes to the offset.
+    return centered, count, origin, offset + mean(centered)
 
 
 def _first_row(x, weight, axis_name):
@@ -66,7 +66,7 @@ def _first_row(x, weight, axis_name):
     return psum(jnp.where(mine, x[place], 0), axis_name)
 
 
-def merge_centres(a, b):
+def merge_centers(a, b):
     """Count, origin and offset of two summaries together, mean_b - mean_a, and b's share of rows.
 
     `a` and `b` have count, origin and offset; means are never added up, so that their difference is
@@ -87,7 +87,7 @@ def merge_centres(a, b):
     return count, origin, offset, delta, share
 
 
-def centre(
+def center(
     x: Float[Array, "n d"], mask: Bool[Array, " n"] | None = None, axis_name=None
 ) -> Float[Array, "n d"]:
     """Subtracts the mean over rows.
@@ -104,12 +104,12 @@ def centre(
       ValueError: if `x` is not a floating-point matrix, or `mask` does not fit it.
 
     Example:
-      >>> centre(jnp.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
+      >>> center(jnp.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
       [[-1.0, 0.0], [1.0, 0.0]]
     """
     check_matrix("x", x)
     check_mask(mask, x.shape[0])
-    return centre_rows(x, mask, axis_name)[0]
+    return center_rows(x, mask, axis_name)[0]
 
 
 def standardize(
@@ -137,29 +137,30 @@ def standardize(
     """
     check_matrix("x", x)
     check_mask(mask, x.shape[0])
-    centred, count, origin, offset = centre_rows(x, mask, axis_name)
+    centered, count, origin, offset = center_rows(x, mask, axis_name)
     # Scaled to at most 1 first, so that squares neither overflow nor underflow.
-    reach = pmax(jnp.max(jnp.abs(centred), axis=0, initial=0), axis_name)
-    constant = is_constant(reach, jnp.abs(origin + offset) + reach, centred.dtype)
-    unit = divide(centred, jnp.where(constant, 0, reach)[None, :])
+    reach = pmax(jnp.max(jnp.abs(centered), axis=0, initial=0), axis_name)
+    constant = is_constant(reach, jnp.abs(origin + offset) + reach, centered.dtype)
+    unit = divide(centered, jnp.where(constant, 0, reach)[None, :])
     square = psum(jnp.sum(unit**2, axis=0), axis_name) / jnp.maximum(count, 1).astype(unit.dtype)
     return divide(unit, jnp.sqrt(jnp.where(constant, 1, square))[None, :])
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Moments:
-    """Count, mean and centred scatter of rows: a mergeable pytree.
+class StreamingMoments:
+    """Count, mean and centered scatter of rows: a mergeable pytree.
 
     Attributes:
       count: rows seen (at most 2^31 - 1).
-      origin: [d] fixed centre, the first row of the first batch.
+      origin: [d] fixed center, the first row of the first batch.
       offset: [d] mean of the rows minus the origin.
-      scatter: [d, d] sum of outer products of centred rows, or [d] its diagonal.
+      scatter: [d, d] sum of outer products of centered rows, or [d] its diagonal.
 
     Example:
       >>> x = jnp.array([[0.0], [2.0], [4.0]])
-      >>> state = Moments.init(1).update(x[:2]).merge(Moments.init(1).update(x[2:]))
+      >>> first, rest = (StreamingMoments.init(1).update(part) for part in (x[:2], x[2:]))
+      >>> state = first.merge(rest)
       >>> mean, covariance = state.finalize()
       >>> mean.tolist(), covariance.tolist()
       ([2.0], [[4.0]])
@@ -171,12 +172,14 @@ class Moments:
     scatter: Float[Array, "d d"] | Float[Array, " d"]
 
     @classmethod
-    def init(cls, width: int, *, diagonal: bool = False, dtype=jnp.float32) -> Moments:
+    def init(cls, width: int, *, diagonal: bool = False, dtype=jnp.float32) -> StreamingMoments:
         """The summary of no rows, of `width` features; `diagonal` keeps variances only.
 
         Example:
-          >>> Moments.init(3).scatter.shape, Moments.init(3, diagonal=True).scatter.shape
-          ((3, 3), (3,))
+          >>> StreamingMoments.init(3).scatter.shape
+          (3, 3)
+          >>> StreamingMoments.init(3, diagonal=True).scatter.shape
+          (3,)
         """
         # Separate arrays, so that a state can be donated.
         origin, offset = jnp.zeros(width, dtype), jnp.zeros(width, dtype)
@@ -190,7 +193,7 @@ class Moments:
 
     def update(
         self, batch: Float[Array, "n d"], mask: Bool[Array, " n"] | None = None, axis_name=None
-    ) -> Moments:
+    ) -> StreamingMoments:
         """Adds the rows of a batch.
 
         Args:
@@ -206,7 +209,7 @@ class Moments:
 
         Example:
           >>> x = jnp.array([[0.0], [2.0], [jnp.nan]])
-          >>> Moments.init(1).update(x, jnp.array([True, True, False])).mean.tolist()
+          >>> StreamingMoments.init(1).update(x, jnp.array([True, True, False])).mean.tolist()
           [1.0]
         """
         check_matrix("batch", batch)
@@ -216,16 +219,18 @@ class Moments:
                 f"batch must have {self.offset.shape[0]} features, got {batch.shape[1]}: "
                 "give the width that init was given."
             )
-        centred, count, origin, offset = centre_rows(batch, mask, axis_name)
+        centered, count, origin, offset = center_rows(batch, mask, axis_name)
         if self.scatter.ndim == 1:
-            scatter = jnp.sum(centred**2, axis=0)
+            scatter = jnp.sum(centered**2, axis=0)
         else:
-            scatter = jnp.matmul(centred.T, centred, precision=HIGHEST)
+            scatter = jnp.matmul(centered.T, centered, precision=HIGHEST)
         dtype = self.scatter.dtype
         scatter = psum(scatter, axis_name).astype(dtype)
-        return self.merge(Moments(count, origin.astype(dtype), offset.astype(dtype), scatter))
+        return self.merge(
+            StreamingMoments(count, origin.astype(dtype), offset.astype(dtype), scatter)
+        )
 
-    def merge(self, other: Moments) -> Moments:
+    def merge(self, other: StreamingMoments) -> StreamingMoments:
         """The summary of the rows of both; associative and commutative up to rounding.
 
         Raises:
@@ -233,23 +238,24 @@ class Moments:
 
         Example:
           >>> x = jnp.array([[0.0], [2.0], [4.0]])
-          >>> Moments.init(1).update(x[:1]).merge(Moments.init(1).update(x[1:])).mean.tolist()
+          >>> first, rest = (StreamingMoments.init(1).update(part) for part in (x[:1], x[1:]))
+          >>> first.merge(rest).mean.tolist()
           [2.0]
         """
         if self.scatter.ndim != other.scatter.ndim:
             raise ValueError(
                 "one state keeps a covariance, the other variances only: give both one `diagonal`."
             )
-        count, origin, offset, delta, share = merge_centres(self, other)
+        count, origin, offset, delta, share = merge_centers(self, other)
         gap = self.count.astype(delta.dtype) * share
         outer = delta**2 if self.scatter.ndim == 1 else delta[:, None] * delta[None, :]
-        return Moments(count, origin, offset, self.scatter + other.scatter + gap * outer)
+        return StreamingMoments(count, origin, offset, self.scatter + other.scatter + gap * outer)
 
     def finalize(self, ddof: int = 1) -> tuple[Float[Array, " d"], Float[Array, "*shape"]]:
         """Mean and covariance (or variances): scatter / (count - ddof), 0 where that is not > 0.
 
         Example:
-          >>> state = Moments.init(1).update(jnp.array([[0.0], [2.0]]))
+          >>> state = StreamingMoments.init(1).update(jnp.array([[0.0], [2.0]]))
           >>> state.finalize()[1].tolist(), state.finalize(ddof=0)[1].tolist()
           ([[2.0]], [[1.0]])
         """

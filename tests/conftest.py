@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-# Compiling is most of the tests' time, and unoptimised machine code halves it. Override it by
+# Compiling is most of the tests' time, and unoptimized machine code halves it. Override it by
 # setting the flag, for instance to 3, XLA's default.
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = (

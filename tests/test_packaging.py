@@ -124,7 +124,7 @@ def test_the_wheel_holds_every_module(contents):
     assert {name for name in contents if name.endswith(".py")} == modules
 
 
-def test_the_wheel_holds_data_and_licence(contents):
+def test_the_wheel_holds_data_and_license(contents):
     weights = {f"substrate_jax/mini/{name}.safetensors" for name in list_encoders(panel="mini")}
     templates = {
         path.relative_to(ROOT).as_posix()

@@ -2,7 +2,7 @@
 
 A new kernel is a line of `BENCHMARKS`. Inputs are made in NumPy from a seed, so that peers get the
 same; `run` is compiled as one program. The rows of all encoders share 64 directions of falling
-variance, so that similarities, neighbours and components mean something.
+variance, so that similarities, neighbors and components mean something.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ def streaming_cka(size: Size, blocks) -> dict[str, Any]:
     """The same in batches."""
     from substrate_jax import kernels
 
-    state = scan_batches(kernels.CkaState.init(size.widths), size, blocks)
+    state = scan_batches(kernels.StreamingCka.init(size.widths), size, blocks)
     return {"cka": state.finalize(), "debiased": state.finalize(debiased=True)}
 
 
@@ -81,7 +81,7 @@ def calibration(cubic: bool) -> Callable[..., dict[str, Any]]:
         from substrate_jax import kernels
 
         hsic = kernels.pairwise_hsic(blocks, space="gram", cubic=cubic)
-        return {"tau": kernels.calibrate(hsic).tau}
+        return {"tau": kernels.calibrate_cka(hsic).tau}
 
     return run
 
@@ -93,7 +93,7 @@ def permutation(size: Size, blocks) -> dict[str, Any]:
     from substrate_jax import kernels
 
     key = jax.random.key(0)
-    found = kernels.calibrate(blocks, method="permutation", permutations=PERMUTATIONS, key=key)
+    found = kernels.calibrate_cka(blocks, method="permutation", permutations=PERMUTATIONS, key=key)
     return {"tau": found.tau}
 
 
@@ -110,7 +110,7 @@ def measure(name: str) -> Callable[..., dict[str, Any]]:
     def run(size, blocks):
         from substrate_jax import kernels
 
-        return {"matrix": kernels.pairwise(name, blocks)}
+        return {"matrix": kernels.pairwise_measure(name, blocks)}
 
     return run
 

@@ -107,16 +107,16 @@ def tensors(blocks: Blocks) -> list:
 
 
 def torch_cka(x, y):
-    """Linear CKA from two centred n x n Gram matrices."""
+    """Linear CKA from two centered n x n Gram matrices."""
     import torch
 
-    def centred_gram(x):
+    def centered_gram(x):
         gram = x @ x.T
         gram -= gram.mean(0, keepdim=True)
         gram -= gram.mean(1, keepdim=True)
         return gram
 
-    k, l = centred_gram(x), centred_gram(y)  # noqa: E741
+    k, l = centered_gram(x), centered_gram(y)  # noqa: E741
     return (k * l).sum() / (torch.linalg.norm(k) * torch.linalg.norm(l))
 
 
@@ -192,7 +192,7 @@ def permuted_pairs(size: Size, blocks: Blocks) -> Callable[[], np.ndarray]:
 
 
 def faiss_neighbors(size: Size, blocks: Blocks) -> Callable[[], np.ndarray]:
-    """Exact inner-product search of normalised rows, and set intersections in NumPy."""
+    """Exact inner-product search of normalized rows, and set intersections in NumPy."""
     import faiss
 
     ks = neighbor_counts(size)

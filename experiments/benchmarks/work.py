@@ -1,14 +1,14 @@
 """Sizes of a problem, and the least work that each kernel has to do.
 
 Counted are the matrix products and decompositions, an addition and a multiplication as two flops,
-and of a symmetric product one half. Left out are terms of lower order (centring, norms, the joining
-of small summaries) and whatever an implementation does twice. So an achieved rate of flop/s is
-below what the hardware did, and comparable between implementations.
+and of a symmetric product one half. Left out are terms of lower order (centering, norms, the
+joining of small summaries) and whatever an implementation does twice. So an achieved rate of flop/s
+is below what the hardware did, and comparable between implementations.
 
 Bytes are the least that pass between memory and processor: every input read once and every result
 written once in float32, and where rows come in passes or batches, the rows of each pass and the
 carried sums of each batch. Symbols: n rows, E encoders of widths d_e, D = sum d_e, k components or
-neighbours, P permutations.
+neighbors, P permutations.
 
     Gram of all encoders        n (n+1) D                 each of n (n+1) / 2 entries: 2 D flops
     their inner products        n (n+1) E (E+1) / 2       E (E+1) / 2 pairs of triangles
@@ -37,7 +37,7 @@ OVERSAMPLING = 16
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Rows, the width of each encoder, and components or neighbours where a kernel has them."""
+    """Rows, the width of each encoder, and components or neighbors where a kernel has them."""
 
     n: int
     widths: tuple[int, ...]

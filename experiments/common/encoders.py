@@ -104,7 +104,7 @@ def extract_features(encoders, source, store, mesh, progress, *, gather: bool = 
 
 
 def input_preprocess(spec):
-    """The checkpoint's resize and crop, with the normalisation that --normalization asks for."""
+    """The checkpoint's resize and crop, with the normalization that --normalization asks for."""
     from substrate_jax.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
     if FLAGS.normalization == "own":

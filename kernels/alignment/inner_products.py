@@ -1,7 +1,7 @@
 """Frobenius inner products of the linear kernels of several encoders, each entry formed once.
 
 Problem
-    Blocks X_e [n, d_e], centred, and K_e = X_e X_e'. All <K_i, K_j> = tr K_i K_j, and on request
+    Blocks X_e [n, d_e], centered, and K_e = X_e X_e'. All <K_i, K_j> = tr K_i K_j, and on request
     the sums over entries that third moments need, without n x n x E or D x D (D = sum d_e).
 
 Method
@@ -46,13 +46,13 @@ from ..validate import all_rows, axis_size
 LEAST_ROWS = 160  # at most so many in the last level; fewer are slower than they save
 TILE = (1024, 2048)  # rows and columns, at most; (512, 2048) is 1 to 5 % slower on Zen 5
 LEAST_TILE = 64 * 64  # entries of tiles that a bound on memory leaves
-# Copies of the blocks that a program holds, by the compiler's plan (XLA on CPU): what is centred
+# Copies of the blocks that a program holds, by the compiler's plan (XLA on CPU): what is centered
 # and scaled, and padded or transposed; on a ring also the visitor, the next, and half of either.
 COPIES = {"gram": 3, "feature": 4}
 RING_COPIES = 3
 
 
-class Cut(NamedTuple):
+class Halving(NamedTuple):
     """How rows are halved: `unit` rows in each of 2^`levels` parts, and the shape of tiles."""
 
     levels: int
@@ -70,7 +70,7 @@ class Cut(NamedTuple):
         return math.prod(min(side, self.rows) for side in self.tile)
 
 
-def cut(length: int, multiple: int = 1, most: int | None = None) -> Cut:
+def cut(length: int, multiple: int = 1, most: int | None = None) -> Halving:
     """Parts whose rows are a multiple, and tiles of `most` entries at most, if that is possible."""
     most = most or math.prod(TILE)
     levels = max(0, math.ceil(math.log2(max(length, 1) / LEAST_ROWS)))
@@ -83,12 +83,12 @@ def cut(length: int, multiple: int = 1, most: int | None = None) -> Cut:
     for axis in (0, 1):  # both are the unit times a power of two, so that they divide every part
         while 2 * side[axis] <= TILE[axis] and 2 * math.prod(side) <= most:
             side[axis] *= 2
-    return Cut(levels, unit, tuple(side))
+    return Halving(levels, unit, tuple(side))
 
 
 def gram_cut(
     blocks, axis_name, feature_axis_name, itemsize: int, *, cubic: bool, memory: int | None
-) -> tuple[Cut, int]:
+) -> tuple[Halving, int]:
     """The largest tiles of Gram space within `memory` bytes, or the least, and the bytes held."""
     encoders, local = len(blocks), blocks[0].shape[0]
     widths = [block.shape[1] for block in blocks]
@@ -192,7 +192,7 @@ def feature_inner(
     return psum((inner + inner.T) / 2, feature_axis_name)
 
 
-def symmetric_sums(rows, tile_sums: Callable, parts: Cut, axis_name) -> tuple[Any, Any]:
+def symmetric_sums(rows, tile_sums: Callable, parts: Halving, axis_name) -> tuple[Any, Any]:
     """Sums over all pairs of rows, of this device's with its own and with half of the ring's.
 
     Args:
@@ -242,7 +242,7 @@ def symmetric_sums(rows, tile_sums: Callable, parts: Cut, axis_name) -> tuple[An
     return total, add(mine, shift(theirs, axis_name, -(steps + 1)))
 
 
-def _own_sums(rows, tile_sums, parts: Cut):
+def _own_sums(rows, tile_sums, parts: Halving):
     """Sums over all pairs of these rows, and for each of them."""
     add = functools.partial(jax.tree.map, jnp.add)
 
@@ -267,7 +267,7 @@ def _own_sums(rows, tile_sums, parts: Cut):
     return total, of_rows
 
 
-def _pair_sums(left, right, tile_sums, parts: Cut):
+def _pair_sums(left, right, tile_sums, parts: Halving):
     """Sums over all pairs of a row on the left and one on the right, tile by tile."""
     lengths = [jax.tree.leaves(side)[0].shape[0] for side in (left, right)]
     tall, wide = (min(*both) for both in zip(parts.tile, lengths, strict=True))

@@ -1,11 +1,11 @@
-"""Linear centred kernel alignment (CKA) of any number of encoders in one pass over their features.
+"""Linear centered kernel alignment (CKA) of any number of encoders in one pass over their features.
 
-Encoder e gives centred rows X_e [n, d_e] and the Gram matrix K_e = X_e X_e'. With <K, L> = tr KL,
+Encoder e gives centered rows X_e [n, d_e] and the Gram matrix K_e = X_e X_e'. With <K, L> = tr KL,
 
     CKA(e, f) = <K_e, K_f> / sqrt(<K_e, K_e> <K_f, K_f>),
 
 which equals the RV coefficient. All of it follows from three sums: <K_e, K_f>, <diag K_e, diag K_f>
-and tr K_e. The unbiased estimate of HSIC for centred rows is, up to the factor 1 / (n (n-3)),
+and tr K_e. The unbiased estimate of HSIC for centered rows is, up to the factor 1 / (n (n-3)),
 
     <K, L> - n/(n-2) <diag K, diag L> + tr K tr L / ((n-1)(n-2)),
 
@@ -20,7 +20,7 @@ calibration of `null` all come from one pass.
 
 Memory is three to four copies of the blocks, and tiles, which `memory` bounds; neither D x D nor
 n x n of all encoders is ever held. On a mesh rows may be sharded over
-one axis and the features of every encoder over another. `CkaState` does the same in a stream of
+one axis and the features of every encoder over another. `StreamingCka` does the same in a stream of
 batches of any size, exactly (no average of per-batch values). Products are float32 at the highest
 precision; the sums' relative error is about eps sqrt(n). Debiasing subtracts: its relative error
 grows by <K, K> / HSIC, which is large when d >> n and features are nearly white.
@@ -47,7 +47,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import HIGHEST, divide, is_constant, pmax, psum
-from ..moments import centre_rows
+from ..moments import center_rows
 from ..validate import all_rows, axis_size, check_blocks, check_option, check_rows, compute_dtype
 from .inner_products import feature_bytes, feature_inner, gram_cut, gram_sums, trace_of_cube
 
@@ -118,12 +118,12 @@ class PairwiseHsic:
         return jnp.where(self.count < 4, jnp.nan, result) if debiased else result
 
 
-def normalised_blocks(blocks, mask, axis_name, feature_axis_name=None):
-    """Centred blocks of unit trace, in one dtype, with their scales [E] and the number of rows."""
+def normalized_blocks(blocks, mask, axis_name, feature_axis_name=None):
+    """Centered blocks of unit trace, in one dtype, with their scales [E] and the number of rows."""
     dtype = compute_dtype(*blocks)
     scaled, scales = [], []
     for block in blocks:
-        rows, count, origin, offset = centre_rows(block.astype(dtype), mask, axis_name)
+        rows, count, origin, offset = center_rows(block.astype(dtype), mask, axis_name)
         reach = pmax(pmax(jnp.max(jnp.abs(rows), initial=0), axis_name), feature_axis_name)
         rows = divide(rows, reach)  # at most 1: squares cannot overflow
         trace = jnp.sum(jnp.sum(jax.lax.stop_gradient(rows) ** 2, axis=1))
@@ -189,7 +189,7 @@ def resolve_space(
     return space
 
 
-def hsic_of_normalised(
+def hsic_of_normalized(
     scaled,
     scale,
     count,
@@ -202,7 +202,7 @@ def hsic_of_normalised(
     cubic=False,
     mask=None,
 ) -> PairwiseHsic:
-    """The sums of blocks that `normalised_blocks` made."""
+    """The sums of blocks that `normalized_blocks` made."""
     norms = jnp.stack([jnp.sum(rows**2, axis=1) for rows in scaled], axis=1)
     norms = psum(norms, feature_axis_name)
     diagonal = psum(jnp.matmul(norms.T, norms, precision=HIGHEST), axis_name)
@@ -292,7 +292,7 @@ def pairwise_hsic(
         only; adds n d_e^2 + 2 d_e^3 flops for each encoder (n and d_e exchanged if n < d_e).
 
     Returns:
-      A `PairwiseHsic`, of blocks centred and scaled to unit trace.
+      A `PairwiseHsic`, of blocks centered and scaled to unit trace.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, or `memory` is
@@ -305,8 +305,8 @@ def pairwise_hsic(
     """
     check_blocks(blocks, mask)
     space = resolve_space(space, blocks, axis_name, feature_axis_name, cubic=cubic, memory=memory)
-    scaled, scale, count = normalised_blocks(blocks, mask, axis_name, feature_axis_name)
-    return hsic_of_normalised(
+    scaled, scale, count = normalized_blocks(blocks, mask, axis_name, feature_axis_name)
+    return hsic_of_normalized(
         scaled,
         scale,
         count,

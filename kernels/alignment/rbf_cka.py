@@ -5,9 +5,9 @@ Encoder e gives rows x_i and the kernel
     K_ij = exp(-||x_i - x_j||^2 / (2 (s m_e)^2)),     m_e = median of ||x_i - x_j|| over i < j,
 
 with one multiple s for all encoders. The median is that of all n (n-1) / 2 pairs, and the mean of
-the two middle ones where their number is even. RBF CKA is the ratio of `cka` with K centred,
+the two middle ones where their number is even. RBF CKA is the ratio of `cka` with K centered,
 H K H; the unbiased estimate of HSIC (Song et al. 2012, eq. 5) depends on the off-diagonal entries
-only up to a_i + a_j, which centring adds, so that `PairwiseHsic` serves here as it stands. As s
+only up to a_i + a_j, which centering adds, so that `PairwiseHsic` serves here as it stands. As s
 grows, K tends to a linear function of squared distances, and CKA to that of linear kernels.
 
 The median needs no sort and no stored distances: squared distances are ordered like the integers
@@ -40,7 +40,7 @@ from jaxtyping import Array, Bool, Float
 from ..arithmetic import HIGHEST, divide, gather_rows, mirror, psum
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_blocks, check_pairs, check_rows
-from .linear_cka import PairwiseHsic, normalised_blocks
+from .linear_cka import PairwiseHsic, normalized_blocks
 
 DIGIT = 4  # bits found in a pass
 
@@ -93,7 +93,7 @@ def pairwise_rbf_hsic(
     mask: Bool[Array, " n"] | None = None,
     axis_name=None,
 ) -> PairwiseHsic:
-    """The sums behind CKA and debiased CKA of centred Gaussian kernels.
+    """The sums behind CKA and debiased CKA of centered Gaussian kernels.
 
     Args:
       blocks: E arrays [n, d_e] with the same rows; halves are upcast to float32.
@@ -131,9 +131,9 @@ def pairwise_rbf_hsic(
 
     def sums(square, keep, start):
         here = jax.lax.dynamic_slice_in_dim(tiles.pad(means), start, tiles.size, axis=1)
-        centred = kernel(square, keep) - here[:, :, None] - everyone[:, None, :]
-        centred = jnp.where(keep[None], centred + total[:, None, None], 0)
-        return jnp.einsum("iab,jab->ij", centred, centred, precision=HIGHEST)
+        centered = kernel(square, keep) - here[:, :, None] - everyone[:, None, :]
+        centered = jnp.where(keep[None], centered + total[:, None, None], 0)
+        return jnp.einsum("iab,jab->ij", centered, centered, precision=HIGHEST)
 
     inner = mirror(psum(tiles.total(sums), axis_name))  # symmetric to the bit
     counts = jnp.ones(tiles.local, bool) if mask is None else mask
@@ -225,7 +225,7 @@ def _distance_tiles(blocks, mask, axis_name):
     rows = all_rows(blocks[0].shape[0], axis_name)
     check_rows(rows, 2, "a median distance")
     check_pairs(rows)
-    scaled, scales, count = normalised_blocks(blocks, mask, axis_name)
+    scaled, scales, count = normalized_blocks(blocks, mask, axis_name)
     return _Tiles(scaled, scales, mask, axis_name), count
 
 

@@ -7,8 +7,8 @@ the stacked row of all encoders (D = sum d_e) minus its mean, z_e its block and 
 
 Moving the mean by s changes k_e to k_e - 2 s_e' z_e + ||s_e||^2, so each sum changes by lower ones
 only, and states join exactly, as in the update of Chan et al. that `moments` describes. A batch is
-centred at the mean of all rows so far, so that only the state moves. Debiased CKA needs `diagonal`;
-CKA alone, `products`.
+centered at the mean of all rows so far, so that only the state moves. Debiased CKA needs
+`diagonal`; CKA alone, `products`.
 
 Cost: b (D^2 + sum d_e^2) flops for a batch of b rows, and for each update some passes over the
 D^2 / 2 numbers of the state, which take as long as 170 rows (D = 15,464, Zen 5): large batches are
@@ -40,7 +40,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import HIGHEST, divide, mirror, psum
-from ..moments import centre_rows, merge_centres
+from ..moments import center_rows, merge_centers
 from ..validate import check_blocks
 from .linear_cka import PairwiseHsic, kernel_scale
 
@@ -52,7 +52,7 @@ def indicator(widths: Sequence[int], dtype) -> Float[Array, "D E"]:
     return jnp.asarray(np.repeat(np.eye(len(widths)), widths, axis=0), dtype)
 
 
-class Centre(NamedTuple):
+class Center(NamedTuple):
     """Rows that count, and their mean, origin + offset."""
 
     count: Int[Array, ""]
@@ -75,12 +75,12 @@ def _add_by_columns(total, added):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class CkaState:
+class StreamingCka:
     """Everything that CKA of E encoders needs to know of the rows seen: a mergeable pytree.
 
     Attributes:
       count: rows seen.
-      origin: [D] fixed centre, from the first batch.
+      origin: [D] fixed center, from the first batch.
       offset: [D] mean of the rows minus the origin.
       products: E arrays [d_i, d_i + ... + d_E], sums of z_i [z_i .. z_E]'.
       weighted: [E, D] sums of k_i z.
@@ -90,7 +90,7 @@ class CkaState:
     Example:
       >>> from substrate_jax.kernels import cka
       >>> x = jnp.array([[0.0], [1.0], [5.0], [2.0]])
-      >>> state = CkaState.init([1, 1])
+      >>> state = StreamingCka.init([1, 1])
       >>> state = state.update([x[:2], x[:2] ** 2]).update([x[2:], x[2:] ** 2])
       >>> float(state.finalize()[0, 1].round(4)) == float(cka(x, x**2).round(4))
       True
@@ -105,11 +105,11 @@ class CkaState:
     trace: Float[Array, " E"]
 
     @classmethod
-    def init(cls, widths: Sequence[int], dtype=jnp.float32) -> CkaState:
+    def init(cls, widths: Sequence[int], dtype=jnp.float32) -> StreamingCka:
         """The summary of no rows, of encoders with these numbers of features.
 
         Example:
-          >>> [product.shape for product in CkaState.init([2, 3]).products]
+          >>> [product.shape for product in StreamingCka.init([2, 3]).products]
           [(2, 5), (3, 3)]
         """
         encoders, total = len(widths), sum(widths)
@@ -127,7 +127,7 @@ class CkaState:
             jnp.zeros(encoders, dtype),
         )
 
-    def shardings(self, mesh: Mesh, axis_name: str) -> CkaState:
+    def shardings(self, mesh: Mesh, axis_name: str) -> StreamingCka:
         """Where each array of the state lives when D is shared by the devices of a mesh axis.
 
         The products, all that is large, are split by their rows; those of an encoder whose width
@@ -135,7 +135,7 @@ class CkaState:
 
             shardings = state.shardings(mesh, "model")
             state = jax.device_put(state, shardings)
-            update = jax.jit(CkaState.update, out_shardings=shardings, donate_argnums=0)
+            update = jax.jit(StreamingCka.update, out_shardings=shardings, donate_argnums=0)
 
         with batches sharded over another axis, if at all; no `axis_name` is given to `update`.
 
@@ -143,7 +143,7 @@ class CkaState:
           >>> from jax.sharding import AxisType
           >>> one = jax.devices()[:1]
           >>> mesh = jax.make_mesh((1,), ("model",), axis_types=(AxisType.Auto,), devices=one)
-          >>> places = CkaState.init([2, 3]).shardings(mesh, "model")
+          >>> places = StreamingCka.init([2, 3]).shardings(mesh, "model")
           >>> places.products[0].spec == PartitionSpec("model")
           True
         """
@@ -164,7 +164,7 @@ class CkaState:
         blocks: Sequence[Float[Array, "n _"]],
         mask: Bool[Array, " n"] | None = None,
         axis_name=None,
-    ) -> CkaState:
+    ) -> StreamingCka:
         """Adds the rows of a batch.
 
         Args:
@@ -180,7 +180,7 @@ class CkaState:
 
         Example:
           >>> x = jnp.array([[0.0], [1.0], [5.0]])
-          >>> CkaState.init([1, 1]).update([x, -x]).trace.tolist()  # squared deviations from 2
+          >>> StreamingCka.init([1, 1]).update([x, -x]).trace.tolist()  # squared deviations from 2
           [14.0, 14.0]
         """
         check_blocks(blocks, mask)
@@ -191,8 +191,8 @@ class CkaState:
             )
         dtype = self.trace.dtype
         stacked = jnp.concatenate([block.astype(dtype) for block in blocks], axis=1)
-        rows, *batch = centre_rows(stacked, mask, axis_name)
-        count, origin, offset, delta, share = merge_centres(self, Centre(*batch))
+        rows, *batch = center_rows(stacked, mask, axis_name)
+        count, origin, offset, delta, share = merge_centers(self, Center(*batch))
         # About the mean of all rows so far, the sums of a batch need no correction.
         rows = rows - (delta * (share - 1))[None, :]
         if mask is not None:
@@ -228,9 +228,9 @@ class CkaState:
         scattered += moved[:, None] * jnp.sum(blocked**2, axis=0)[None, :]
         scattered = self._scattered(products, shift) - scattered
         smaller = jax.tree.map(jnp.add, self._smaller_about(shift, scattered), sums)
-        return CkaState(count, origin, offset, products, *smaller)
+        return StreamingCka(count, origin, offset, products, *smaller)
 
-    def merge(self, other: CkaState) -> CkaState:
+    def merge(self, other: StreamingCka) -> StreamingCka:
         """The summary of the rows of both; associative and commutative up to rounding.
 
         Raises:
@@ -238,7 +238,7 @@ class CkaState:
 
         Example:
           >>> x = jnp.array([[0.0], [1.0], [5.0], [2.0]])
-          >>> first, rest = (CkaState.init([1]).update([part]) for part in (x[:2], x[2:]))
+          >>> first, rest = (StreamingCka.init([1]).update([part]) for part in (x[:2], x[2:]))
           >>> int(first.merge(rest).count)
           4
         """
@@ -247,9 +247,9 @@ class CkaState:
                 f"states of widths {self.widths} and {other.widths} do not merge: give both those "
                 "of one init."
             )
-        count, origin, offset, delta, share = merge_centres(self, other)
+        count, origin, offset, delta, share = merge_centers(self, other)
         sums = jax.tree.map(jnp.add, self._about(delta * share), other._about(delta * (share - 1)))
-        return CkaState(count, origin, offset, *sums)
+        return StreamingCka(count, origin, offset, *sums)
 
     def _about(self, shift):
         """The sums (products, weighted, diagonal, trace) about the mean plus `shift`."""
@@ -298,7 +298,7 @@ class CkaState:
 
         Example:
           >>> x = jnp.array([[0.0], [1.0], [5.0]])
-          >>> CkaState.init([1, 1]).update([x, -x]).hsic().inner.round(3).tolist()
+          >>> StreamingCka.init([1, 1]).update([x, -x]).hsic().inner.round(3).tolist()
           [[1.0, 1.0], [1.0, 1.0]]
         """
         mean = jnp.split(self.origin + self.offset, np.cumsum(self.widths)[:-1])
@@ -322,7 +322,7 @@ class CkaState:
 
         Example:
           >>> x = jnp.array([[0.0], [1.0], [5.0]])
-          >>> CkaState.init([1, 1]).update([x, x**2]).finalize()[0].round(3).tolist()
+          >>> StreamingCka.init([1, 1]).update([x, x**2]).finalize()[0].round(3).tolist()
           [1.0, 0.976]
         """
         return self.hsic().cka(debiased=debiased)

@@ -1,7 +1,7 @@
 """Linear CKA of all pairs of encoders under many weightings of the rows, in one pass over the rows.
 
 A bootstrap draw is a row of counts w_a: image a comes w_a times. With K the Gram matrix of an
-encoder, centred over all rows once, what a draw's own centring leaves of a pair is
+encoder, centered over all rows once, what a draw's own centering leaves of a pair is
 
     H_ef = sum_ab w_a w_b K_e,ab K_f,ab - 2/N sum_a w_a R_ea R_fa + M_e M_f / N^2,
 
@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float
 from ..arithmetic import HIGHEST, divide, mirror, psum
 from ..blocks import first_row
 from .inner_products import cut, symmetric_sums
-from .linear_cka import normalised_blocks
+from .linear_cka import normalized_blocks
 
 
 def weighted_cka(
@@ -61,7 +61,7 @@ def weighted_cka(
       >>> jax.jit(weighted_cka)([x, x**2], twice)[0].round(3).tolist()
       [[1.0, 0.983], [0.983, 1.0]]
     """
-    scaled, _, _ = normalised_blocks(blocks, mask, axis_name)
+    scaled, _, _ = normalized_blocks(blocks, mask, axis_name)
     local, dtype = scaled[0].shape[0], scaled[0].dtype
     own = jax.lax.dynamic_slice_in_dim(weights.astype(dtype), first_row(local, axis_name), local)
     upper = np.stack(np.triu_indices(len(blocks)), axis=1)

@@ -6,7 +6,7 @@ pairs, and computes the whole matrix theta_b. Two ways, by the table of `measure
     bootstrap: n of n rows with replacement (Efron 1979), factor c = 1. For smooth functions of
         moments, to which a row drawn twice is a row of weight 2.
     subsample: m = floor(share n) of n rows without replacement, c = sqrt(m / (n - m)). For measures
-        in which a copy is not a weight: it would be its own image's nearest neighbour, a
+        in which a copy is not a weight: it would be its own image's nearest neighbor, a
         dissimilarity of 0, or leakage from the training rows. The factor is sqrt(m / n) for the
         size of the sample (Politis, Romano, Wolf 1999) over sqrt(1 - m / n), as a draw shares rows
         with the whole; with m / n fixed this is the delete-d jackknife (Wu 1990). It overstates the

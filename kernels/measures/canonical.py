@@ -1,6 +1,6 @@
 """Measures from the singular values of a cross product: SVCCA, PWCCA and Procrustes similarity.
 
-Centred rows X = U S V' and Y = P T Q' of two encoders are compared through one small matrix.
+Centered rows X = U S V' and Y = P T Q' of two encoders are compared through one small matrix.
 
     Procrustes: ||X'Y||_* / (||X||_F ||Y||_F),     the nuclear norm: S U'P T's singular values,
     CCA:        rho_1 >= rho_2 >= ... = the singular values of U'P.
@@ -47,7 +47,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.linear_cka import normalised_blocks
+from ..alignment.linear_cka import normalized_blocks
 from ..arithmetic import HIGHEST, divide, from_first, gather_rows, mirror, psum
 from ..blocks import first_row
 from ..validate import all_rows, check_blocks, check_option, check_rows
@@ -86,7 +86,7 @@ def pairwise_procrustes(
     References:
       Williams et al. 2021.
     """
-    scaled, scales = _centred(blocks, mask, axis_name)
+    scaled, scales = _centered(blocks, mask, axis_name)
     stacked = stack_padded(rotated_to_fewer_columns(scaled, axis_name))
 
     def similarity(pair):
@@ -202,10 +202,10 @@ def pairwise_pwcca(
     return from_first(result, axis_name)
 
 
-def _centred(blocks, mask, axis_name):
+def _centered(blocks, mask, axis_name):
     check_blocks(blocks, mask)
     check_rows(all_rows(blocks[0].shape[0], axis_name), 2, "a comparison of shapes")
-    scaled, scales, _ = normalised_blocks(blocks, mask, axis_name)
+    scaled, scales, _ = normalized_blocks(blocks, mask, axis_name)
     return scaled, scales
 
 
@@ -213,7 +213,7 @@ def _components(blocks, variance, mask, axis_name):
     """U [E, n, r] and S [E, r], both 0 where dropped, and V' [E, r, d]."""
     if not 0 < variance <= 1:
         raise ValueError(f"variance must be in (0, 1], got {variance}: use 0.99.")
-    scaled, _ = _centred(blocks, mask, axis_name)
+    scaled, _ = _centered(blocks, mask, axis_name)
     stacked = stack_padded([gather_rows(x, axis_name) for x in scaled])
     left, values, right = jax.lax.map(lambda x: jnp.linalg.svd(x, full_matrices=False), stacked)
     energy = values**2

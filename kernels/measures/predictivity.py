@@ -1,6 +1,6 @@
 """Linear predictivity: how well one encoder's features predict another's on held-out images.
 
-Ridge regression from X [n, d] to Y [n, e], both centred on the training rows T,
+Ridge regression from X [n, d] to Y [n, e], both centered on the training rows T,
 
     W = argmin ||Y_T - X_T W||^2 + c t ||W||^2,     t = tr(X_T'X_T) / min(|T|, d),
 
@@ -40,7 +40,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..alignment.linear_cka import normalised_blocks
+from ..alignment.linear_cka import normalized_blocks
 from ..arithmetic import HIGHEST, divide, gather_rows, psum
 from ..blocks import first_row
 from ..validate import all_rows, check_at_least, check_blocks, check_mask, check_rows
@@ -89,7 +89,7 @@ def linear_predictivity(
         raise ValueError(f"penalties must be positive, got {penalties}: use 0.01, say.")
     local = blocks[0].shape[0]
     check_rows(all_rows(local, axis_name), 2 * folds, f"predictivity with {folds} folds")
-    scaled, _, _ = normalised_blocks(blocks, mask, axis_name)
+    scaled, _, _ = normalized_blocks(blocks, mask, axis_name)
     columns = rotated_to_fewer_columns(scaled, axis_name)
     dtype = scaled[0].dtype
     widths = [x.shape[1] for x in columns]
@@ -104,7 +104,7 @@ def linear_predictivity(
         squares = psum(jnp.sum(residual**2, axis=0), axis_name)
         return jax.ops.segment_sum(squares, encoder_of, len(widths))
 
-    def centred(x, rows):
+    def centered(x, rows):
         """`x` less the mean over `rows`, and the number of them."""
         count = psum(jnp.sum(rows), axis_name).astype(dtype)
         kept = jnp.where(rows[:, None], x, 0)
@@ -113,7 +113,7 @@ def linear_predictivity(
 
     def errors(x, train, held):
         """[G, E] squared errors on `held` of the fit to `train`, for each penalty and target."""
-        (inputs, count), (outputs, _) = centred(x, train), centred(targets, train)
+        (inputs, count), (outputs, _) = centered(x, train), centered(targets, train)
         fitted = jnp.where(train[:, None], inputs, 0)
         gram, cross = psum(
             (
@@ -139,7 +139,7 @@ def linear_predictivity(
         train = (fold >= 0) & ~held
         best = jnp.argmin(errors(x, train & ~inner, inner), axis=0)
         error = jnp.take_along_axis(errors(x, train, held), best[None, :], axis=0)[0]
-        spread = energy(jnp.where(held[:, None], centred(targets, held)[0], 0))
+        spread = energy(jnp.where(held[:, None], centered(targets, held)[0], 0))
         return jnp.where(spread > 0, 1 - divide(error, spread), 0)
 
     def row(x):

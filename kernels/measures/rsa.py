@@ -95,7 +95,7 @@ def pairwise_rsa(
             return 1 - jnp.take_along_axis(similarity, partners[here], axis=1)
 
         mine = jax.lax.map(tile, queries).reshape(-1, half)[:local]
-        return _normalised_ranks(gather_rows(mine, axis_name).reshape(-1), counted)
+        return _normalized_ranks(gather_rows(mine, axis_name).reshape(-1), counted)
 
     ranked = jax.lax.map(ranks, everyone)
     return from_first(jnp.matmul(ranked, ranked.T, precision=HIGHEST), axis_name)
@@ -114,7 +114,7 @@ def _unit_rows(x, mask):
     return divide(deviation, jnp.linalg.norm(deviation, axis=1, keepdims=True))
 
 
-def _normalised_ranks(values, counted):
+def _normalized_ranks(values, counted):
     """Mean ranks of the values that count, less their mean, of norm 1; 0 for the others."""
     total = jnp.sum(counted, dtype=jnp.int32)
     values = jnp.where(counted, values, jnp.inf)
@@ -126,7 +126,7 @@ def _normalised_ranks(values, counted):
     first = jax.lax.cummax(jnp.where(new, places, 0))
     last_of_group = jnp.append(new[1:], True) | (places + 1 == total)
     last = jax.lax.cummin(jnp.where(last_of_group, places, len(values)), reverse=True)
-    # Twice the centred mean rank, a whole number, as a share of all ranks.
-    centred = (first + last - (total - 1)).astype(values.dtype) / total.astype(values.dtype)
-    ranks = jnp.zeros_like(values).at[order].set(jnp.where(places < total, centred, 0))
+    # Twice the centered mean rank, a whole number, as a share of all ranks.
+    centered = (first + last - (total - 1)).astype(values.dtype) / total.astype(values.dtype)
+    ranks = jnp.zeros_like(values).at[order].set(jnp.where(places < total, centered, 0))
     return divide(ranks, jnp.linalg.norm(ranks))

@@ -88,7 +88,7 @@ def _mutual_knn(
 
 _ALL = frozenset({"rotation", "scale", "shift"})
 _NEIGHBORS = frozenset({"rotation", "scale"})
-_NEAREST = "copies are each other's nearest neighbours in every encoder and raise it"
+_NEAREST = "copies are each other's nearest neighbors in every encoder and raise it"
 _KERNEL = "a copy weighs its image twice"
 _DEBIASED = "copies count as independent images, which undoes the debiasing and raises it"
 
@@ -117,19 +117,19 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({
         options=MappingProxyType({"bandwidth": 1.0}),
     ),
     "mutual_knn": Measure(
-        "Mutual k-NN recall", _mutual_knn, True, 0.0, "same k nearest neighbours of every image",
-        "no neighbour in common; chance gives k / (n - 1)", _NEIGHBORS, _NEAREST, "subsample",
+        "Mutual k-NN recall", _mutual_knn, True, 0.0, "same k nearest neighbors of every image",
+        "no neighbor in common; chance gives k / (n - 1)", _NEIGHBORS, _NEAREST, "subsample",
         "Huh et al. 2024", 11, options=MappingProxyType({"k": 10}),
     ),
     "cknna": Measure(
         "CKNNA", pairwise_cknna, True, -1.0,
-        "same k nearest neighbours, as similar in both encoders",
-        "no neighbour in common, or unrelated similarities", _NEIGHBORS, _NEAREST, "subsample",
+        "same k nearest neighbors, as similar in both encoders",
+        "no neighbor in common, or unrelated similarities", _NEIGHBORS, _NEAREST, "subsample",
         "Huh et al. 2024", 11, options=MappingProxyType({"k": 10}),
     ),
     "cycle_knn": Measure(
         "Cycle k-NN", cycle_knn, False, 0.0,
-        "every image is reached again from a neighbour of it", "no image is", _NEIGHBORS, _NEAREST,
+        "every image is reached again from a neighbor of it", "no image is", _NEIGHBORS, _NEAREST,
         "subsample", "Huh et al. 2024", 11, self_one=False, options=MappingProxyType({"k": 10}),
     ),
     "svcca": Measure(
@@ -211,7 +211,7 @@ def rows_needed(name: str, *, resampled: bool = False, **options) -> int:
     return math.ceil(rows / SHARE) if subsampled else rows
 
 
-def pairwise(
+def pairwise_measure(
     measure: str,
     blocks: Sequence[Float[Array, "n _"]],
     *,
@@ -237,7 +237,7 @@ def pairwise(
     Example:
       >>> import jax.numpy as jnp
       >>> x = jnp.array([[0.0, 1.0], [1.0, 3.0], [5.0, 2.0], [2.0, 2.0]])
-      >>> pairwise("procrustes", [x, 2 * x]).round(3).tolist()
+      >>> pairwise_measure("procrustes", [x, 2 * x]).round(3).tolist()
       [[1.0, 1.0], [1.0, 1.0]]
     """
     entry = measure_named(measure)

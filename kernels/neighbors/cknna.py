@@ -1,8 +1,8 @@
-"""Two more measures of shared neighbourhoods: CKNNA and cycle-kNN.
+"""Two more measures of shared neighborhoods: CKNNA and cycle-kNN.
 
 N_X(i) are the k rows nearest to row i by cosine, i left out, as `neighbors` finds and ranks them.
 
-CKNNA is CKA restricted to the neighbours that both encoders agree on (Huh et al. 2024, appendix).
+CKNNA is CKA restricted to the neighbors that both encoders agree on (Huh et al. 2024, appendix).
 With unit rows u_i = x_i / ||x_i|| and their similarities less the mean of each row,
 
     K_ij = u_i'u_j - mean_l u_i'u_l,     l over all rows, i included,
@@ -10,22 +10,22 @@ With unit rows u_i = x_i / ||x_i|| and their similarities less the mean of each 
     CKNNA(X, Y) = A(X, Y) / sqrt(A(X, X) A(Y, Y)).
 
 It is symmetric and, by the Cauchy-Schwarz inequality, in [-1, 1]. The program published with the
-paper differs: it cuts the Gram matrices of the features as given (which its users normalise) to the
-same neighbours and takes the unbiased HSIC of what is left, so that entries outside count as 0
+paper differs: it cuts the Gram matrices of the features as given (which its users normalize) to the
+same neighbors and takes the unbiased HSIC of what is left, so that entries outside count as 0
 rather than being left out, and the two values are not comparable.
 
-Cycle-kNN asks whether a neighbour's neighbour leads back (same source, its order of arguments):
+Cycle-kNN asks whether a neighbor's neighbor leads back (same source, its order of arguments):
 
     cycle(X, Y) = share of rows i for which some j in N_Y(i) has i in N_X(j).
 
-It is not symmetric, and cycle(X, X), the share of rows with a reciprocal neighbour, may be below 1.
+It is not symmetric, and cycle(X, X), the share of rows with a reciprocal neighbor, may be below 1.
 
-Cost, for E encoders, D = sum d_e: 2 n^2 D flops for the neighbours, n k D for their similarities,
+Cost, for E encoders, D = sum d_e: 2 n^2 D flops for the neighbors, n k D for their similarities,
 and E^2 n k^2 comparisons. Memory: n D, n k E indices, and one block of rows. The rows may be
 sharded: every device gathers the candidates and keeps its own queries.
 
-Not guaranteed: the order of neighbours within rounding (see `neighbors`). Duplicate images are
-neighbours of each other in every encoder and raise both measures. With k near n both tend to a
+Not guaranteed: the order of neighbors within rounding (see `neighbors`). Duplicate images are
+neighbors of each other in every encoder and raise both measures. With k near n both tend to a
 constant that says nothing.
 
 References:
@@ -40,7 +40,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.linear_cka import normalised_blocks
+from ..alignment.linear_cka import normalized_blocks
 from ..arithmetic import HIGHEST, count_rows, divide, gather_rows, psum
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_blocks, compute_dtype
@@ -55,14 +55,14 @@ def pairwise_cknna(
     block_rows: int | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:
-    """CKA over the k nearest neighbours that both encoders agree on.
+    """CKA over the k nearest neighbors that both encoders agree on.
 
     A(X, Y) / sqrt(A(X, X) A(Y, Y)), A the sum of K_ij L_ij over j in N_X(i) & N_Y(i).
 
     Args:
       blocks: E arrays [n, d_e] with the same rows; halves are upcast to float32.
-      k: neighbours, 1 <= k < n.
-      mask: [n] rows that count; the others are neither queries nor neighbours.
+      k: neighbors, 1 <= k < n.
+      mask: [n] rows that count; the others are neither queries nor neighbors.
       block_rows: rows handled at once; None for arrays within 2^24 entries.
       axis_name: mesh axis the rows are sharded over, if any.
 
@@ -96,7 +96,7 @@ def pairwise_cknna(
             match = (one[0][None, :, :, None] == indices[:, :, None, :]) & (
                 one[0][None, :, :, None] >= 0
             )
-            # Each neighbour of one list is in the other at most once.
+            # Each neighbor of one list is in the other at most once.
             theirs = jnp.sum(jnp.where(match, values[:, :, None, :], 0), axis=3)
             return jnp.sum(jnp.sum(theirs * one[1][None], axis=2), axis=1)
 
@@ -122,20 +122,20 @@ def cycle_knn(
     block_rows: int | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:
-    """Share of rows to which a step among one encoder's neighbours and one back returns.
+    """Share of rows to which a step among one encoder's neighbors and one back returns.
 
     Entry [x, y] is the share of rows i for which some j in N_Y(i) has i in N_X(j).
 
     Args:
       blocks: E arrays [n, d_e] with the same rows; halves are upcast to float32.
-      k: neighbours, 1 <= k < n.
-      mask: [n] rows that count; the others are neither queries nor neighbours.
+      k: neighbors, 1 <= k < n.
+      mask: [n] rows that count; the others are neither queries nor neighbors.
       block_rows: rows handled at once; None for arrays within 2^24 entries.
       axis_name: mesh axis the rows are sharded over, if any.
 
     Returns:
       [E, E] in [0, 1], not symmetric; the diagonal is the share of rows with a reciprocal
-      neighbour. 0 where an encoder is constant; NaN if k or fewer rows count.
+      neighbor. 0 where an encoder is constant; NaN if k or fewer rows count.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, or `k` or
@@ -167,14 +167,14 @@ def cycle_knn(
 
     parts = jax.lax.map(block, (_split(neighbors, size, -1), numbers))
     total = psum(jnp.sum(parts, axis=0), axis_name).astype(compute_dtype(*blocks))
-    varied = normalised_blocks(blocks, mask, axis_name)[1] != 0
+    varied = normalized_blocks(blocks, mask, axis_name)[1] != 0
     total = jnp.where(varied[:, None] & varied[None, :], total, 0)
     count = count_rows(local, mask, axis_name)
     return total / jnp.where(count > k, count.astype(total.dtype), jnp.nan)
 
 
 def _neighbors(blocks, k, mask, block_rows, axis_name):
-    """[E, local, k] neighbours of the local rows, and those of all rows."""
+    """[E, local, k] neighbors of the local rows, and those of all rows."""
     check_blocks(blocks, mask)
     check_k("k", k, all_rows(blocks[0].shape[0], axis_name))
     lists = neighbor_lists(blocks, k, mask=mask, block_rows=block_rows, axis_name=axis_name)
@@ -182,7 +182,7 @@ def _neighbors(blocks, k, mask, block_rows, axis_name):
 
 
 def _similarities(x, indices, mask, block_rows, axis_name):
-    """[local, k] cosines to the neighbours, less the row's mean cosine to all rows; 0 if absent.
+    """[local, k] cosines to the neighbors, less the row's mean cosine to all rows; 0 if absent.
 
     Values within rounding of 0 are 0, so that a constant encoder stays exactly so.
     """
@@ -198,7 +198,7 @@ def _similarities(x, indices, mask, block_rows, axis_name):
     noise = 8 * jnp.finfo(x.dtype).eps
 
     def block(pair):
-        rows, near = pair  # the mean is taken off the neighbours, which cancels less than later
+        rows, near = pair  # the mean is taken off the neighbors, which cancels less than later
         value = jnp.einsum(
             "bd,bkd->bk", rows, everyone[near] - mean[None, None, :], precision=HIGHEST
         )

@@ -1,11 +1,11 @@
-"""Exact moments of the common edges of two neighbour graphs, one of them randomly relabelled.
+"""Exact moments of the common edges of two neighbor graphs, one of them randomly relabeled.
 
 Notation
     A is the 0/1 adjacency of a directed graph on n vertices in which every vertex has k out-edges
     and none to itself; q = k / (n-1), and A0 = A - q off the diagonal, whose rows sum to 0. The
-    in-degree less k is c_a, r_a is the number of neighbours of a that have a among theirs, and
+    in-degree less k is c_a, r_a is the number of neighbors of a that have a among theirs, and
     r = sum r_a.
-    Under a random relabelling P the number of common edges of A and B is a Mantel statistic,
+    Under a random relabeling P the number of common edges of A and B is a Mantel statistic,
     <A, P B P'> = n k q + <A0, P B0 P'>.
 
 Mean and variance
@@ -58,7 +58,7 @@ class GraphSums:
     Attributes:
       spread: sum_a c_a^2, the hubness.
       skew: sum_a c_a^3.
-      reciprocal: r, ordered pairs (a, b) that are neighbours of each other.
+      reciprocal: r, ordered pairs (a, b) that are neighbors of each other.
       hub_reciprocal: sum_a c_a r_a.
       hub_chain: sum_a c_a sum_{b in N(a)} c_b.
       cyclic: triples a -> b -> c -> a.
@@ -81,7 +81,7 @@ class GraphSums:
           k: out-edges of each.
 
         Returns:
-          [K, E, E] each, exact over all n! relabellings; NaN where k is not below n.
+          [K, E, E] each, exact over all n! relabelings; NaN where k is not below n.
         """
         k = k[:, None]
         q = k / (n - 1)
@@ -144,7 +144,7 @@ def graph_sums(
     Args:
       neighbors: lists of the local rows, nearest first, -1 where absent.
       everyone: those of all rows.
-      ks: numbers of neighbours, each at most k.
+      ks: numbers of neighbors, each at most k.
       mask: [n] local rows that count.
       axis_name: mesh axis the rows are sharded over, if any.
       block_rows: rows handled at once; None for the most that keep arrays within 2^24 entries.
@@ -179,7 +179,7 @@ def graph_sums(
             mine = jax.lax.dynamic_slice_in_dim(padded, start, size)
             here = jnp.where(mine < 0, rows, mine)
             at = jnp.arange(size)[:, None]
-            # Rank of c among the neighbours of a, and of a among those of c; k where absent.
+            # Rank of c among the neighbors of a, and of a among those of c; k where absent.
             outward = jnp.full((size, rows + 1), k).at[at, here].set(places[None, :])
             outward = outward.at[:, rows].set(k)
             row = all_lists - (first + start)

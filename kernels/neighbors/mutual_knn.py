@@ -1,4 +1,4 @@
-"""Mutual nearest-neighbour recall: do two encoders agree on which images are alike?
+"""Mutual nearest-neighbor recall: do two encoders agree on which images are alike?
 
 With N_k^X(i) the k rows nearest to row i in cosine similarity, i itself excluded,
 
@@ -7,16 +7,16 @@ With N_k^X(i) the k rows nearest to row i in cosine similarity, i itself exclude
 symmetric and in [0, 1]. Unlike CKA it sees only the local geometry. `neighbors` says how ties and
 duplicates are ranked.
 
-Null. Under a random relabelling of one side, n k recall counts the common edges of two directed
-graphs of out-degree k. Mean k / (n-1), variance and third moment over all n! relabellings are exact
+Null. Under a random relabeling of one side, n k recall counts the common edges of two directed
+graphs of out-degree k. Mean k / (n-1), variance and third moment over all n! relabelings are exact
 (`graph_moments`), from a few counts of each graph, so that calibrating all pairs costs nothing
 more. The tail is Pearson type III; as the recall moves in steps of 1 / (n k), p is taken half a
 step below the observed value.
 
-An encoder that is constant, within rounding, has no neighbours: its recall with every encoder is 0
+An encoder that is constant, within rounding, has no neighbors: its recall with every encoder is 0
 and its null a point at 0, so that p = 1. Where k or fewer rows count, recall and null are NaN.
 
-Cost, for E encoders: 2 n^2 D flops (D = sum d_e) for the neighbours, half of that on CPU, found
+Cost, for E encoders: 2 n^2 D flops (D = sum d_e) for the neighbors, half of that on CPU, found
 once at the largest k; E^2 n^2 / 32 word operations for each k for the overlap of all pairs; E n k^2
 look-ups for the null; and memory for n k E indices and what `neighbors` holds of one encoder. No
 n x n array is held, not even of bits. n k must stay below 2^31.
@@ -39,7 +39,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..alignment.linear_cka import normalised_blocks
+from ..alignment.linear_cka import normalized_blocks
 from ..arithmetic import count_rows, gather_rows, mirror, psum
 from ..blocks import block_size, first_row
 from ..nulls.calibration import METHODS, Calibration, rescale, tail_from_moments
@@ -58,8 +58,8 @@ class MutualKnn:
       recall: [K, E, E] for each of `ks`; 1 on the diagonal, 0 where an encoder is constant, NaN
         where k or fewer rows count.
       count: rows that count, n.
-      graph: edge and triangle counts of each encoder's neighbour graph, [K, E] each.
-      ks: the numbers of neighbours.
+      graph: edge and triangle counts of each encoder's neighbor graph, [K, E] each.
+      ks: the numbers of neighbors.
     """
 
     recall: Float[Array, "K E E"]
@@ -102,8 +102,8 @@ def mutual_knn(
 
     Args:
       blocks: E arrays [n, d_e] with the same rows.
-      ks: numbers of neighbours, each 1 <= k < n (and less than the rows that count).
-      mask: [n] rows that count; the others are neither queries nor neighbours.
+      ks: numbers of neighbors, each 1 <= k < n (and less than the rows that count).
+      mask: [n] rows that count; the others are neither queries nor neighbors.
       block_rows: rows handled at once; None for the most that keep arrays within 2^24 entries, and
         on CPU for up to half of the similarities of one encoder, as `nearest_neighbors` says.
       axis_name: mesh axis the rows are sharded over, if any.
@@ -143,7 +143,7 @@ def calibrate_mutual_knn(
     Args:
       blocks: E arrays [n, d_e] with the same rows, or their `MutualKnn` for the closed form (which
         then says the `ks`).
-      ks: numbers of neighbours, each 1 <= k < n.
+      ks: numbers of neighbors, each 1 <= k < n.
       method: "closed_form" (moments over all permutations) or "permutation" (a sample of them, the
         same for all pairs and all k).
       permutations: draws, at least 1 / alpha - 1; for "permutation" only.
@@ -184,7 +184,7 @@ def calibrate_mutual_knn(
     everyone = gather_rows(neighbors, axis_name, axis=1)
     orders = row_orders(key, permutations, rows, gather_rows(mask, axis_name))
 
-    def null_counts(order):  # row order[i] takes the name i, as a row and as a neighbour
+    def null_counts(order):  # row order[i] takes the name i, as a row and as a neighbor
         names = jnp.argsort(order)
         here = jax.lax.dynamic_slice_in_dim(order, first, local)
         renamed = everyone[:, here]
@@ -201,12 +201,12 @@ def calibrate_mutual_knn(
 
 
 def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
-    """The result; neighbours [E, n, max k]; common ones in all [K, E, E]; which encoders vary."""
+    """The result; neighbors [E, n, max k]; common ones in all [K, E, E]; which encoders vary."""
     check_blocks(blocks, mask)
     local = blocks[0].shape[0]
     rows, ks = all_rows(local, axis_name), tuple(ks)
     if not ks:
-        raise ValueError("ks is empty: give at least one number of neighbours.")
+        raise ValueError("ks is empty: give at least one number of neighbors.")
     for k in ks:
         check_k("each of ks", k, rows)
     neighbors = neighbor_lists(
@@ -215,9 +215,9 @@ def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
     everyone = gather_rows(neighbors, axis_name, axis=1)
 
     def varies(x):
-        return normalised_blocks([x], mask, axis_name)[1][0] != 0
+        return normalized_blocks([x], mask, axis_name)[1][0] != 0
 
-    # One after another: side by side they hold a centred copy of every block (XLA on CPU).
+    # One after another: side by side they hold a centered copy of every block (XLA on CPU).
     each = [partial(varies, x) for x in blocks]
     varied = jax.lax.map(lambda number: jax.lax.switch(number, each), jnp.arange(len(blocks)))
     overlap = psum(_overlap(neighbors, neighbors, ks, rows, block_rows), axis_name)
@@ -231,7 +231,7 @@ def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
 
 
 def _recall(overlap, count, ks):
-    """[K, E, E] common neighbours as a share of n k; NaN where there are no k others."""
+    """[K, E, E] common neighbors as a share of n k; NaN where there are no k others."""
     ks = jnp.asarray(ks, jnp.int32)
     total = count.astype(jnp.float32) * ks.astype(jnp.float32)
     total = jnp.where(ks < count, total, jnp.nan)
@@ -243,9 +243,9 @@ def _pairs(varied):
 
 
 def _overlap(left, right, ks, rows, block_rows):
-    """[K, E, F] numbers of common neighbours, summed over the local rows.
+    """[K, E, F] numbers of common neighbors, summed over the local rows.
 
-    A row's neighbours are a set of bits, 32 rows to a word: common ones are counted by the word.
+    A row's neighbors are a set of bits, 32 rows to a word: common ones are counted by the word.
     """
     words = -(-rows // 32)
 
@@ -266,7 +266,7 @@ def _overlap(left, right, ks, rows, block_rows):
 
 def _bitsets(lists, ks, words):
     """[E, n, k] -> [K, E, n words]: bit j of row i's words says whether j is in its list."""
-    word = jnp.where(lists < 0, words, lists // 32)  # an absent neighbour falls off the end
+    word = jnp.where(lists < 0, words, lists // 32)  # an absent neighbor falls off the end
     bit = jnp.left_shift(jnp.uint32(1), (lists % 32).astype(jnp.uint32))
     empty = jnp.zeros(words, jnp.uint32)
     fill = jax.vmap(jax.vmap(lambda at, bits: empty.at[at].add(bits, mode="drop")))

@@ -1,6 +1,6 @@
-"""Exact nearest neighbours by cosine similarity.
+"""Exact nearest neighbors by cosine similarity.
 
-The neighbours of row i are the k rows j != i of largest cosine x_i'x_j / (||x_i|| ||x_j||). Row i
+The neighbors of row i are the k rows j != i of largest cosine x_i'x_j / (||x_i|| ||x_j||). Row i
 is excluded by its index, not its rank, as a duplicate may come before it. Similarities are float32
 or wider at the highest precision: the 3 digits of bfloat16 cannot order the 100 nearest of 10,000.
 
@@ -45,8 +45,8 @@ def nearest_neighbors(
 
     Args:
       x: [n, d] rows; halves are upcast to float32. A zero row has similarity 0 to every row.
-      k: neighbours, 1 <= k < n.
-      mask: [n] rows that count; the others are nobody's neighbours.
+      k: neighbors, 1 <= k < n.
+      mask: [n] rows that count; the others are nobody's neighbors.
       block_rows: queries compared with all rows at once; None for 64 MiB of float32 similarities,
         or for half of all on CPU, up to 512 MiB.
       axis_name: mesh axis the rows are sharded over, if any.
@@ -171,5 +171,5 @@ def check_k(name, k, rows):
     if not 1 <= k < rows:
         raise ValueError(
             f"{name} must be in 1..{rows - 1} = n - 1 for n = {rows} rows, got {k}: "
-            "ask for fewer neighbours or give more rows."
+            "ask for fewer neighbors or give more rows."
         )

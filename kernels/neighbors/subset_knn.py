@@ -1,4 +1,4 @@
-"""Mutual kNN recall on many subsets of the rows, from one neighbour search.
+"""Mutual kNN recall on many subsets of the rows, from one neighbor search.
 
 The k nearest rows of a subset are the first k of its members in the list of all rows by distance,
 so that one list, somewhat longer than k, serves every subset. With p_e(i, j) the place of row j in
@@ -6,13 +6,13 @@ row i's list of encoder e, and t_e(i) the place of the k-th member of the subset
 
     #{j in subset: p_e(i, j) <= t_e(i) and p_f(i, j) <= t_f(i)}
 
-neighbours in common, which is counted for all subsets side by side. Recall is the mean over the
+neighbors in common, which is counted for all subsets side by side. Recall is the mean over the
 rows of the subset over k, as `mutual_knn` has it of the subset alone, ties by the lower index.
 
 A list is long enough for every subset if it holds k rows beyond those left out. Beyond a few
 hundred rows fewer do: of the first l places a random share p has less than k members with
 probability below exp(-2 (l p - k)^2 / l) (Hoeffding 1963, section 6), and l is such that this is
-1e-18. A row with too short a list has the neighbours that are on it.
+1e-18. A row with too short a list has the neighbors that are on it.
 
 Cost, for E encoders and b subsets: 2 n^2 D flops for the search, and E^2 n l b / 2 comparisons of
 16 bits for each k; memory for E n l indices and n b truth values.
@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.linear_cka import normalised_blocks
+from ..alignment.linear_cka import normalized_blocks
 from ..arithmetic import psum
 from ..blocks import block_size, first_row
 from ..validate import all_rows
@@ -53,7 +53,7 @@ def subset_recall(
 
     Args:
       blocks: E arrays [n, d_e] with the same rows.
-      ks: numbers of neighbours, each less than the rows of every subset.
+      ks: numbers of neighbors, each less than the rows of every subset.
       subsets: [m, b] whether each row of all shards is in each subset; never where it is masked.
       share: the least share of the rows that a subset has, in (0, 1].
       mask: [n] rows that count; the others may hold anything.
@@ -134,7 +134,7 @@ def subset_recall(
     matrix = jnp.ones((draws, len(ks), encoders, encoders), jnp.float32)
     matrix = matrix.at[:, :, first, partner].set(recall)
     matrix = matrix.at[:, :, partner, first].set(recall)
-    varied = normalised_blocks(blocks, mask, axis_name)[1] != 0
+    varied = normalized_blocks(blocks, mask, axis_name)[1] != 0
     matrix = jnp.where((varied[:, None] & varied[None, :])[None, None], matrix, 0)
     fits = jnp.asarray(ks, jnp.int32)[None, :] < taken[:, None]
     return jnp.where(fits[:, :, None, None], matrix, jnp.nan)

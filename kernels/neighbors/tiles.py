@@ -1,4 +1,4 @@
-"""All rows' nearest neighbours from half of their similarities, where sorting is slow: on CPU.
+"""All rows' nearest neighbors from half of their similarities, where sorting is slow: on CPU.
 
 The rows are cut into P blocks of u, and the similarities of block a with block b >= a, a tile, are
 formed once: they serve the rows of a and, transposed, those of b. Each row then takes
@@ -41,11 +41,11 @@ RAISES = 2  # bisections of all values
 
 
 @dataclasses.dataclass(frozen=True)
-class Cut:
+class TileGrid:
     """How the rows are cut, and what is looked for.
 
     Attributes:
-      k: neighbours.
+      k: neighbors.
       unit: rows of a block, u; a multiple of 64.
       parts: blocks, P; at most 32.
       chunk: values of which the largest is kept, c.
@@ -76,12 +76,12 @@ class Cut:
         return tile
 
 
-def cut_rows(rows: int, k: int) -> Cut | None:
+def cut_rows(rows: int, k: int) -> TileGrid | None:
     """The cut with the least to compute; None if rows are few, k large or the tiles too many.
 
     Example:
       >>> cut_rows(4096, 100)
-      Cut(k=100, unit=512, parts=8, chunk=8, most=144)
+      TileGrid(k=100, unit=512, parts=8, chunk=8, most=144)
       >>> cut_rows(100, 10), cut_rows(1000, 500), cut_rows(20_000, 10)
       (None, None, None)
     """
@@ -95,11 +95,11 @@ def cut_rows(rows: int, k: int) -> Cut | None:
         return None
     # If chunks are 4 k or more, some 1.15 k values reach the k-th largest of their maxima.
     chunk = max(c for c in (1, 2, 4, 8, 16, 32) if c == 1 or parts * unit >= 4 * k * c)
-    return Cut(k, unit, parts, chunk, -(-(5 * k // 4 + 16) // 16) * 16)
+    return TileGrid(k, unit, parts, chunk, -(-(5 * k // 4 + 16) // 16) * 16)
 
 
 def similarity_tiles(
-    unit: Float[Array, "n d"], valid: Bool[Array, " n"], cut: Cut
+    unit: Float[Array, "n d"], valid: Bool[Array, " n"], cut: TileGrid
 ) -> Float[Array, "T u u"]:
     """Inner products of the rows of each pair of blocks; -inf where a row does not count."""
     padding = cut.rows - unit.shape[0]
@@ -117,7 +117,7 @@ def largest_of_tiles(
     tiles: Float[Array, "T u u"],
     twins: Int[Array, " n"],
     repeated: Bool[Array, ""],
-    cut: Cut,
+    cut: TileGrid,
 ) -> Int[Array, "n k"]:
     """The k columns of largest value in each row but its own, largest first; -1 beyond those.
 

@@ -115,7 +115,7 @@ def tail_from_moments(
 ) -> Calibration:
     """Calibrates a statistic whose null is known by its moments, with a Pearson type III tail.
 
-    With skewness g the null is modelled as mean + std (G - 4/g^2) g/2, G gamma of shape 4/g^2:
+    With skewness g the null is modeled as mean + std (G - 4/g^2) g/2, G gamma of shape 4/g^2:
     right-skewed for g > 0, mirrored for g < 0, normal at 0. The tail is an approximation: see the
     module docstring.
 
@@ -189,7 +189,7 @@ def choose_skewness(skewness: str, blocks, axis_name=None) -> str:
     return "gamma" if skewness == "gamma" or not known else "exact"
 
 
-def calibrate(
+def calibrate_cka(
     blocks: Sequence[Float[Array, "n _"]] | PairwiseHsic,
     *,
     method: str = "closed_form",
@@ -228,7 +228,7 @@ def calibrate(
 
     Example:
       >>> x = jax.random.normal(jax.random.key(0), (50, 3))
-      >>> result = calibrate([x, x + 1, jnp.flip(x)])
+      >>> result = calibrate_cka([x, x + 1, jnp.flip(x)])
       >>> [f"{score:.2f}" for score in result.score[0]]  # itself, a shifted copy, other rows
       ['1.00', '1.00', '0.02']
     """

@@ -1,7 +1,7 @@
 """Tail and quantile of the Pearson type III law, in logarithms.
 
 The law of mean 0, variance 1 and skewness g > 0 is (G - a) g / 2 with G gamma of shape a = 4 / g^2,
-so that its tail at z is the regularised incomplete gamma function Q(a, x), x = a (1 + u),
+so that its tail at z is the regularized incomplete gamma function Q(a, x), x = a (1 + u),
 u = z g / 2; for g < 0 it is P(a, x). With t = x e^y in the integral of t^(a-1) e^-t,
 
     x^a e^-x J(a, u),    J = int_0^inf exp(-|a u| s - x (e^(+-s) -+ s - 1)) ds,
@@ -98,7 +98,7 @@ def log_tail_and_quantile(
     The quantile is bisected within Cantelli's one-sided bounds.
 
     Args:
-      z: standardised, any shape.
+      z: standardized, any shape.
       alpha: in (0, 1).
       skewness: of the shape of `z`. Below 1e-6 in size it is taken as 1e-6.
 

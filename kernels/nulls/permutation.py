@@ -44,7 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from ..alignment.linear_cka import SPACES, normalised_blocks
+from ..alignment.linear_cka import SPACES, normalized_blocks
 from ..arithmetic import HIGHEST, divide, from_first, gather_rows, mirror
 from ..validate import all_rows, check_at_least, check_blocks, check_option, check_strata
 
@@ -233,7 +233,7 @@ def permutation_null(
     check_strata(strata, blocks[0].shape[0])
     rows = all_rows(blocks[0].shape[0], axis_name)
     space = choose_space(space, blocks, axis_name, permutations)
-    scaled, _, _ = normalised_blocks(blocks, mask, axis_name)
+    scaled, _, _ = normalized_blocks(blocks, mask, axis_name)
     everyone = [gather_rows(block, axis_name) for block in scaled]
     upper = np.triu_indices(len(everyone))
     if space == "gram":

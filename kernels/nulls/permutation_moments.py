@@ -1,9 +1,9 @@
 """Exact mean, variance and third moment of <K, PLP'> over all n! permutations P of the rows.
 
 Notation
-    K is centred (K 1 = 0), symmetric, with diagonal k and trace T. What the trace alone does is the
-    same under every permutation, so K is replaced by K0 = K - T/(n-1) H, H = I - 11'/n: trace 0,
-    and still centred. Then <K, PLP'> = T_K T_L / (n-1) + <K0, P L0 P'>.
+    K is centered (K 1 = 0), symmetric, with diagonal k and trace T. What the trace alone does is
+    the same under every permutation, so K is replaced by K0 = K - T/(n-1) H, H = I - 11'/n: trace
+    0, and still centered. Then <K, PLP'> = T_K T_L / (n-1) + <K0, P L0 P'>.
 
 Mean and variance
     With t = tr K^2 / T^2, s = sum_a k_a^2 / T^2, a = (n-1) t - 1, b = n (n+1) (s - 1/n) - 2 a,

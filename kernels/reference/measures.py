@@ -21,7 +21,7 @@ def median_distance(x) -> float:
 
 
 def rbf_cka(x, y, bandwidth: float = 1.0, debiased: bool = False) -> float:
-    """CKA of Gaussian kernels, of uncentred ones by eq. 5 of Song et al. if debiased."""
+    """CKA of Gaussian kernels, of uncentered ones by eq. 5 of Song et al. if debiased."""
     kernels = [
         np.exp(-(distances(z) ** 2) / (2 * (bandwidth * median_distance(z)) ** 2)) for z in (x, y)
     ]
@@ -42,7 +42,7 @@ def cka(x, y, debiased: bool = False) -> float:
 
 
 def cknna(x, y, k: int) -> float:
-    """CKA of row-centred cosines over the neighbours that both sides share, by double loop."""
+    """CKA of row-centered cosines over the neighbors that both sides share, by double loop."""
 
     def cosines(z):
         z = np.asarray(z, np.float64)
@@ -67,7 +67,7 @@ def cycle_knn(x, y, k: int) -> float:
 
 
 def leading(x, variance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Left singular vectors of the fewest components holding `variance`, and the centred rows."""
+    """Left singular vectors of the fewest components holding `variance`, and the centered rows."""
     x = np.asarray(x, np.float64)
     x = x - x.mean(0)
     u, s, _ = np.linalg.svd(x, full_matrices=False)
@@ -84,9 +84,9 @@ def svcca(x, y, variance: float = 0.99) -> float:
 
 def pwcca(x, y, variance: float = 0.99) -> float:
     """Canonical correlations weighted by the projections of x's columns on x's variables."""
-    (u, centred), (v, _) = leading(x, variance), leading(y, variance)
+    (u, centered), (v, _) = leading(x, variance), leading(y, variance)
     p, rho, _ = np.linalg.svd(u.T @ v, full_matrices=False)
-    weights = np.abs((u @ p).T @ centred).sum(1)
+    weights = np.abs((u @ p).T @ centered).sum(1)
     return float((weights * rho).sum() / weights.sum())
 
 

@@ -31,7 +31,7 @@ def adjacency(x: np.ndarray, k: int) -> np.ndarray:
 
 
 def mutual_knn(x: np.ndarray, y: np.ndarray, k: int) -> float:
-    """Mean share of common neighbours."""
+    """Mean share of common neighbors."""
     return float((adjacency(x, k) * adjacency(y, k)).sum() / (len(x) * k))
 
 
@@ -43,7 +43,7 @@ def mutual_knn_null(x: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
 
 
 def pca(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """[d, k] leading right singular vectors of the centred rows, and [k] variances."""
+    """[d, k] leading right singular vectors of the centered rows, and [k] variances."""
     x = np.asarray(x, np.float64)
     _, s, vt = np.linalg.svd(x - x.mean(0), full_matrices=False)
     components = vt[:k].T
@@ -52,7 +52,7 @@ def pca(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def orthogonal_procrustes(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Orthogonal R that minimises ||a - b R||_F."""
+    """Orthogonal R that minimizes ||a - b R||_F."""
     u, _, vt = np.linalg.svd(np.asarray(b, np.float64).T @ np.asarray(a, np.float64))
     return u @ vt
 
@@ -114,7 +114,7 @@ def hsic_unbiased(k, l) -> float:  # noqa: E741
 
 
 def pairwise_cka(blocks: Sequence, debiased: bool = False) -> np.ndarray:
-    """[E, E] ratio of HSICs of full centred Gram matrices."""
+    """[E, E] ratio of HSICs of full centered Gram matrices."""
     hsic = hsic_unbiased if debiased else lambda k, l: np.trace(k @ l)  # noqa: E741
     grams = [gram(block) for block in blocks]
     values = np.array([[hsic(a, b) for b in grams] for a in grams])

@@ -118,7 +118,7 @@ def pcka(
     1/2 [CKA(X_A B_A, X_A B_B) + CKA(X_B B_A, X_B B_B)]. The domains share features, not rows.
 
     Args:
-      x_a: [n, d] features of domain A; CKA centres the scores.
+      x_a: [n, d] features of domain A; CKA centers the scores.
       basis_a: [d, p] its basis, replicated over devices.
       x_b: [m, d] features of domain B.
       basis_b: [d, q] its basis.

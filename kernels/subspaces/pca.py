@@ -55,7 +55,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..arithmetic import divide, matmul, pmax, psum
-from ..moments import centre_rows
+from ..moments import center_rows
 from ..validate import all_rows, check_at_least, check_mask, check_matrix, check_option
 
 USUAL_PASSES = 5
@@ -112,7 +112,7 @@ def pca(
     V = argmax tr V'CV over orthonormal [d, k] matrices, C = Xc'Xc / (n - 1).
 
     Args:
-      x: [n, d] rows; halves are upcast to float32. Columns are centred but not scaled.
+      x: [n, d] rows; halves are upcast to float32. Columns are centered but not scaled.
       k: components, 1 <= k <= min(n - 1, d). With a `mask` n still counts all rows: components
         beyond the rank come out with variance zero.
       mask: [n] rows that count; the others may hold anything.
@@ -167,27 +167,27 @@ def pca(
         exact = feature_axis_name is None and _exact_is_cheaper(rows, d, width)
         method = "exact" if exact else "subspace"
 
-    centred, count, origin, offset = centre_rows(x, mask, axis_name)
-    degrees = jnp.maximum(count - 1, 1).astype(centred.dtype)
+    centered, count, origin, offset = center_rows(x, mask, axis_name)
+    degrees = jnp.maximum(count - 1, 1).astype(centered.dtype)
     if method == "exact":
-        block = _exact_block(centred, width, axis_name)
-        components, variance, residual = _rayleigh_ritz(centred, degrees, k, axis_name, block)
+        block = _exact_block(centered, width, axis_name)
+        components, variance, residual = _rayleigh_ritz(centered, degrees, k, axis_name, block)
         iterations = jnp.int32(1)
     else:
         key = jax.random.key(0) if key is None else key
 
         def covariance_times(block):
-            scores = psum(matmul(centred, block), feature_axis_name)
-            return psum(contract_rows(centred, scores), axis_name) / degrees
+            scores = psum(matmul(centered, block), feature_axis_name)
+            return psum(contract_rows(centered, scores), axis_name) / degrees
 
-        start = random_block(key, x.shape[1], width, centred.dtype, feature_axis_name)
+        start = random_block(key, x.shape[1], width, centered.dtype, feature_axis_name)
         components, variance, residual, iterations = _iterate(
             covariance_times, start, k, tolerance, max_iterations, feature_axis_name
         )
         components = orthonormalize(components, feature_axis_name)[0]
 
     components = components * peak_sign(components, feature_axis_name)[None, :]
-    total = psum(psum(jnp.sum(centred**2), axis_name), feature_axis_name) / degrees
+    total = psum(psum(jnp.sum(centered**2), axis_name), feature_axis_name) / degrees
     return Pca(components, origin + offset, variance, divide(variance, total), residual, iterations)
 
 
@@ -280,35 +280,35 @@ def _iterate(covariance_times, start, k, tolerance, max_iterations, axis_name):
     return basis[:, :k], jnp.maximum(value[:k], 0), residual, iterations
 
 
-def _rayleigh_ritz(centred, degrees, k, axis_name, block):
+def _rayleigh_ritz(centered, degrees, k, axis_name, block):
     """The best k components within the span of an orthonormal block, and their residual."""
-    scores = matmul(centred, block)
+    scores = matmul(centered, block)
     inner = psum(matmul(scores.T, scores), axis_name)
     _, turn = jnp.linalg.eigh(inner / degrees)
     turn = turn[:, : -k - 1 : -1]
     vectors, scores = matmul(block, turn), matmul(scores, turn)
     # Sums of squares keep small variances non-negative and far more accurate than eigh's.
-    image, variance = psum((contract_rows(centred, scores), jnp.sum(scores**2, axis=0)), axis_name)
+    image, variance = psum((contract_rows(centered, scores), jnp.sum(scores**2, axis=0)), axis_name)
     image, variance = image / degrees, variance / degrees
     error = jnp.linalg.norm(image - vectors * variance[None, :], axis=0)
     return vectors, variance, divide(jnp.max(error), variance[0])
 
 
-def _exact_block(centred, width, axis_name):
+def _exact_block(centered, width, axis_name):
     """Orthonormal basis of the leading right singular vectors, from the smaller Gram matrix."""
-    rows, d = centred.shape
+    rows, d = centered.shape
     if d <= all_rows(rows, axis_name):
-        scatter = psum(matmul(centred.T, centred), axis_name)
+        scatter = psum(matmul(centered.T, centered), axis_name)
         return jnp.linalg.eigh(scatter)[1][:, : -width - 1 : -1]
-    everyone, first = centred, 0
+    everyone, first = centered, 0
     if axis_name is not None:
-        everyone = jax.lax.all_gather(centred, axis_name, tiled=True)
+        everyone = jax.lax.all_gather(centered, axis_name, tiled=True)
         first = jax.lax.axis_index(axis_name) * rows
     gram = matmul(everyone, everyone.T)
     left = jnp.linalg.eigh(gram)[1][:, : -width - 1 : -1]
     left = jax.lax.dynamic_slice_in_dim(left, first, rows)
-    # QR both normalises and, where the rank falls short, completes the basis.
-    return jnp.linalg.qr(psum(contract_rows(centred, left), axis_name))[0]
+    # QR both normalizes and, where the rank falls short, completes the basis.
+    return jnp.linalg.qr(psum(contract_rows(centered, left), axis_name))[0]
 
 
 def contract_rows(x: Float[Array, "n d"], scores: Float[Array, "n l"]) -> Float[Array, "d l"]:

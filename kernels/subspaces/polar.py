@@ -23,7 +23,7 @@ Methods
 Cost
     "svd": about 25 k^3 flops twice, in LAPACK's sequential steps. "newton_schulz": 4 k^3 a step,
     all in matrix products, and k^3 / 3 for the check. Which is faster has not been measured: that
-    accelerators favour products, and from what k, is an assumption.
+    accelerators favor products, and from what k, is an assumption.
 
 Not guaranteed
     R moves by up to 2 ||dM|| / (s_k + s_{k-1}) (Higham 2008): both methods lose that much, so

@@ -7,7 +7,7 @@ Problem
         R = argmin_{R'R = I} ||A - B R||_F = polar(B'A) = U V',     B'A = U S V',
 
     and so has its residual, the disparity ||A - B R||_F^2 / ||A||_F^2. For m blocks A_1..A_m,
-    generalized Procrustes (Gower 1975) minimises sum_i ||A_i R_i - Z||_F^2 over all rotations and
+    generalized Procrustes (Gower 1975) minimizes sum_i ||A_i R_i - Z||_F^2 over all rotations and
     the consensus Z = mean_i A_i R_i. Alternating the two steps never increases the loss.
 
 Method
@@ -19,10 +19,10 @@ Cost
     of order mk, then 2 m^2 k^3 flops and m SVDs of order k an iteration, whatever n is.
 
 Not guaranteed
-    R is unique only if B'A is nonsingular. In its null space the minimiser nearest to the identity
+    R is unique only if B'A is nonsingular. In its null space the minimizer nearest to the identity
     is taken, as `polar` says. The generalized
     problem is not convex: the spectral start makes the result reproducible and independent of
-    the order of the blocks, not globally optimal. Nothing is centred or scaled.
+    the order of the blocks, not globally optimal. Nothing is centered or scaled.
 
 References
     P. Schönemann, "A generalized solution of the orthogonal Procrustes problem", 1966.
@@ -82,7 +82,7 @@ def orthogonal_procrustes(
     """Rotation that brings `b` nearest to `a`.
 
     R = argmin ||A - B R||_F over orthogonal R, reflections included. Differentiable wherever the
-    minimiser is unique, repeated singular values included.
+    minimizer is unique, repeated singular values included.
 
     Args:
         a: the target.
@@ -140,7 +140,7 @@ def procrustes_disparity(
         1.0
     """
     a, b = _prepare([a, b], mask)
-    # R minimises the norm, so its own derivative contributes nothing (envelope theorem).
+    # R minimizes the norm, so its own derivative contributes nothing (envelope theorem).
     rotation = jax.lax.stop_gradient(orthogonal_procrustes(a, b, axis_name=axis_name))
     residual = a - matmul(b, rotation)
     residual_energy, energy = psum((jnp.sum(residual**2), jnp.sum(a**2)), axis_name)

@@ -53,7 +53,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..arithmetic import divide, matmul, psum
-from ..moments import centre_rows, merge_centres
+from ..moments import center_rows, merge_centers
 from ..validate import all_rows, check_at_least, check_mask, check_matrix
 from .pca import Pca, contract_rows, orthonormalize, peak_sign, random_block
 
@@ -68,7 +68,7 @@ class StreamingPca:
 
     Attributes:
       count: rows seen.
-      origin: [d] fixed centre, from the first batch.
+      origin: [d] fixed center, from the first batch.
       offset: [d] mean of the rows minus the origin.
       test_matrix: [d, l] orthonormal columns.
       image: [d, l] scatter times the test matrix.
@@ -177,9 +177,9 @@ class StreamingPca:
                 "give the width that init was given."
             )
         dtype = self.image.dtype
-        centred, count, origin, offset = centre_rows(batch.astype(dtype), mask, axis_name)
-        scores = psum(matmul(centred, self.test_matrix), feature_axis_name)
-        image, energy = psum((contract_rows(centred, scores), jnp.sum(centred**2)), axis_name)
+        centered, count, origin, offset = center_rows(batch.astype(dtype), mask, axis_name)
+        scores = psum(matmul(centered, self.test_matrix), feature_axis_name)
+        image, energy = psum((contract_rows(centered, scores), jnp.sum(centered**2)), axis_name)
         other = dataclasses.replace(
             self,
             count=count,
@@ -215,7 +215,7 @@ class StreamingPca:
         return dataclasses.replace(joined, image=jnp.where(same, joined.image, jnp.nan))
 
     def _join(self, other, feature_axis_name):
-        count, origin, offset, delta, share = merge_centres(self, other)
+        count, origin, offset, delta, share = merge_centers(self, other)
         gap = self.count.astype(delta.dtype) * share
         along, square = psum(
             (matmul(delta[None, :], self.test_matrix), jnp.sum(delta**2)), feature_axis_name

@@ -1,7 +1,7 @@
 """TFDS builders of the domains that TFDS does not have: KAIST's thermal, NYU's depth, DECaLS.
 
     kaist_lwir          long-wave infrared frames of street scenes, every 20th of a video
-    nyu_depth_labeled   depth maps of rooms, coloured
+    nyu_depth_labeled   depth maps of rooms, colored
     galaxy10_decals     galaxies, every fourth of the file
 
 They read what lies in the folder for manual downloads (`download.data_folder()` when called by
@@ -11,7 +11,7 @@ subsets above stay below that, and are far more than the 1,000 images that a dom
 
 Importing this module imports tensorflow_datasets and registers the builders with it.
 
-Not guaranteed: that neighbouring frames and galaxies are independent. Frames 20 apart show one
+Not guaranteed: that neighboring frames and galaxies are independent. Frames 20 apart show one
 street a second later.
 
 References: S. Hwang et al., Multispectral Pedestrian Detection, CVPR 2015. N. Silberman et al.,
@@ -32,7 +32,7 @@ from PIL import Image
 
 from substrate_jax.data.tfds_records import KAIST_INSTRUCTIONS, TFDS_FILES
 
-# Near is dark violet, far is yellow. Lightness rises evenly, so that the map reads in grey as well.
+# Near is dark violet, far is yellow. Lightness rises evenly, so that the map reads in gray as well.
 DEPTH_COLORS = "viridis"
 
 _FRAME = re.compile(r"(set\d\d)/(V\d\d\d)/lwir/I(\d{5})\.(?:jpg|png)")
@@ -80,7 +80,7 @@ class KaistLwir(tfds.core.GeneratorBasedBuilder):
 
 
 class NyuDepthLabeled(tfds.core.GeneratorBasedBuilder):
-    """The 1,449 depth maps of NYU-Depth V2's labelled set, coloured by `color_depth`."""
+    """The 1,449 depth maps of NYU-Depth V2's labeled set, colored by `color_depth`."""
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -92,7 +92,7 @@ class NyuDepthLabeled(tfds.core.GeneratorBasedBuilder):
         """No labels."""
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Kinect depth of indoor scenes, 640 x 480, holes filled, coloured.",
+            description="Kinect depth of indoor scenes, 640 x 480, holes filled, colored.",
             features=_features(None, "png"),
             homepage="https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html",
         )
@@ -147,7 +147,7 @@ class Galaxy10Decals(tfds.core.GeneratorBasedBuilder):
 
 
 def color_depth(depth: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """A depth map as colours: its 1st to 99th percentile over the whole of DEPTH_COLORS.
+    """A depth map as colors: its 1st to 99th percentile over the whole of DEPTH_COLORS.
 
         t = clip((z - q01) / (q99 - q01), 0, 1),  q over the known depths of this image alone
 
@@ -158,7 +158,7 @@ def color_depth(depth: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
       depth: any float unit, far is large.
 
     Returns:
-      uint8 [h, w, 3]; one colour if all depths are equal.
+      uint8 [h, w, 3]; one color if all depths are equal.
 
     Example:
       >>> color_depth(np.array([[1.0, 9.0, 0.0]]))[0].tolist()

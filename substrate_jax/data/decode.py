@@ -1,12 +1,12 @@
-"""Encoded image files to RGB pixels, whatever colours and depths they come in.
+"""Encoded image files to RGB pixels, whatever colors and depths they come in.
 
 The rules, all fixed, so that one file gives one array everywhere:
 
-    grey                 repeated over the channels
+    gray                 repeated over the channels
     palette              resolved
-    any transparency     laid over white: below full transparency colour is arbitrary, often black
-    16-bit grey          divided by 257 (65535 -> 255), never stretched to the values present
-    CMYK, YCbCr          Pillow's conversion, without colour profiles
+    any transparency     laid over white: below full transparency color is arbitrary, often black
+    16-bit gray          divided by 257 (65535 -> 255), never stretched to the values present
+    CMYK, YCbCr          Pillow's conversion, without color profiles
     EXIF orientation     ignored, as TFDS and torchvision do
     animation            first frame
 
@@ -68,8 +68,8 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
         raise UnreadableImage(f"{type(error).__name__}: {error}") from error
 
 
-def _from_16_bits(grey: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-    if grey.min() < 0 or grey.max() > 65535:
+def _from_16_bits(gray: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+    if gray.min() < 0 or gray.max() > 65535:
         raise UnreadableImage("integer pixels outside 0 to 65535; store 8 or 16 bits")
-    eight = ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    eight = ((gray.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.repeat(eight[:, :, None], 3, axis=2)

@@ -80,11 +80,11 @@ def _groups() -> list[str]:
 
 
 for _name, _description in {
-    "photographs": "Everyday colour and grey photographs: people, a cat, buildings, a rocket.",
+    "photographs": "Everyday color and gray photographs: people, a cat, buildings, a rocket.",
     "microscopy": "A stained tissue section and cells in a dish.",
     "astronomy": "The Hubble deep field and the surface of the moon.",
     "medical": "A retina with its vessels, microaneurysms, and the Shepp-Logan CT phantom.",
-    "texture": "Brick, grass and gravel in grey.",
+    "texture": "Brick, grass and gravel in gray.",
     "depth": "A stereo disparity map of one room, near is bright.",
     "writing": "A printed page, photographed print and handwritten digits.",
 }.items():
@@ -95,10 +95,10 @@ for _name, _spec, _description, _names in (
      "Photographs of ten easy ImageNet classes, training and validation (Imagenette).",
      ("paper4", "paper8")),
     ("organamnist", "medmnist:organamnist:28",
-     "CT slices through eleven abdominal organs, grey, 28 pixels (OrganAMNIST).",
+     "CT slices through eleven abdominal organs, gray, 28 pixels (OrganAMNIST).",
      ("paper4", "paper8")),
     ("eurosat", "archive:eurosat",
-     "Sentinel-2 views of ten kinds of land, in colour, 64 pixels (EuroSAT).",
+     "Sentinel-2 views of ten kinds of land, in color, 64 pixels (EuroSAT).",
      ("paper4", "paper8")),
     ("bloodmnist", "medmnist:bloodmnist:28",
      "Single blood cells of eight kinds under the microscope, 28 pixels (BloodMNIST).",
@@ -107,7 +107,7 @@ for _name, _spec, _description, _names in (
      "Sketches of 345 words drawn in twenty seconds, white on black, 28 pixels (Quick, Draw!).",
      ("paper8",)),
     ("nyu_depth", "tfds:nyu_depth_labeled:train",
-     "Depth of rooms, scaled in each image, coloured from near, violet, to far, yellow (NYU-v2).",
+     "Depth of rooms, scaled in each image, colored from near, violet, to far, yellow (NYU-v2).",
      ("paper8",)),
     ("kaist", "tfds:kaist_lwir:test",
      "Long-wave infrared street scenes by day and night (KAIST multispectral, sets 06 to 11).",

@@ -1,4 +1,4 @@
-r"""Pixels to network input: resize, centre crop, scale, normalise, as timm evaluates.
+r"""Pixels to network input: resize, center crop, scale, normalize, as timm evaluates.
 
 An image of height H and width W, uint8, and a network that takes s x s pixels after a crop of
 fraction c become
@@ -15,7 +15,7 @@ the filter stretched over the source pixels (antialiased), rounds to uint8 and r
 lock while it does; uint8 is a quarter of the bytes to send to the device. `normalize` is a
 handful of array operations that XLA fuses into the network's first layer.
 
-Cost: O(H W) to read an image, O(s^2) to normalise it.
+Cost: O(H W) to read an image, O(s^2) to normalize it.
 
 Not guaranteed: resampling on another library than Pillow (TensorFlow, OpenCV, torch tensors)
 rounds otherwise, and gives pixels one or two levels away.
@@ -165,7 +165,7 @@ def normalize(images: UInt8[Array, "n h w 3"], spec: Preprocess) -> Float[Array,
 def preprocess(
     images: UInt8[Array, "n h w 3"] | Sequence[UInt8[np.ndarray, "h w 3"]], spec: Preprocess
 ) -> Float[jax.Array, "n s s 3"]:
-    """Resize, crop, scale and normalise a batch, or a list of images of different sizes.
+    """Resize, crop, scale and normalize a batch, or a list of images of different sizes.
 
     Args:
       images: uint8 [n, h, w, 3], or n arrays uint8 [h, w, 3]; values 0 to 255.

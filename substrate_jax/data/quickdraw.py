@@ -73,7 +73,7 @@ def open_quickdraw(count: int = 16, *, quiet: bool = False) -> Source:
       quiet: no progress bar.
 
     Returns:
-      A source with ids "word/row", labelled by word.
+      A source with ids "word/row", labeled by word.
 
     Raises:
       ValueError: they cannot be fetched, or are not those that the table counts.

@@ -7,7 +7,7 @@ there is still something to see. The label of a crop is the number of its pictur
 Crop k of a picture has side s = SIDES[k mod 5] and its corner at the k-th point of the R2
 low-discrepancy sequence, scaled to the positions where it fits: no random numbers, evenly spread,
 and the first 512 crops are the first 512 of any larger number. Pictures take turns in proportion
-to the square root of their area. A crop whose grey values deviate by less than `MIN_STD` levels
+to the square root of their area. A crop whose gray values deviate by less than `MIN_STD` levels
 (the surround of a retina, the inside of a phantom's ellipse), or whose pixels are those of a crop
 kept before, is passed over.
 
@@ -92,7 +92,7 @@ def open_sample(name: str, count: int = DEFAULT_COUNT) -> Source:
 
     Returns:
       A source with ids "picture/left-top-right-bottom" (pixels of the picture; right and bottom
-      are exclusive), labelled by picture.
+      are exclusive), labeled by picture.
 
     Raises:
       ValueError: unknown name, a count that is not positive or that the pictures cannot give, or
@@ -145,14 +145,14 @@ def open_sample(name: str, count: int = DEFAULT_COUNT) -> Source:
 def _crops(picture: np.ndarray, scale: int) -> Iterator[tuple[int, int, int, int]]:
     """Boxes (left, top, right, bottom) of one picture, flat and repeated ones left out."""
     height, width = picture.shape[:2]
-    grey = np.asarray(Image.fromarray(picture).convert("L"))
+    gray = np.asarray(Image.fromarray(picture).convert("L"))
     sides = [side * scale for side in SIDES if side * scale <= min(height, width)]
     seen = set()
     for k in range(20_000):
         side = sides[k % len(sides)]
         left = int((0.5 + k * _R2[0]) % 1 * (width - side + 1))
         top = int((0.5 + k * _R2[1]) % 1 * (height - side + 1))
-        crop = grey[top : top + side : scale, left : left + side : scale]
+        crop = gray[top : top + side : scale, left : left + side : scale]
         pixels = crop.tobytes()
         if crop.std() >= MIN_STD and pixels not in seen:
             seen.add(pixels)
@@ -181,14 +181,14 @@ def _picture(package: str, file: str) -> UInt8[np.ndarray, "h w 3"]:
 def _disparity(values: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
     """Pixels of disparity, near is bright; where it is unknown (infinite), black."""
     known = np.isfinite(values)
-    grey = np.where(known, values, 0) * (255 / values[known].max())
-    return np.repeat(np.round(grey).astype(np.uint8)[:, :, None], 3, axis=2)
+    gray = np.where(known, values, 0) * (255 / values[known].max())
+    return np.repeat(np.round(gray).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def _digit_sheet(values: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
     """Handwritten digits, [n, 64] with ink 0 to 16, as dark ink on one white sheet, 32 px each."""
     side = int(len(values) ** 0.5)
     sheet = values[: side * side].reshape(side, side, 8, 8).swapaxes(1, 2).reshape(side * 8, -1)
-    grey = np.round(255 - sheet * (255 / 16)).astype(np.uint8)
+    gray = np.round(255 - sheet * (255 / 16)).astype(np.uint8)
     size = (side * 32, side * 32)
-    return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC).convert("RGB"))
+    return np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BICUBIC).convert("RGB"))

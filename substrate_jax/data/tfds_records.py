@@ -75,7 +75,7 @@ def open_tfds(name: str, split: str = "train", data_dir: str | None = None) -> S
     if "image" not in features:
         raise ValueError(f"{spec}: features are {', '.join(features)}; give a set with `image`")
     try:
-        # Bytes, not pixels: colour rules and damaged files are the business of decode_image.
+        # Bytes, not pixels: color rules and damaged files are the business of decode_image.
         records = builder.as_data_source(
             split=split, decoders={"image": tfds.decode.SkipDecoding()}
         )

@@ -96,7 +96,7 @@ class Encoder:
         return partial(_taps, self._merge, self.dtype, names=tuple(names)), self._leaves
 
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
-        """Pooled penultimate features of normalised images, float32."""
+        """Pooled penultimate features of normalized images, float32."""
         self._check(images)
         return self._features(self._placed, images)
 
@@ -106,7 +106,7 @@ class Encoder:
         """Intermediate arrays by module name, all from one pass; `features` is among them.
 
         Args:
-            images: normalised images.
+            images: normalized images.
             names: which; all by default. `tap_names()` lists them.
 
         Raises:
@@ -128,7 +128,7 @@ class Encoder:
         return tuple(list_taps(self.spec.config))
 
     def preprocess(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[Array, "n h w 3"]:
-        """Resize, crop and normalise as the weights expect."""
+        """Resize, crop and normalize as the weights expect."""
         return preprocessing.preprocess(images, self.spec.preprocess)
 
     def _check(self, images) -> None:
@@ -223,11 +223,11 @@ def load_encoder(
 
 
 def random_encoder(name: str, seed: int = 0, *, dtype: jnp.dtype = jnp.float32) -> Encoder:
-    """The architecture of `name` at random initialisation, reproducible by seed."""
+    """The architecture of `name` at random initialization, reproducible by seed."""
     spec = encoder_spec(name)
     module = spec.config.build(nnx.Rngs(seed))
     arrays = checkpoints.checkpoint_arrays(module)
-    label = f"random initialisation, seed {seed}"
+    label = f"random initialization, seed {seed}"
     module = checkpoints.fill(module, arrays, source=label, dtype=dtype)
     return Encoder(spec, module, source=label, sha256=f"random-{seed}", dtype=dtype)
 

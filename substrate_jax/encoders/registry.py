@@ -1,6 +1,6 @@
 """Records of encoders: what each is, where its weights are, and how it wants its images.
 
-A record (`EncoderSpec`) is data: shape of the network, learning paradigm, preprocessing, licence,
+A record (`EncoderSpec`) is data: shape of the network, learning paradigm, preprocessing, license,
 paper, and the checkpoint on the Hugging Face hub or the bundled file. `list_encoders` and groups
 are read off the records, which `substrate_jax.encoders.records` registers family by family. The
 preprocessing of a record is the checkpoint's own; the analyses of arXiv:2606.07882 use ImageNet's
@@ -42,9 +42,9 @@ class EncoderSpec:
         name: the name users give.
         config: shape of the network; its type says the family.
         paradigm: what the weights were trained on.
-        preprocess: resize, crop and normalisation the weights expect.
+        preprocess: resize, crop and normalization the weights expect.
         checkpoint: hub id of the weights (`timm/NAME.TAG`), or the bundled file's name.
-        licence: licence of the weights.
+        license: license of the weights.
         paper: arXiv id of the method.
         panel: "paper" for the panel of arXiv:2606.07882, "mini" for bundled stand-ins, else None.
         shared: member of the five-encoder panel used across domains.
@@ -58,7 +58,7 @@ class EncoderSpec:
     paradigm: Paradigm
     preprocess: Preprocess
     checkpoint: str
-    licence: str
+    license: str
     paper: str
     panel: Literal["paper", "mini"] | None = None
     shared: bool = False

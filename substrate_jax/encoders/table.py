@@ -13,11 +13,11 @@ from pathlib import Path
 from substrate_jax.encoders.registry import EncoderSpec, encoder_spec, list_encoders
 
 COLUMNS = (
-    "name", "family", "paradigm", "parameters", "width", "input", "licence", "checkpoint",
+    "name", "family", "paradigm", "parameters", "width", "input", "license", "checkpoint",
 )  # fmt: skip
 HEADING = """# Encoders
 
-Generated from the registry by `python -m substrate_jax.encoders.table`. Licences are those of the
+Generated from the registry by `python -m substrate_jax.encoders.table`. Licenses are those of the
 weights. A checkpoint id is that of the repository on the hub.
 
 CLIP towers by OpenAI, DFN and MetaCLIP were trained with quick GELU, which timm computes in its
@@ -50,7 +50,7 @@ def row(spec: EncoderSpec, count: int) -> tuple[str, ...]:
         f"{count / 1e6:.2f} M",
         str(spec.width),
         str(spec.preprocess.size),
-        spec.licence,
+        spec.license,
         spec.checkpoint,
     )
 
@@ -67,7 +67,7 @@ def text_table(names: Iterable[str] | None = None) -> str:
 
     Example:
         >>> print(text_table(["resnet18"]))
-        name     family paradigm   parameters width input licence    checkpoint
+        name     family paradigm   parameters width input license    checkpoint
         resnet18 resnet supervised 11.69 M    512   224   apache-2.0 timm/resnet18.a1_in1k
     """
     lines = [COLUMNS, *rows(names)]

@@ -127,7 +127,7 @@ def fill(
 
 @functools.lru_cache
 def abstract_module(config) -> nnx.Module:
-    """The module of a config with shapes in place of arrays: no memory, no initialisation.
+    """The module of a config with shapes in place of arrays: no memory, no initialization.
 
     The answer is kept and shared: `fill` makes a module of it and leaves it as it is.
     """

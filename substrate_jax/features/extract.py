@@ -89,7 +89,7 @@ class Encoder(Protocol):
     """What `extract` asks of an encoder.
 
     `functional()` returns (function, state) with function(state, images) -> [n, width], a pure
-    function of images float32 [n, h, w, 3], already normalised. The state is an argument, so that
+    function of images float32 [n, h, w, 3], already normalized. The state is an argument, so that
     weights are no constants of the program. The function must not change during the encoder's
     life: its compiled program is kept with it, from one source to the next.
     """

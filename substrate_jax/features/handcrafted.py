@@ -5,7 +5,7 @@ resized and cropped to s x s pixels (s = 64), values in [0, 1]; Y is its luminan
 0.7154 G + 0.0721 B, and y = Y - mean Y. The 59 features, in the order of `FEATURE_NAMES`:
 
     sobel       8   share of the gradient's magnitude by its direction: from rightwards (0) towards
-                    downwards, modulo 180 degrees, bins of 22.5 centred at 0, 22.5, ..; opposite
+                    downwards, modulo 180 degrees, bins of 22.5 centered at 0, 22.5, ..; opposite
                     directions count alike. Gradient: Sobel filters on Y, border repeated.
     gabor      32   mean of |y * g|^2 over the pixels, g the complex Gabor filter of wavelength 2.5,
                     5, 10 or 20 pixels and 8 directions (angles as above), bandwidth one octave;
@@ -13,14 +13,14 @@ resized and cropped to s x s pixels (s = 64), values in [0, 1]; Y is its luminan
     hsv         9   mean, standard deviation and skewness of hue, saturation and value in [0, 1];
                     skewness is the signed cube root of the third central moment, in the unit of the
                     channel (Stricker, Orengo 1995). Hue is a number from red (0) to red (1) here,
-                    not an angle, and 0 for grey pixels.
+                    not an angle, and 0 for gray pixels.
     fft         8   part of the variance of Y in each band of spatial frequency, |f| in cycles a
                     pixel, bands of 1/16 from 0 to 1/2, the last with the corners beyond; border
                     periodic. Their sum is the squared contrast.
     luminance   1   mean of Y.
     contrast    1   standard deviation of Y (RMS contrast).
 
-An image of one colour has zeros for sobel, gabor, fft, contrast, deviations and skewnesses. What
+An image of one color has zeros for sobel, gabor, fft, contrast, deviations and skewnesses. What
 varies by less than 1e-6 counts as constant: 8-bit pixels cannot vary by less, rounding can.
 
 Gabor filters with a round envelope are separable, g(x, y) = c a(y) b(x), so that a response with
@@ -37,7 +37,7 @@ References:
     S. van der Walt et al., scikit-image, PeerJ 2:e453, 2014 (luminance, filters, HSV).
     B. Manjunath, W. Ma, "Texture features for browsing and retrieval of image data", IEEE PAMI 18,
     1996 (four octaves, 0.05 to 0.4 cycles a pixel).
-    M. Stricker, M. Orengo, "Similarity of color images", SPIE 2420, 1995 (colour moments).
+    M. Stricker, M. Orengo, "Similarity of color images", SPIE 2420, 1995 (color moments).
 """
 
 import dataclasses
@@ -200,7 +200,7 @@ def describe(
     """The features of images with values in [0, 1]; `constants` are those of `filters`."""
     luma = jnp.asarray(LUMA, images.dtype)
     luminance = jnp.matmul(images, luma, precision=HIGHEST)
-    mean, deviation = _centre(luminance)
+    mean, deviation = _center(luminance)
     contrast = jnp.sqrt(jnp.square(deviation).mean((1, 2)))
     columns = [
         _sobel(luminance),
@@ -218,7 +218,7 @@ def _of_pixels(constants, images: UInt8[Array, "n s s 3"]) -> Float[Array, "n fe
     return describe(constants, normalize(images, image_readers()[1].spec.preprocess))
 
 
-def _centre(values: Float[Array, "n h w"]) -> tuple[Float[Array, " n"], Float[Array, "n h w"]]:
+def _center(values: Float[Array, "n h w"]) -> tuple[Float[Array, " n"], Float[Array, "n h w"]]:
     """Mean of each image, and what is left without it: exactly 0 if the image is constant."""
     mean = values.mean((1, 2))
     flat = values.max((1, 2)) - values.min((1, 2)) < FLAT
@@ -264,7 +264,7 @@ def _hsv(images: Float[Array, "n h w 3"]) -> tuple[Array, Array, Array]:
 
 
 def _moments(channel: Float[Array, "n h w"]) -> Float[Array, "n 3"]:
-    mean, deviation = _centre(channel)
+    mean, deviation = _center(channel)
     square = jnp.square(deviation)
     third = (square * deviation).mean((1, 2))
     return jnp.stack([mean, jnp.sqrt(square.mean((1, 2))), jnp.cbrt(third)], axis=1)

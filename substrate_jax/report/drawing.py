@@ -1,6 +1,6 @@
 """Lines, cells and text at places given in inches, without pyplot and without a layout pass.
 
-Text is drawn as outlines, all of one colour as one path: a report has thousands of labels, and each
+Text is drawn as outlines, all of one color as one path: a report has thousands of labels, and each
 text object of matplotlib takes milliseconds. `Axes` puts points of two quantities into a drawing.
 
 References: M. Okabe, K. Ito (2008), Color universal design.
@@ -28,7 +28,7 @@ INK = "#222222"
 GRID = "#e6e6e6"
 FONT = 8.0
 LONGEST_LABEL = 28
-# A colour and a shape, so that neither is needed to tell a curve.
+# A color and a shape, so that neither is needed to tell a curve.
 MARKS = (
     ("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"),
     ("#e69f00", "v"), ("#56b4e9", "P"), ("#222222", "X"), ("#8c6d31", "<"), ("#777777", ">"),
@@ -37,7 +37,7 @@ MARKS = (
 
 
 def all_marks() -> Iterator[tuple[str, str]]:
-    """The pairs of `MARKS`, then their colours with other shapes: no two alike in the first 100.
+    """The pairs of `MARKS`, then their colors with other shapes: no two alike in the first 100.
 
     Example:
         >>> first = list(itertools.islice(all_marks(), 100))
@@ -53,7 +53,7 @@ def all_marks() -> Iterator[tuple[str, str]]:
 
 
 def ink_on(color: str | Sequence[float]) -> str:
-    """Black or white, whichever contrasts more with a colour (relative luminance of WCAG 2).
+    """Black or white, whichever contrasts more with a color (relative luminance of WCAG 2).
 
     Example:
         >>> ink_on("#ffffff"), ink_on("#0072b2")
@@ -121,7 +121,7 @@ class Drawing:
         self.outlines.setdefault(color, []).append(Path(np.add(points, [x, y]), outline.codes))
 
     def chips(self, x, y, tags, size):
-        """Draw the letters of tags on their colours."""
+        """Draw the letters of tags on their colors."""
         self.axes.scatter(
             x, y, s=(size * 1.6) ** 2, marker="s", color=[t.color for t in tags], lw=0
         )
@@ -129,7 +129,7 @@ class Drawing:
             self.text(a, b, tag.letter, size, color=tag.ink, bold=True)
 
     def marks(self, x, y, mark, hollow=False, size=30):
-        """Draw a shape in a colour at points, `hollow` with white inside."""
+        """Draw a shape in a color at points, `hollow` with white inside."""
         color, shape = mark
         face = "white" if hollow else color
         style = {"marker": shape, "s": size, "facecolor": face, "edgecolor": color, "lw": 1.2}
@@ -146,7 +146,7 @@ class Drawing:
         self.axes.add_artist(LineCollection(np.stack([x, y], axis=-1), **style))
 
     def image(self, colors, left, bottom, width, height):
-        """Fill a rectangle with cells of the given colours."""
+        """Fill a rectangle with cells of the given colors."""
         extent = (left, left + width, bottom, bottom + height)
         self.axes.imshow(colors, extent=extent, interpolation="nearest", aspect="auto")
 

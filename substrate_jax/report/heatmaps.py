@@ -9,7 +9,7 @@ Cost: O(m^2 log m) for the tree, O(m^2) for the drawing; about 0.1 s for m = 8. 
 without pyplot: no global state, so several threads may draw.
 
 Not guaranteed: that a leaf order is unique. A tree fixes which branches hold together, not which of
-two stands first; they are turned so that neighbours are as alike as the tree lets them be.
+two stands first; they are turned so that neighbors are as alike as the tree lets them be.
 
 References: R. Sokal, C. Michener (1958), A statistical method for evaluating systematic
 relationships. Z. Bar-Joseph, D. Gifford, T. Jaakkola (2001), Fast optimal leaf ordering.
@@ -32,7 +32,7 @@ from substrate_jax.report.drawing import Drawing, drawable, ink_on, text_width
 from substrate_jax.report.tags import Tag
 
 COLORMAP = "viridis"
-# From −1 to 1, white at 0 exactly; blue and orange differ for every kind of colour vision.
+# From −1 to 1, white at 0 exactly; blue and orange differ for every kind of color vision.
 DIVERGING = LinearSegmentedColormap.from_list(
     "blue_orange", ["#003a63", "#0072b2", "#ffffff", "#d55e00", "#6e2c00"], N=257
 )
@@ -100,16 +100,16 @@ def heatmap(
     rings: Bool[np.ndarray, "m m"] | None = None,
     colormap: str | Colormap = COLORMAP,
 ) -> Figure:
-    """A symmetric matrix as coloured cells; below the diagonal the values too, where they fit.
+    """A symmetric matrix as colored cells; below the diagonal the values too, where they fit.
 
-    The diagonal is grey, for it compares a thing with itself. A NaN elsewhere is a white cell with
-    a dash. Values beyond the limits take the colour of the nearer one and are written as they are.
+    The diagonal is gray, for it compares a thing with itself. A NaN elsewhere is a white cell with
+    a dash. Values beyond the limits take the color of the nearer one and are written as they are.
 
     Args:
         matrix: in the order of the labels.
         labels: names of the rows; long ones are shortened.
-        quantity: what the colours stand for, with its unit.
-        limits: values of the first and last colour.
+        quantity: what the colors stand for, with its unit.
+        limits: values of the first and last color.
         size: how large the cells are.
         tree: of `cluster`; it orders the rows.
         draw_tree: draws the tree over the columns.
@@ -186,15 +186,15 @@ def grid(
     size: CellSize = SMALL,
     frames: Bool[np.ndarray, "m k"] | None = None,
 ) -> Figure:
-    """A matrix of two lists of things as coloured cells with their values, in the order given.
+    """A matrix of two lists of things as colored cells with their values, in the order given.
 
     Args:
         matrix: one row a name of `rows`, one column a name of `columns`; NaN is a white cell.
         rows: names beside the rows, from top to bottom.
         columns: names under the columns.
-        quantity: what the colours stand for, with its unit.
+        quantity: what the colors stand for, with its unit.
         titles: what the rows are, and what the columns are.
-        limits: values of the first and last colour.
+        limits: values of the first and last color.
         size: how large the cells are.
         frames: cells with a dark frame.
 
@@ -260,13 +260,13 @@ def short(value: float) -> str:
 def colors_of(
     values: np.ndarray, limits: tuple[float, float], colormap: str | Colormap = COLORMAP
 ) -> np.ndarray:
-    """Colour of each value, white for none."""
+    """Color of each value, white for none."""
     colors = matplotlib.colormaps.get_cmap(colormap).with_extremes(bad="white")
     return colors(Normalize(*limits)(np.ma.masked_invalid(values)))
 
 
 def _cells(drawing: Drawing, matrix, colored, written, left, bottom, side, size) -> None:
-    """Coloured cells with white lines between them, and the values that are to be written."""
+    """Colored cells with white lines between them, and the values that are to be written."""
     m, k = matrix.shape
     wide, high = side * k, side * m
     drawing.image(colored, left, bottom, wide, high)
@@ -283,7 +283,7 @@ def _cells(drawing: Drawing, matrix, colored, written, left, bottom, side, size)
 def color_bar(
     drawing: Drawing, limits, quantity: str, corner, top, room, colormap: str | Colormap = COLORMAP
 ) -> None:
-    """The scale of colours, hanging from `top`, with what they stand for beside it."""
+    """The scale of colors, hanging from `top`, with what they stand for beside it."""
     tall = max(min(room, 2.8), 0.6)
     low = top - tall
     scale = colors_of(np.linspace(*limits[::-1], 256), limits, colormap)

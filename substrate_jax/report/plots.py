@@ -1,7 +1,7 @@
 """Figures of the agreement of domains: strips, curves over K, bars, and what components read.
 
 All are at most `report.drawing.PHONE` inches wide, so that a telephone shows them whole: names
-stand above their lanes, legends below the plot. A colour never tells alone: marks differ in shape,
+stand above their lanes, legends below the plot. A color never tells alone: marks differ in shape,
 and values are written beside their names.
 
 Cost: about 0.1 s a figure.
@@ -50,7 +50,7 @@ class Lane:
     Attributes:
         label: what they are.
         values: drawn as dots.
-        mark: colour and shape of the dots.
+        mark: color and shape of the dots.
         note: stands to the right of the label.
         hollow: dots with white inside.
         middle: drawn as a black line.
@@ -262,10 +262,10 @@ def reading(
     """Correlations of components with features: a column a component, a row a feature.
 
     Args:
-        correlation: from -1 to 1; NaN is a grey cell.
+        correlation: from -1 to 1; NaN is a gray cell.
         features: names of the p features.
         groups: of the p features; a gap stands between groups.
-        quantity: what the colours show.
+        quantity: what the colors show.
 
     Returns:
         The figure, components above and below.

@@ -7,7 +7,7 @@ from substrate_jax.report.drawing import ink_on
 
 @dataclasses.dataclass(frozen=True)
 class Tag:
-    """A class of labels: a letter on a colour, so that neither is needed to tell it."""
+    """A class of labels: a letter on a color, so that neither is needed to tell it."""
 
     letter: str
     color: str
@@ -15,7 +15,7 @@ class Tag:
 
     @property
     def ink(self) -> str:
-        """Colour of the letter."""
+        """Color of the letter."""
         return ink_on(self.color)
 
 
@@ -28,5 +28,5 @@ PARADIGMS = {
 
 
 def paradigm_tag(paradigm: str) -> Tag:
-    """The mark of an encoder's learning paradigm, grey where it is not one of `PARADIGMS`."""
+    """The mark of an encoder's learning paradigm, gray where it is not one of `PARADIGMS`."""
     return PARADIGMS.get(paradigm, Tag(paradigm[:1].upper() or "?", "#777777", paradigm))

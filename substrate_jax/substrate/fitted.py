@@ -1,6 +1,6 @@
 r"""The substrate of a panel on a domain, and its agreement across domains.
 
-For a panel of encoders and n images, each encoder's features are standardised per component over
+For a panel of encoders and n images, each encoder's features are standardized per component over
 the images and the blocks set side by side: X in R^{n x D}, D = sum of widths. The substrate is the
 basis B in R^{D x k} of X's leading k principal components (k = 16 in arXiv:2606.07882). Two domains
 A and B, each with its own X and basis in the same stacked space, agree by
@@ -35,7 +35,7 @@ COMPONENTS = 16
 
 @dataclasses.dataclass(frozen=True)
 class Substrate:
-    """Leading principal components of a panel's stacked, standardised features.
+    """Leading principal components of a panel's stacked, standardized features.
 
     Attributes:
         encoders: names, in the order of their blocks.
@@ -95,7 +95,7 @@ class Substrate:
         return (_stack(features) - self.mean[None]) * self.scale[None]
 
     def transform(self, features: Mapping[str, Float[Array, "n _"]]) -> Float[Array, "n k"]:
-        """Scores of images on the components, standardised as in the fit."""
+        """Scores of images on the components, standardized as in the fit."""
         return jnp.matmul(
             self.standardize(features), self.basis, precision=jax.lax.Precision.HIGHEST
         )

@@ -58,13 +58,13 @@ class PlacedDomains:
         return cls(xs, masks, mesh)
 
     def fit(self, k: int) -> tuple["PlacedDomains", list[Array], list[Array]]:
-        """Standardise the features, and find the leading components of each domain.
+        """Standardize the features, and find the leading components of each domain.
 
         Args:
             k: components, at most D and below the rows of every domain.
 
         Returns:
-            The standardised features, the components [D, k] and the scores [rows, k] of each
+            The standardized features, the components [D, k] and the scores [rows, k] of each
             domain. A component without variance is a column of zeros in both.
         """
         program = _fit_program(self.mesh, k)
@@ -146,8 +146,8 @@ def _block_cka(scores: Float[Array, "rows mk"], mask: Bool[Array, " rows"], m: i
 
     As `kernels.pairwise_cka`, for scores of one scale: a tenth of its time to compile.
     """
-    centred = kernels.centre(scores, mask, DATA_AXIS)
-    products = psum(jnp.matmul(centred.T, centred, precision=HIGHEST), DATA_AXIS)
+    centered = kernels.center(scores, mask, DATA_AXIS)
+    products = psum(jnp.matmul(centered.T, centered, precision=HIGHEST), DATA_AXIS)
     inner = jnp.square(products.reshape(m, -1, m, products.shape[0] // m)).sum((1, 3))
     norm = jnp.sqrt(jnp.diagonal(inner))
     return divide(inner, norm[:, None] * norm[None, :])

@@ -23,7 +23,7 @@ def crop_and_flip(key: Array, images: Images, padding: int = 4) -> Images:
 
 
 def random_view(key: Array, images: Images) -> Float[Array, "n s s 3"]:
-    """A resized crop of 20-100 % of the area, mirrored, recoloured, sometimes grey; in [0, 1]."""
+    """A resized crop of 20-100 % of the area, mirrored, recolored, sometimes gray; in [0, 1]."""
     keys = jax.random.split(key, len(images))
     return jax.vmap(_random_view)(keys, images)
 
@@ -47,6 +47,6 @@ def _random_view(key: Array, image: UInt8[Array, "s s 3"]) -> Float[Array, "s s 
     x = x * brightness
     mean = x.mean()
     x = (x - mean) * contrast + mean
-    grey = x.mean(-1, keepdims=True)
+    gray = x.mean(-1, keepdims=True)
     saturation = jnp.where(jax.random.bernoulli(keys[4], 0.2), 0.0, saturation)
-    return jnp.clip((x - grey) * saturation + grey, 0, 1)
+    return jnp.clip((x - gray) * saturation + gray, 0, 1)

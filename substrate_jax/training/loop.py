@@ -1,8 +1,8 @@
-"""One training loop: an optax optimiser on an NNX module, checkpointed with orbax, resumable.
+"""One training loop: an optax optimizer on an NNX module, checkpointed with orbax, resumable.
 
 Step t draws its batch and its random key from t alone, so a run that is killed and started again
 ends with the same bits as one that was not. Batches are split over the mesh's data axis and
-parameters replicated; under jit every mean over the batch, those of batch normalisation included,
+parameters replicated; under jit every mean over the batch, those of batch normalization included,
 is then a mean over all devices.
 """
 
@@ -38,14 +38,14 @@ def fit(
     mesh: jax.sharding.Mesh | None = None,
     progress: str | None = None,
 ) -> tuple[nnx.Module, list[dict[str, float]]]:
-    """Minimise `loss` over the module's parameters.
+    """Minimize `loss` over the module's parameters.
 
     Args:
         module: changed in place of a copy: the given module is left as it is.
         loss: `(module, batch, key) -> (scalar, metrics)`; may update running statistics.
         optimizer: an optax transformation.
         batch_at: step -> arrays with equal numbers of rows; must depend on the step alone.
-        steps: number of optimiser steps in all.
+        steps: number of optimizer steps in all.
         seed: of the keys handed to `loss`.
         checkpoints: folder for resuming; none are written without it.
         save_every: steps between checkpoints.

@@ -7,7 +7,7 @@ network is kept after training.
 - `Supervised`: cross entropy on labels, smoothed by 0.1.
 - `SimCLR`: two augmented views of an image attract, views of others repel (arXiv:2002.05709).
 - `MaskedAutoencoder`: a ViT sees a quarter of the patches; a small decoder predicts the
-  normalised pixels of the rest (arXiv:2111.06377).
+  normalized pixels of the rest (arXiv:2111.06377).
 - `MaskedConvolution`: the same for ConvNeXt V2, hidden positions held at zero (arXiv:2301.00808).
 - `ImageText`: images and captions made of class names share a space (arXiv:2103.00020); captions
   of one class count as each other's positives, since a batch holds classes more than once.
@@ -76,7 +76,7 @@ class Supervised(nnx.Module):
 
 
 class SimCLR(nnx.Module):
-    """Normalised temperature-scaled cross entropy between two views."""
+    """Normalized temperature-scaled cross entropy between two views."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class MaskedAutoencoder(nnx.Module):
         self.hidden_fraction = hidden_fraction
 
     def loss(self, images: Images, labels: Labels, key: Array) -> tuple[Array, Metrics]:
-        """Mean squared error of hidden patches, each patch standardised; labels are not read."""
+        """Mean squared error of hidden patches, each patch standardized; labels are not read."""
         crop_key, mask_key = jax.random.split(key)
         pixels = normalize(crop_and_flip(crop_key, images), self.preprocess)
         n, patches = len(images), self.network.config.grid**2
@@ -154,7 +154,7 @@ class MaskedAutoencoder(nnx.Module):
         x = x + jnp.broadcast_to(self.positions[...], x.shape)
         predicted = self.leave(self.norm(self.block(x)))
         hidden = (restore >= visible).astype(jnp.float32)
-        target = standardised_patches(pixels, self.network.config.patch_size)
+        target = standardized_patches(pixels, self.network.config.patch_size)
         return hidden_error(predicted, target.reshape(predicted.shape), hidden), {}
 
 
@@ -183,7 +183,7 @@ class MaskedConvolution(nnx.Module):
         self.hidden_fraction = hidden_fraction
 
     def loss(self, images: Images, labels: Labels, key: Array) -> tuple[Array, Metrics]:
-        """Mean squared error of hidden patches, each patch standardised; labels are not read."""
+        """Mean squared error of hidden patches, each patch standardized; labels are not read."""
         crop_key, mask_key = jax.random.split(key)
         pixels = normalize(crop_and_flip(crop_key, images), self.preprocess)
         n, patches = len(images), self.grid**2
@@ -195,7 +195,7 @@ class MaskedConvolution(nnx.Module):
         x = x * shown + jnp.broadcast_to(self.mask_token[...], x.shape) * (1 - shown)
         x = self.block(x + jnp.broadcast_to(self.positions[...], x.shape))
         predicted = self.leave(x)
-        target = standardised_patches(pixels, self.network.config.stride)
+        target = standardized_patches(pixels, self.network.config.stride)
         return hidden_error(predicted, target.reshape(predicted.shape), hidden), {}
 
 
@@ -268,11 +268,11 @@ def unit(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
 
 
-def standardised_patches(pixels: Float[Array, "n s s 3"], size: int) -> Float[Array, "n g g d"]:
+def standardized_patches(pixels: Float[Array, "n s s 3"], size: int) -> Float[Array, "n g g d"]:
     """Patches less their mean, over their deviation."""
     patches = patchify(pixels, size)
-    centred = patches - patches.mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
+    centered = patches - patches.mean(-1, keepdims=True)
+    return centered * jax.lax.rsqrt(jnp.square(centered).mean(-1, keepdims=True) + 1e-6)
 
 
 def hidden_error(

@@ -75,7 +75,7 @@ def packed(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tgz"])
-def test_archive_is_unpacked_once_and_labelled_by_folder(folder, tmp_path, monkeypatch, kind):
+def test_archive_is_unpacked_once_and_labeled_by_folder(folder, tmp_path, monkeypatch, kind):
     data = packed(kind)
     checksum = f"md5:{hashlib.md5(data).hexdigest()}"
     with serve({f"/set.{kind}": data}) as (address, seen):

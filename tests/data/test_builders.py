@@ -160,7 +160,7 @@ def test_depth_is_scaled_in_each_image_and_by_percentiles():
     np.testing.assert_array_equal(color_depth(depth), color_depth(3 * depth))
     stray = depth.copy()
     stray[0, 0] = 1e6
-    # One of 1,600 pixels moves a percentile by a 1,600th of the range: one of 256 colours at most.
+    # One of 1,600 pixels moves a percentile by a 1,600th of the range: one of 256 colors at most.
     table = matplotlib.colormaps[builders.DEPTH_COLORS](range(256), bytes=True)[:, :3].astype(int)
     moved = np.abs(color_depth(stray)[1:].astype(int) - color_depth(depth)[1:])
     assert 0 < moved.max() <= np.abs(np.diff(table, axis=0)).max()

@@ -1,4 +1,4 @@
-"""Every colour mode and every kind of damage that image files come with."""
+"""Every color mode and every kind of damage that image files come with."""
 
 import io
 import struct
@@ -26,16 +26,16 @@ def palette(transparency: int | None = None) -> bytes:
 
 
 def gif_of_two() -> bytes:
-    frames = [Image.new("RGB", (1, 1), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (1, 1), color) for color in ("red", "blue")]
     return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
 
-def grey16(value: int) -> Image.Image:
+def gray16(value: int) -> Image.Image:
     return Image.fromarray(np.full((1, 1), value, np.uint16))
 
 
-COLOURS = {
-    "grey": (encoded(Image.new("L", (1, 1), 128)), HALF),
+COLORS = {
+    "gray": (encoded(Image.new("L", (1, 1), 128)), HALF),
     "bilevel": (encoded(Image.new("1", (1, 1), 1)), [[[255, 255, 255]]]),
     "rgb": (encoded(Image.new("RGB", (1, 1), (1, 2, 3))), [[[1, 2, 3]]]),
     "opaque": (encoded(Image.new("RGBA", (1, 1), (1, 2, 3, 255))), [[[1, 2, 3]]]),
@@ -43,16 +43,16 @@ COLOURS = {
     "clear": (encoded(Image.new("LA", (1, 1), (0, 0))), [[[255, 255, 255]]]),
     "palette": (palette(), [[[10, 20, 30]]]),
     "clear-palette": (palette(transparency=1), [[[255, 255, 255]]]),
-    "16-bit-white": (encoded(grey16(65535)), [[[255, 255, 255]]]),
-    "16-bit": (encoded(grey16(128 * 257)), HALF),
-    "16-bit-tiff": (encoded(grey16(128 * 257), "TIFF"), HALF),
+    "16-bit-white": (encoded(gray16(65535)), [[[255, 255, 255]]]),
+    "16-bit": (encoded(gray16(128 * 257)), HALF),
+    "16-bit-tiff": (encoded(gray16(128 * 257), "TIFF"), HALF),
     "32-bit": (encoded(Image.new("I", (1, 1), 128 * 257), "TIFF"), HALF),
     "cmyk": (encoded(Image.new("CMYK", (1, 1), (0, 0, 0, 127)), "TIFF"), HALF),
     "animation": (gif_of_two(), [[[255, 0, 0]]]),
 }
 
 
-@pytest.mark.parametrize(("data", "pixels"), COLOURS.values(), ids=COLOURS)
+@pytest.mark.parametrize(("data", "pixels"), COLORS.values(), ids=COLORS)
 def test_becomes_rgb(data, pixels):
     image = decode_image(data)
     assert image.dtype == np.uint8
@@ -60,9 +60,9 @@ def test_becomes_rgb(data, pixels):
 
 
 def test_jpeg_is_close_to_what_was_saved():
-    colours = np.full((16, 16, 3), (200, 100, 50), np.uint8)
-    image = decode_image(encoded(Image.fromarray(colours), "JPEG", quality=95))
-    assert np.max(np.abs(image.astype(int) - colours)) <= 3
+    colors = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    image = decode_image(encoded(Image.fromarray(colors), "JPEG", quality=95))
+    assert np.max(np.abs(image.astype(int) - colors)) <= 3
 
 
 def forged_png(width: int, height: int) -> bytes:

@@ -11,8 +11,8 @@ def cubic_weights(source: int, target: int) -> np.ndarray:
     """[target, source] antialiased bicubic (a = -1/2) weights, rows summing to 1."""
     scale = source / target
     stretch = max(scale, 1.0)
-    centre = (np.arange(target)[:, None] + 0.5) * scale
-    x = np.abs((np.arange(source)[None, :] + 0.5 - centre) / stretch)
+    center = (np.arange(target)[:, None] + 0.5) * scale
+    x = np.abs((np.arange(source)[None, :] + 0.5 - center) / stretch)
     inner = 1.5 * x**3 - 2.5 * x**2 + 1
     outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
     weights = np.where(x < 1, inner, np.where(x < 2, outer, 0.0))

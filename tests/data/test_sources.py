@@ -108,11 +108,11 @@ def test_npz_splits(tmp_path):
     assert whole.fingerprint != part.fingerprint
 
 
-def test_npz_colour_and_several_labels(tmp_path):
-    colour = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), np.uint8)
-    path = medmnist(tmp_path / "m.npz", train_images=colour, train_labels=np.zeros((5, 14)))
+def test_npz_color_and_several_labels(tmp_path):
+    color = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), np.uint8)
+    path = medmnist(tmp_path / "m.npz", train_images=color, train_labels=np.zeros((5, 14)))
     source = open_source(f"npz:{path}:train")
-    np.testing.assert_array_equal(source[2].image, colour[2])
+    np.testing.assert_array_equal(source[2].image, color[2])
     assert source.labels is None
 
 

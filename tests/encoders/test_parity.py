@@ -84,12 +84,12 @@ def test_features_and_taps_are_those_of_timm(loaded):
 
 
 @pytest.mark.parametrize("name", ["mobilevitv2_050", "vit_tiny"])
-def test_optimised_code_agrees_too(name, tmp_path):
-    """Tests compile without optimisation (conftest), users with XLA's default, which is 3."""
+def test_optimized_code_agrees_too(name, tmp_path):
+    """Tests compile without optimization (conftest), users with XLA's default, which is 3."""
     encoder, pictures = load(name, tmp_path)
     function, state = encoder.functional()
-    optimised = jax.jit(function, compiler_options={"xla_backend_optimization_level": 3})
-    assert distance(optimised(state, pictures), golden(name)["features"]) <= LIMIT
+    optimized = jax.jit(function, compiler_options={"xla_backend_optimization_level": 3})
+    assert distance(optimized(state, pictures), golden(name)["features"]) <= LIMIT
 
 
 def test_every_family_and_the_whole_panel_are_compared():

@@ -93,7 +93,7 @@ def test_records_are_consistent():
         assert spec.paradigm in PARADIGMS
         assert spec.groups <= set(GROUPS)
         assert spec.preprocess.size == spec.config.image_size
-        assert spec.licence
+        assert spec.license
         assert spec.paper
         assert spec.bundled or spec.checkpoint.startswith("timm/")
     # One checkpoint may be run two ways: CLIP's with exact and with quick GELU.

@@ -228,7 +228,7 @@ def test_resampled_positions_keep_rows_and_columns_apart():
     got = resample_positions(table, 3)[0, 1:].reshape(3, 3, 2)
     np.testing.assert_allclose(got[..., 0], got[..., 1].T, atol=1e-5)
     assert np.all(np.diff(got[..., 0], axis=0) > 1)
-    # Halving a ramp keeps its centre where the kernel does not reach an edge.
+    # Halving a ramp keeps its center where the kernel does not reach an edge.
     np.testing.assert_allclose(got[1, 1], [2.5, 2.5], atol=1e-5)
 
 
@@ -361,7 +361,7 @@ def test_functional_form_is_the_encoder(file, images):
 
 
 def test_random_encoders_are_told_apart_by_seed(monkeypatch, tiny):
-    # Each shape's initialiser is compiled: as few as there can be.
+    # Each shape's initializer is compiled: as few as there can be.
     small = dataclasses.replace(tiny, config=ViTConfig(4, 0, 1, 4, 8, num_classes=0))
     monkeypatch.setitem(registry._registry, TINY, small)
     first, again, other = (random_encoder(TINY, seed) for seed in (0, 0, 1))

@@ -43,7 +43,7 @@ def parsed_flags():
 
 
 def near_ties(x: np.ndarray, k: int, margin: float) -> int:
-    """Rows whose k-th and next neighbours are closer in cosine than rounding can tell apart."""
+    """Rows whose k-th and next neighbors are closer in cosine than rounding can tell apart."""
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     cosine = unit @ unit.T
     np.fill_diagonal(cosine, -np.inf)
@@ -80,7 +80,7 @@ def test_numbers_are_those_of_the_oracles(finished):
         for i, j in zip(rows, columns, strict=True):
             for k in (5, 10):
                 got = domain["mutual_knn"][str(k)]["recall"][i][j]
-                # A recall counts common neighbours over 48 k; a near tie may change it by one.
+                # A recall counts common neighbors over 48 k; a near tie may change it by one.
                 ties = sum(near_ties(blocks[e], k, tolerance(96)) for e in (i, j))
                 want = reference.mutual_knn(blocks[i], blocks[j], k)
                 assert abs(got - want) * 48 * k < ties + 0.5

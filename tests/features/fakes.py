@@ -12,7 +12,7 @@ from substrate_jax.data.sources import Source, UnreadableImage
 
 
 class LinearEncoder:
-    """features = (flattened normalised pixels) W, or a 3 x 3 convolution before it."""
+    """features = (flattened normalized pixels) W, or a 3 x 3 convolution before it."""
 
     def __init__(self, name="linear", width=5, size=8, seed=0, conv=False, preprocess=None):
         rng = np.random.default_rng(seed)

@@ -13,7 +13,7 @@ from substrate_jax.features.handcrafted import (
     FEATURE_NAMES,
     FREQUENCIES,
     GABOR_CUT,
-    _centre,
+    _center,
     handcrafted_features,
     image_energy,
     image_features,
@@ -30,7 +30,7 @@ LIMIT = 4 * SUM
 
 
 def wave(frequency: float, angle: float) -> np.ndarray:
-    """A grey sinusoid of amplitude 100 levels."""
+    """A gray sinusoid of amplitude 100 levels."""
     y, x = np.mgrid[:S, :S]
     phase = 2 * np.pi * frequency * (x * np.cos(angle) + y * np.sin(angle))
     return np.repeat(np.round(127 + 100 * np.cos(phase))[..., None], 3, axis=2).astype(np.uint8)
@@ -48,12 +48,12 @@ def pictures() -> dict[str, np.ndarray]:
         "turned": np.rot90(photograph),
         "dark": photograph // 2,
         "brighter": photograph // 2 + 100,
-        "grey": np.repeat(photograph[..., :1], 3, axis=2),
+        "gray": np.repeat(photograph[..., :1], 3, axis=2),
         "black": np.zeros((S, S, 3), np.uint8),
         "white": np.full((S, S, 3), 255, np.uint8),
         "orange": np.full((S, S, 3), (255, 128, 3), np.uint8),
         **{
-            f"colour {i}": np.full((S, S, 3), rgb, np.uint8)
+            f"color {i}": np.full((S, S, 3), rgb, np.uint8)
             for i, rgb in enumerate(rng.integers(0, 256, (20, 3)))
         },
     }
@@ -152,7 +152,7 @@ def test_directions_follow_the_image(features, name):
     np.testing.assert_allclose(got["hsv"] ** 3, want["hsv"] ** 3, atol=LIMIT)
 
 
-def test_brightness_moves_the_luminance_and_nothing_that_is_centred(features):
+def test_brightness_moves_the_luminance_and_nothing_that_is_centered(features):
     got, want = features["brighter"], features["dark"]
     for group in ("gabor", "fft", "contrast"):
         np.testing.assert_allclose(got[group], want[group], rtol=10 * LIMIT, atol=1e-6 * SUM)
@@ -161,13 +161,13 @@ def test_brightness_moves_the_luminance_and_nothing_that_is_centred(features):
     assert got["hsv"][6] - want["hsv"][6] == pytest.approx(100 / 255, rel=LIMIT)
 
 
-def test_grey_images_have_no_colour(features):
-    assert not features["grey"]["hsv"][:6].any()
-    assert features["grey"]["hsv"][6:].all()
+def test_gray_images_have_no_color(features):
+    assert not features["gray"]["hsv"][:6].any()
+    assert features["gray"]["hsv"][6:].all()
 
 
-@pytest.mark.parametrize("name", ["black", "white", "orange", *(f"colour {i}" for i in range(20))])
-def test_images_of_one_colour_have_means_and_zeros(features, name):
+@pytest.mark.parametrize("name", ["black", "white", "orange", *(f"color {i}" for i in range(20))])
+def test_images_of_one_color_have_means_and_zeros(features, name):
     image, got = pictures()[name], features[name]
     for group in ("sobel", "gabor", "fft", "contrast"):
         assert not got[group].any(), group
@@ -181,7 +181,7 @@ def test_rounding_of_a_mean_is_no_deviation():
     # Sums of 64 x 64 equal numbers are exact in pairs; those of 50 x 50 are not.
     values = jnp.linspace(0.1, 1, 30)[:, None, None] * jnp.ones((1, 50, 50))
     assert (values != values.mean((1, 2))[:, None, None]).any()
-    mean, deviation = _centre(values)
+    mean, deviation = _center(values)
     assert not deviation.any()
     np.testing.assert_allclose(mean, np.linspace(0.1, 1, 30), rtol=SUM)
 

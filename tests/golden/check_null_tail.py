@@ -41,7 +41,7 @@ def calibrations(blocks):
     found = {"knn": [kernels.calibrate_mutual_knn(shared, alpha=alpha) for alpha in LEVELS]}
     for skewness in ("exact", "gamma"):
         found[skewness] = [
-            kernels.calibrate(hsic, alpha=alpha, skewness=skewness) for alpha in LEVELS
+            kernels.calibrate_cka(hsic, alpha=alpha, skewness=skewness) for alpha in LEVELS
         ]
     return {kind: jnp.stack([each.tau[..., 0, 1].ravel()[0] for each in of])
             for kind, of in found.items()}  # fmt: skip

@@ -3,11 +3,11 @@
     pip install torch==2.13.0 timm==1.0.31 torchvision==0.28.0
     python -m tests.golden.check_panel --images=FOLDER --weights_dir=DIR --out=OUT
 
-Weights are timm's random initialisation, written to DIR as NAME.safetensors (5 GB in all, kept for
+Weights are timm's random initialization, written to DIR as NAME.safetensors (5 GB in all, kept for
 the next time). The launcher reads them and the images of FOLDER as a user's would, with each
-checkpoint's own normalisation; timm gets the same files through its own transform. Printed: the
+checkpoint's own normalization; timm gets the same files through its own transform. Printed: the
 relative difference of the features of every encoder, and that of timm's float32 from its float64:
-maxvit_base is ill-conditioned at initialisation.
+maxvit_base is ill-conditioned at initialization.
 """
 
 import subprocess

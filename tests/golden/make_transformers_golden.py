@@ -47,7 +47,7 @@ def squashed(processor: str, side: int, **changes) -> dict:
 
 
 def cropped(processor: str, short: int, side: int, **changes) -> dict:
-    """A preprocessor that resizes the shorter side and cuts out the centre."""
+    """A preprocessor that resizes the shorter side and cuts out the center."""
     return {
         "image_processor_type": processor,
         **SCALED,

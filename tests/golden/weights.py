@@ -121,7 +121,7 @@ def write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None
 
 
 def images(size: int = 224) -> np.ndarray:
-    """Two unlike pictures, [2, size, size, 3] float32, as after normalisation (about -2.5 to 2.5).
+    """Two unlike pictures, [2, size, size, 3] float32, as after normalization (about -2.5 to 2.5).
 
     Waves of other frequencies and brightness for each channel, tilted, under noise: every position
     and channel counts, so a flip, transpose or swap shows.

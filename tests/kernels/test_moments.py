@@ -1,4 +1,4 @@
-"""Centred moments against float64 NumPy, over batches, merges, masks, transforms and offsets."""
+"""Centered moments against float64 NumPy, over batches, merges, masks, transforms and offsets."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from substrate_jax.kernels import CkaState, Moments, StreamingPca, centre, standardize
+from substrate_jax.kernels import StreamingCka, StreamingMoments, StreamingPca, center, standardize
 from tests import helpers
 
 
@@ -17,7 +17,7 @@ def sample(n, d, ratio=0.0, seed=0):
 
 
 def stream(x, sizes, **options):
-    state, start = Moments.init(x.shape[1], **options), 0
+    state, start = StreamingMoments.init(x.shape[1], **options), 0
     for size in sizes:
         state = state.update(jnp.asarray(x[start : start + size]))
         start += size
@@ -59,7 +59,7 @@ def test_the_tolerance_refuses_the_textbook_shortcut():
 def test_merge_is_associative_and_commutative(ratio):
     x = sample(90, 4, ratio)
     a, b, c = (stream(part, (len(part),)) for part in (x[:10], x[10:31], x[31:]))
-    empty = Moments.init(4)
+    empty = StreamingMoments.init(4)
     for state in (a.merge(b).merge(c), a.merge(b.merge(c)), c.merge(a).merge(b)):
         check(state, x, helpers.tolerance(90))
     for state in (a.merge(empty), empty.merge(a)):
@@ -73,7 +73,7 @@ def test_every_transform_gives_the_same_moments_of_uneven_rows(diagonal):
     mask = np.arange(40) < 37
 
     def moments(x, mask, axis_name):
-        state = Moments.init(3, diagonal=diagonal)
+        state = StreamingMoments.init(3, diagonal=diagonal)
         return state.update(x, mask, axis_name=axis_name)
 
     for name, call in helpers.transforms().items():
@@ -85,7 +85,7 @@ def test_every_transform_gives_the_same_moments_of_uneven_rows(diagonal):
 
 
 def test_few_rows_are_defined():
-    empty = Moments.init(2)
+    empty = StreamingMoments.init(2)
     np.testing.assert_array_equal(empty.finalize()[1], np.zeros((2, 2)))
     one = empty.update(jnp.array([[3.0, 4.0]]))
     mean, covariance = one.finalize()
@@ -97,7 +97,7 @@ def test_few_rows_are_defined():
 
 def test_bfloat16_is_upcast_before_it_is_summed():
     x = sample(200, 3, 10).astype(jnp.bfloat16)
-    state = Moments.init(3).update(jnp.asarray(x))
+    state = StreamingMoments.init(3).update(jnp.asarray(x))
     assert state.scatter.dtype == jnp.float32
     check(state, x.astype(np.float32), helpers.tolerance(200))
 
@@ -105,7 +105,7 @@ def test_bfloat16_is_upcast_before_it_is_summed():
 def test_float64_stays_float64():
     x = sample(200, 3, 1e2).astype(np.float64) + np.random.default_rng(1).normal(size=(200, 3))
     with jax.enable_x64(True):
-        state = Moments.init(3, dtype=jnp.float64).update(jnp.asarray(x))
+        state = StreamingMoments.init(3, dtype=jnp.float64).update(jnp.asarray(x))
         assert helpers.relative_error(state.finalize()[1], np.cov(x.T)) < helpers.tolerance(
             200, jnp.float64
         )
@@ -119,7 +119,7 @@ def test_update_is_traced_once_for_equal_shapes():
         traces.append(1)
         return state.update(batch)
 
-    state = Moments.init(3)
+    state = StreamingMoments.init(3)
     for seed in range(3):
         state = update(state, sample(8, 3, seed=seed))
     assert len(traces) == 1
@@ -131,8 +131,8 @@ def test_standardize_matches_numpy(ratio):
     wide = x.astype(np.float64)
     want = (wide - wide.mean(0)) / wide.std(0)
     np.testing.assert_allclose(standardize(jnp.asarray(x)), want, atol=helpers.tolerance(300))
-    centred = wide - wide.mean(0)
-    np.testing.assert_allclose(centre(jnp.asarray(x)), centred, atol=helpers.tolerance(300))
+    centered = wide - wide.mean(0)
+    np.testing.assert_allclose(center(jnp.asarray(x)), centered, atol=helpers.tolerance(300))
 
 
 def test_standardize_ignores_units():
@@ -154,7 +154,7 @@ def test_constant_columns_become_zero():
     np.testing.assert_array_equal(gradient[:, :4], 0)
 
 
-@pytest.mark.parametrize("function", [centre, standardize])
+@pytest.mark.parametrize("function", [center, standardize])
 def test_rows_function_under_every_transform(function):
     x = sample(37, 3, 10)
     padded = np.concatenate([x, np.full((3, 3), np.nan, np.float32)])
@@ -189,13 +189,19 @@ def test_vmap_is_the_loop():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: centre(jnp.ones(3)), "x must be"),
+        (lambda: center(jnp.ones(3)), "x must be"),
         (lambda: standardize(jnp.ones((3, 2), jnp.int32)), "floating-point"),
-        (lambda: centre(jnp.ones((3, 2)), jnp.ones(2, bool)), "mask must be"),
-        (lambda: centre(jnp.ones((3, 2)), jnp.ones(3)), "mask must be"),
-        (lambda: Moments.init(2).update(jnp.ones((3, 4))), "batch must have 2"),
-        (lambda: Moments.init(2).merge(Moments.init(3)), "of 2 and 3 features do not merge"),
-        (lambda: Moments.init(2).merge(Moments.init(2, diagonal=True)), "variances only: give"),
+        (lambda: center(jnp.ones((3, 2)), jnp.ones(2, bool)), "mask must be"),
+        (lambda: center(jnp.ones((3, 2)), jnp.ones(3)), "mask must be"),
+        (lambda: StreamingMoments.init(2).update(jnp.ones((3, 4))), "batch must have 2"),
+        (
+            lambda: StreamingMoments.init(2).merge(StreamingMoments.init(3)),
+            "of 2 and 3 features do not merge",
+        ),
+        (
+            lambda: StreamingMoments.init(2).merge(StreamingMoments.init(2, diagonal=True)),
+            "variances only: give",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, message):
@@ -206,12 +212,12 @@ def test_bad_input_is_refused_in_one_line(call, message):
 
 @pytest.mark.parametrize(
     "state",
-    [Moments.init(3), CkaState.init([3]), StreamingPca.init(3, 1)],
+    [StreamingMoments.init(3), StreamingCka.init([3]), StreamingPca.init(3, 1)],
     ids=lambda state: type(state).__name__,
 )
 def test_a_state_that_is_donated_gives_what_one_that_is_kept_gives(state):
     rows = jnp.eye(4, 3)
-    given = [rows] if isinstance(state, CkaState) else rows
+    given = [rows] if isinstance(state, StreamingCka) else rows
     kept = jax.jit(type(state).update)(state, given)
     donated = jax.jit(type(state).update, donate_argnums=0)(state, given)
     for ours, theirs in zip(jax.tree.leaves(donated), jax.tree.leaves(kept), strict=True):
@@ -219,8 +225,8 @@ def test_a_state_that_is_donated_gives_what_one_that_is_kept_gives(state):
 
 
 def test_cka_of_a_stream_is_added_to_in_place():
-    state = CkaState.init([512] * 4)
+    state = StreamingCka.init([512] * 4)
     rows = [jnp.ones((4, 512))] * 4
-    update = jax.jit(CkaState.update, donate_argnums=0).lower(state, rows).compile()
+    update = jax.jit(StreamingCka.update, donate_argnums=0).lower(state, rows).compile()
     held = update.memory_analysis().temp_size_in_bytes
     assert held < sum(product.nbytes for product in state.products) / 2

@@ -84,8 +84,8 @@ GRAMS_OF_CHEAP_PRODUCTS = {
 def test_cheaper_products_err_as_the_docstring_says(name):
     gram, error = GRAMS_OF_CHEAP_PRODUCTS[name]
     blocks = features(Size(256, NARROW_WIDTHS), 0)
-    centred = [b - b.mean(0) for b in (block.astype(np.float64) for block in blocks)]
-    grams = [gram(block / np.linalg.norm(block)) for block in centred]
+    centered = [b - b.mean(0) for b in (block.astype(np.float64) for block in blocks)]
+    grams = [gram(block / np.linalg.norm(block)) for block in centered]
     for debiased in (False, True):
         want = reference.pairwise_cka(blocks, debiased=debiased)
         hsic = reference.hsic_unbiased if debiased else lambda k, l: np.sum(k * l)  # noqa: E741

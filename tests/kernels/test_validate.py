@@ -80,8 +80,8 @@ BLOCKS = [X, X + 1]
 KEY = jax.random.key(0)
 # What each public function with an axis is called with.
 CALLS = {
-    "CkaState.update": (kernels.CkaState.init([3, 3]), BLOCKS),
-    "Moments.update": (kernels.Moments.init(3), X),
+    "StreamingCka.update": (kernels.StreamingCka.init([3, 3]), BLOCKS),
+    "StreamingMoments.update": (kernels.StreamingMoments.init(3), X),
     "StreamingPca.init": (3, 1),
     "StreamingPca.update": (kernels.StreamingPca.init(3, 1), X),
     "StreamingPca.merge": (kernels.StreamingPca.init(3, 1),) * 2,
@@ -89,12 +89,12 @@ CALLS = {
     "StreamingPca.refine": (kernels.StreamingPca.init(3, 1),),
     "bootstrap": ("cka", BLOCKS, KEY),
     "calibrate_mutual_knn": (BLOCKS, (2,)),
-    "centre": (X,),
+    "center": (X,),
     "cka": (X, X),
     "mutual_knn": (BLOCKS, (2,)),
     "nearest_neighbors": (X, 2),
     "orthogonal_procrustes": (X, X),
-    "pairwise": ("cka", BLOCKS),
+    "pairwise_measure": ("cka", BLOCKS),
     "pairwise_pcka": (BLOCKS, [jnp.eye(3)] * 2),
     "pca": (X, 1),
     "pcka": (X, jnp.eye(3), X, jnp.eye(3)),
@@ -104,7 +104,7 @@ CALLS = {
     "sample_null": (lambda order: order[0], KEY, 3, 12),
     "standardize": (X,),
 }
-ELSEWHERE = {"CkaState.shardings"}  # there the axis is that of a mesh at hand
+ELSEWHERE = {"StreamingCka.shardings"}  # there the axis is that of a mesh at hand
 
 
 def functions_with_axes():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from substrate_jax.kernels import CkaState, pairwise_hsic
+from substrate_jax.kernels import StreamingCka, pairwise_hsic
 from tests.helpers import relative_error, tolerance
 
 ROWS, WIDTHS = 48, (8, 16, 24)
@@ -66,16 +66,16 @@ def test_every_sum_is_that_of_one_device(space, shape):
 
 def test_a_stream_keeps_its_state_spread_over_devices():
     mesh = mesh_of(2, 4)
-    state = CkaState.init(WIDTHS)
+    state = StreamingCka.init(WIDTHS)
     shardings = state.shardings(mesh, "features")
-    update = jax.jit(CkaState.update, out_shardings=shardings)
+    update = jax.jit(StreamingCka.update, out_shardings=shardings)
     rows = NamedSharding(mesh, PartitionSpec("rows"))
     state = jax.device_put(state, shardings)
-    plain = CkaState.init(WIDTHS)
+    plain = StreamingCka.init(WIDTHS)
     for start in range(0, ROWS, 16):
         batch = [jnp.asarray(b[start : start + 16]) for b in BLOCKS]
         state = update(state, jax.device_put(batch, rows))
-        plain = CkaState.update(plain, batch)
+        plain = StreamingCka.update(plain, batch)
     for product in state.products:
         assert product.addressable_shards[0].data.size == product.size // 4
     for got, want in zip(jax.tree.leaves(state), jax.tree.leaves(plain), strict=True):

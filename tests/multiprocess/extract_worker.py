@@ -40,7 +40,7 @@ def moved(images):
     return dataclasses.replace(images, fingerprint="elsewhere")
 
 
-def relabelled(images):
+def relabeled(images):
     return dataclasses.replace(images, labels=images.labels[::-1])
 
 
@@ -49,7 +49,7 @@ DIFFERENT = {
     "weights": lambda: (encoders(seed=2), noise_source(ROWS), {}),
     "encoders": lambda: (encoders()[:1], noise_source(ROWS), {}),
     "ids": lambda: (encoders(), noise_source(ROWS).select([*range(1, ROWS), 0]), {}),
-    "labels": lambda: (encoders(), relabelled(noise_source(ROWS)), {}),
+    "labels": lambda: (encoders(), relabeled(noise_source(ROWS)), {}),
     "rows": lambda: (encoders(), noise_source(ROWS - 1), {}),
     "pixels": lambda: (encoders(), noise_source(ROWS, seed=1), {}),
     "batch": lambda: (encoders(), noise_source(ROWS), {"batch_size": 2 * BATCH}),

@@ -38,17 +38,17 @@ def everything(blocks, axis_name=None):
     feature = kernels.pairwise_hsic(blocks, axis_name=axis_name, space="feature")
     shared = kernels.mutual_knn(blocks, (K,), axis_name=axis_name)
     found = kernels.pca(blocks[0], 2, axis_name=axis_name)
-    cka = streamed(kernels.CkaState.init(WIDTHS), list)(blocks, axis_name)
+    cka = streamed(kernels.StreamingCka.init(WIDTHS), list)(blocks, axis_name)
     sketch = streamed(kernels.StreamingPca.init(WIDTHS[1], 2), lambda part: part[1])
     measures = {
-        name: kernels.pairwise(name, blocks, axis_name=axis_name)
+        name: kernels.pairwise_measure(name, blocks, axis_name=axis_name)
         for name in kernels.MEASURES
         if kernels.rows_needed(name) <= ROWS
     }
     return measures | {
         "gram": hsic.cka(),
         "feature": feature.cka(debiased=True),
-        "tau": kernels.calibrate(hsic).tau,
+        "tau": kernels.calibrate_cka(hsic).tau,
         "recall": shared.recall,
         "knn tau": kernels.calibrate_mutual_knn(shared).tau,
         "components": found.components,

@@ -1,4 +1,4 @@
-"""Heat maps: order, colours and what is written in the cells."""
+"""Heat maps: order, colors and what is written in the cells."""
 
 import io
 import itertools
@@ -19,7 +19,7 @@ def test_clustering_brings_groups_together():
     assert np.sum(np.diff(ordered) != 0) == 2
 
 
-def test_cells_have_the_colour_of_their_value_in_the_order_of_the_tree():
+def test_cells_have_the_color_of_their_value_in_the_order_of_the_tree():
     matrix = np.array([[1.0, 0.25, 0.75], [0.25, 1.0, -0.5], [0.75, -0.5, 1.0]])
     size = figures.CellSize(1.5, 0.1, 0.5, 8)
     tree = figures.cluster(matrix)
@@ -35,7 +35,7 @@ def test_cells_have_the_colour_of_their_value_in_the_order_of_the_tree():
     np.testing.assert_allclose(colors[i, j], viridis(0.0))
 
 
-def test_colours_survive_the_png_exactly():
+def test_colors_survive_the_png_exactly():
     rng, m = np.random.default_rng(5), 20
     matrix, marks = symmetric(rng, m, 0, 1, 1), list(tags.PARADIGMS.values()) * 5
     names = [f"encoder_{i}" for i in range(m)]
@@ -54,7 +54,7 @@ def test_values_are_written_below_the_diagonal_alone():
     matrix = np.full((3, 3), 0.5)
     blank = drawing.png(figures.heatmap(matrix, [""] * 3, quantity="", size=size))
     pixels = np.asarray(Image.open(io.BytesIO(blank)).convert("RGB"))
-    # Right of and below the margins of an unlabelled map.
+    # Right of and below the margins of an unlabeled map.
     left, top, side = (round(inches * 96 * drawing.PIXEL_RATIO) for inches in (0.1, 0.08, 0.6))
     for i, j in itertools.product(range(3), repeat=2):
         rows = slice(top + i * side + 9, top + (i + 1) * side - 9)
@@ -63,7 +63,7 @@ def test_values_are_written_below_the_diagonal_alone():
         assert (colors > 1) == (i > j), (i, j)
 
 
-def test_ink_meets_the_contrast_of_wcag_on_every_colour_used():
+def test_ink_meets_the_contrast_of_wcag_on_every_color_used():
     colors = figures.matplotlib.colormaps[figures.COLORMAP](np.linspace(0, 1, 256))[:, :3]
     chips = [figures.matplotlib.colors.to_rgb(tag.color) for tag in tags.PARADIGMS.values()]
     for color in (*colors, *chips):

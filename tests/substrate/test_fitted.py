@@ -110,7 +110,7 @@ def test_comparison_is_the_same_on_one_and_eight_devices(n):
         compare_encoders(features, ks=(3, 10), mesh=make_mesh(f"data={count}")) for count in (1, 8)
     )
     assert one["n"] == eight["n"] == n
-    # Features with mean 5 lose a factor 5 / 0.5 to centring.
+    # Features with mean 5 lose a factor 5 / 0.5 to centering.
     limit = tolerance(n * 13, condition=10)
     for key in ("cka", "cka_debiased"):
         assert relative_error(one[key], eight[key]) < limit

@@ -43,7 +43,7 @@ def regression():
     return filled(lambda: Regression(nnx.Rngs(0)))
 
 
-# Momentum, so that the optimiser has a state to resume.
+# Momentum, so that the optimizer has a state to resume.
 OPTIMIZER = optax.sgd(0.05, momentum=0.9)
 
 

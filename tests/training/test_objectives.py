@@ -148,7 +148,7 @@ def test_hidden_positions_of_a_convolution_contribute_nothing():
 
 
 class Means(nnx.Module):
-    """A network in name: the mean colour, once as features and again as embedding."""
+    """A network in name: the mean color, once as features and again as embedding."""
 
     config = ViTConfig(3, 1, 1, image_size=SIZE, num_classes=3)
 
@@ -185,7 +185,7 @@ def test_simclr_is_its_formula_and_symmetric_in_the_views(monkeypatch):
     np.fill_diagonal(similarity, -np.inf)
     partner = similarity[np.arange(2 * n), (np.arange(2 * n) + n) % (2 * n)]
     want = (scipy.special.logsumexp(similarity, axis=1) - partner).mean()
-    # Mean colours lie close together: centring costs digits.
+    # Mean colors lie close together: centering costs digits.
     limit = tolerance(SIZE**2, condition=8)
     assert abs(value([0, 1]) - want) <= limit * want
     assert abs(value([1, 0]) - want) <= limit * want
@@ -269,14 +269,14 @@ def test_views_are_pictures_and_differ():
     assert first.min() >= 0
     assert first.max() <= 1
     assert np.any(first != second, axis=(1, 2, 3))[:3].all()
-    # A crop lies within the image: no border of zeros comes in, white stays one grey level.
+    # A crop lies within the image: no border of zeros comes in, white stays one gray level.
     assert np.ptp(first[3]) <= 8 * np.finfo(np.float32).eps
 
 
-def test_targets_are_standardised_by_patch():
+def test_targets_are_standardized_by_patch():
     pixels = np.random.default_rng(0).normal(3, 2, (2, SIZE, SIZE, 3)).astype(np.float32)
     pixels[0, :4, :4] = 7
-    got = np.asarray(objectives.standardised_patches(jnp.asarray(pixels), 4), np.float64)
+    got = np.asarray(objectives.standardized_patches(jnp.asarray(pixels), 4), np.float64)
     assert got.shape == (2, 2, 2, 48)
     np.testing.assert_array_equal(got[0, 0, 0], np.zeros(48))
     np.testing.assert_allclose(got.mean(-1), 0, atol=tolerance(48, condition=3))

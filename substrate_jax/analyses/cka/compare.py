@@ -1,4 +1,4 @@
-"""All pairs of encoders on one set of images: CKA, its calibration, and mutual neighbours.
+"""All pairs of encoders on one set of images: CKA, its calibration, and mutual neighbors.
 
 The rows of every block are split over the mesh's data axis, padded to a multiple of it and masked,
 so the numbers do not depend on the number of devices. Raw CKA, debiased CKA and the closed-form
@@ -36,12 +36,12 @@ def compare_encoders(
 
     Args:
         features: encoder name -> [n, d], rows of all encoders in the same order.
-        ks: neighbours for mutual kNN recall, each below n.
+        ks: neighbors for mutual kNN recall, each below n.
         method: "closed_form" or "permutation".
         permutations: draws, for "permutation".
         alpha: level of tau.
         skewness: of the closed form's tail for CKA, "exact", "gamma" or "auto": see
-            `kernels.calibrate`.
+            `kernels.calibrate_cka`.
         seed: of the permutations.
         mesh: where to compute; all devices by default.
 
@@ -201,7 +201,7 @@ def _program(
                 "mask": mask,
                 "axis_name": DATA_AXIS,
             }
-            cka = kernels.calibrate(blocks, **options)
+            cka = kernels.calibrate_cka(blocks, **options)
             knn = kernels.calibrate_mutual_knn(blocks, ks, **options)
             calibrated = jax.tree.map(stack, cka, knn)
         upper = np.triu_indices(len(blocks), 1)
@@ -225,7 +225,7 @@ def _measure_program(mesh: Mesh, name: str, draws: int, level: float):
     def compute(blocks: list[Array], mask: Array, key: Array):
         options = {"mask": mask, "axis_name": DATA_AXIS}
         if not draws:
-            return kernels.pairwise(name, blocks, **options)
+            return kernels.pairwise_measure(name, blocks, **options)
         return kernels.bootstrap(name, blocks, key, draws=draws, level=level, **options)
 
     rows = PartitionSpec(DATA_AXIS)

@@ -86,7 +86,7 @@ def _picture(key, found, slug, names, tags, tree) -> Picture:
     if not measure.symmetric:
         words += " Of the pair (x, y): not the same both ways."
     if measure.low < 0:
-        words += " Can be negative; colours stop at 0."
+        words += " Can be negative; colors stop at 0."
     if "error" in found:
         errors = upper(square(found["error"], m, f"{key}: error"))
         errors = errors[np.isfinite(errors)]

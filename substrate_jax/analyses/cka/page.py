@@ -1,7 +1,7 @@
 """The report of a CKA panel: encoders compared on each domain, and domains by PCKA.
 
 `cka_page` turns the result of experiments.cka into a `Page`. What each heat map shows is data:
-`FIGURES` lists heading, caption, matrix and colours, one entry a figure. Captions say how to read a
+`FIGURES` lists heading, caption, matrix and colors, one entry a figure. Captions say how to read a
 figure; the overview says what the numbers cannot show, as far as it applies to this run.
 
 Notation: CKA of encoders a, b is s; tau is the score that permuted rows exceed with probability
@@ -44,7 +44,7 @@ from substrate_jax.report.values import square, upper
 
 @dataclasses.dataclass(frozen=True)
 class FigureSpec:
-    """One heat map of every domain: which matrix, how it is called, read and coloured."""
+    """One heat map of every domain: which matrix, how it is called, read and colored."""
 
     key: str
     group: str
@@ -62,7 +62,7 @@ FIGURES = (
         "cka", "Linear CKA", "Raw linear CKA",
         "1 means the same arrangement of the images up to rotation and scale. The tree joins "
         "encoders by average linkage on 1 − CKA; every figure of this domain keeps its order. The "
-        "grey diagonal is each encoder with itself; values stand below it.",
+        "gray diagonal is each encoder with itself; values stand below it.",
         lambda domain: domain["cka"], "linear CKA", large=True,
     ),
     FigureSpec(
@@ -73,14 +73,14 @@ FIGURES = (
     ),
     FigureSpec(
         "threshold", "Against chance", "Chance threshold τ",
-        "The CKA that unrelated rows exceed with probability α only. Same colours as raw CKA: a "
+        "The CKA that unrelated rows exceed with probability α only. Same colors as raw CKA: a "
         "bright cell is a pair for which high values mean little.",
         lambda domain: domain["calibrated"]["tau"], "threshold τ of linear CKA",
     ),
     FigureSpec(
         "debiased", "Against chance", "Debiased CKA",
         "CKA from the unbiased HSIC, which is 0 on average for unrelated encoders whatever their "
-        "widths. It may be negative, and is not clamped; colours stop at 0.",
+        "widths. It may be negative, and is not clamped; colors stop at 0.",
         lambda domain: domain["cka_debiased"], "debiased linear CKA",
     ),
 )  # fmt: skip
@@ -118,7 +118,7 @@ def cka_page(result: dict, thumbnails: Thumbnails) -> Page:
     lede = (
         f"{counted(len(names), 'encoder')} compared on {counted(len(domains), 'domain')} of images "
         f"by linear CKA of their pooled features, calibrated against permuted rows "
-        f"({'; '.join(methods)}), and by shared nearest neighbours."
+        f"({'; '.join(methods)}), and by shared nearest neighbors."
     )
     return Page("How alike do these encoders see?", lede, _tiles(result), sections)
 
@@ -256,7 +256,7 @@ def _between_domains(pcka: dict) -> Iterator[page.Block]:
     )
     yield Prose([
         f"PCKA compares the leading K = {pcka['k']} principal components of the stacked, "
-        f"standardised features of {panel} from one domain with those from another, by "
+        f"standardized features of {panel} from one domain with those from another, by "
         f"linear CKA of the images projected on both. Median {median}; least {least} ({pair})."
     ])  # fmt: skip
     tree = figures.cluster(matrix)
@@ -334,9 +334,9 @@ def _neighbor_figures(domain: dict) -> list[FigureSpec]:
 
     return [
         FigureSpec(
-            f"neighbors-{int(k)}", "Shared nearest neighbours", f"Mutual k-NN recall, k = {k}",
+            f"neighbors-{int(k)}", "Shared nearest neighbors", f"Mutual k-NN recall, k = {k}",
             f"Mean share of an image's {k} nearest images (cosine) that both encoders agree on; "
-            f"chance gives {int(k) / max(domain['n'] - 1, 1):.3f}. Same colours for every k and "
+            f"chance gives {int(k) / max(domain['n'] - 1, 1):.3f}. Same colors for every k and "
             "domain.",
             lambda domain, k=k: domain["mutual_knn"][k]["recall"], f"recall at k = {k}", highest,
         )

@@ -68,7 +68,7 @@ def panel_test(
         domains: for each, encoder name -> [n, d]; n may differ, encoders and widths may not.
         groups: of each encoder, as `EncoderSpec.groups` gives them.
         families: of each encoder, as `EncoderSpec.family`.
-        ks: neighbours for mutual kNN recall. In a domain whose subsamples have no more than k
+        ks: neighbors for mutual kNN recall. In a domain whose subsamples have no more than k
             images, that k is left out.
         alpha: level of tau.
         draws: resamples of the images; 0 for no intervals.
@@ -118,7 +118,7 @@ def panel_test(
         fitting = tuple(
             k for k in ks if kernels.rows_needed("mutual_knn", resampled=True, k=k) <= n
         )
-        # Without any k that fits, one neighbour serves to calibrate CKA, and is not reported.
+        # Without any k that fits, one neighbor serves to calibrate CKA, and is not reported.
         observed = compare_encoders(features, ks=fitting or (1,), alpha=alpha, mesh=mesh)
         measures = [{"raw": observed["cka"], **observed["calibrated"]}] + [
             {"raw": observed["mutual_knn"][str(k)]["recall"], **observed["mutual_knn"][str(k)]}

@@ -1,6 +1,6 @@
 r"""Domains compared by the substrates of one panel: PCKA, its error, chance level and stability.
 
-Domain i has standardised stacked features X_i [n_i, D] of its own images, and the basis B_i [D, k]
+Domain i has standardized stacked features X_i [n_i, D] of its own images, and the basis B_i [D, k]
 of their leading principal components. PCKA of i and j is the mean of
 
     c_ij = CKA(X_i B_i, X_i B_j) = ||T_ii'T_ij||_F^2 / (||T_ii'T_ii||_F ||T_ij'T_ij||_F)
@@ -12,7 +12,7 @@ principal angles (Grassmann), and the Procrustes disparity of the bases.
 Everything that varies the data is one computation (`analyses.domains.samples`) on other rows or
 features:
 
-    bootstrap     n_i images drawn with replacement in each domain, standardised and fitted anew. A
+    bootstrap     n_i images drawn with replacement in each domain, standardized and fitted anew. A
                   copy is a row of weight 2. Interval theta +- z s, s the deviation of the draws.
     split halves  two halves of the images of each domain. PCKA of the halves of one domain is what
                   PCKA can reach at that number of images; between halves of two domains it is the
@@ -71,7 +71,7 @@ class Fits(NamedTuple):
 
     Attributes:
         names: of the domains.
-        x: for each, its [n_i, D] standardised features.
+        x: for each, its [n_i, D] standardized features.
         bases: for each, [D, k] components, by descending variance.
         explained_variance_ratio: [m, K] share of each component, K the most of the sweep.
     """

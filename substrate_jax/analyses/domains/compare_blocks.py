@@ -110,7 +110,7 @@ def _variance_picture(result: dict) -> Picture:
     }
     figure = domains_figures.variance(shares, k=result["k"])
     caption = (
-        "Share of the variance of a domain's standardised features in its first components. The "
+        "Share of the variance of a domain's standardized features in its first components. The "
         "earlier a curve rises, the fewer directions hold the domain. A high curve makes high PCKA "
         "easy: random directions then meet the few strong ones too."
     )
@@ -190,7 +190,7 @@ def pair_blocks(result: dict) -> Iterator[page.Block]:
          "and the variances: 1 is the same subspace."),
         ("procrustes", "Procrustes disparity", f"{figures.COLORMAP}_r",
          "What remains between the two bases after the best rotation: 0 is the same subspace, 2 is "
-         "orthogonal ones. Colours are turned round, so that bright is alike in every map."),
+         "orthogonal ones. Colors are turned round, so that bright is alike in every map."),
     ):  # fmt: skip
         matrix, rank = matrix_of(result, key), result[key]["rank_correlation"]
         figure = figures.heatmap(

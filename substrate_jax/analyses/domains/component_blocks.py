@@ -160,7 +160,7 @@ def _reading_picture(result: dict, name: str, slug: str, found: Mapping[str, Any
     caption = (
         "Correlation of the scores on each component (columns, strongest first) with hand-made "
         "features of the images (rows). Orange: high scores go with high values of the feature; "
-        "blue: with low ones; white: no relation; grey: the feature is constant here. The sign of "
+        "blue: with low ones; white: no relation; gray: the feature is constant here. The sign of "
         "a whole column is a convention."
     )
     strongest = [

@@ -137,13 +137,13 @@ def _pearson(a: Float[np.ndarray, "n k"], b: Float[np.ndarray, "n p"]) -> Float[
 
 
 def _unit(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Centred columns of norm 1, NaN where a column is constant up to the rounding of float32."""
+    """Centered columns of norm 1, NaN where a column is constant up to the rounding of float32."""
     x = np.asarray(x, np.float64)
     reach = np.ptp(x, axis=0)
     constant = reach <= 8 * np.finfo(np.float32).eps * np.abs(x).max(axis=0)
-    centred = (x - x.mean(axis=0)) / np.where(constant, 1, reach)
-    norm = np.linalg.norm(centred, axis=0)
-    return np.where(constant, np.nan, centred / np.where(constant, 1, norm))
+    centered = (x - x.mean(axis=0)) / np.where(constant, 1, reach)
+    norm = np.linalg.norm(centered, axis=0)
+    return np.where(constant, np.nan, centered / np.where(constant, 1, norm))
 
 
 def _inference(correlation: Float[np.ndarray, "k p"], n: int, level: float):

@@ -1,10 +1,10 @@
 r"""What agreement between domains is worth: PCKA of things that are no substrate of the panel.
 
-Domain A has standardised stacked features X_A [n, D] of the panel and the substrate's basis
+Domain A has standardized stacked features X_A [n, D] of the panel and the substrate's basis
 B_A [D, k]; PCKA(A, B) is that of `kernels.subspaces.angles`. The paper names controls without
 defining them. Each has one or more readings here, all in a space where PCKA is defined; `READINGS`
 is the table, one reading of each control primary. F_A [n, p] are features of the same images that
-no network made: pixels or `handcrafted`. V_A are the leading components of standardised F_A, and
+no network made: pixels or `handcrafted`. V_A are the leading components of standardized F_A, and
 P_A = F_A V_A its scores.
 
     pixels, handcrafted
@@ -28,7 +28,7 @@ P_A = F_A V_A its scores.
 Random projections keep a spectrum's strong directions, so PCKA of random bases is far from 0 where
 few components hold most of the variance; high values say as much about X as about the bases.
 
-F may have fewer than k components (59 hand-crafted features, or images of one colour each, which
+F may have fewer than k components (59 hand-crafted features, or images of one color each, which
 vary in few ways): those without variance are left out, as columns of zeros.
 
 Cost, for m domains, all but small terms: 2 m^2 n D k flops a draw for random bases, m substrates a
@@ -148,10 +148,10 @@ def untrained(spec: EncoderSpec, seed: int = 0, *, dtype: jnp.dtype = jnp.float3
     """An encoder's architecture with the weights its modules start from before training.
 
     Convolutions are drawn from He's normal distribution, linear maps and position embeddings from
-    a normal one of deviation 0.02 cut at two, biases are 0, and batch normalisation has mean 0 and
+    a normal one of deviation 0.02 cut at two, biases are 0, and batch normalization has mean 0 and
     variance 1. The draws depend on the seed and the encoder's name, so two encoders of one shape
     differ; name and fingerprint say so, and no store takes it for the trained. NumPy draws them, as
-    JAX would compile an initialiser for every shape.
+    JAX would compile an initializer for every shape.
 
     Args:
         spec: record of the trained one, whose preprocessing is kept.
@@ -191,7 +191,7 @@ def control_agreement(
     """Every reading of every control, for all pairs of domains.
 
     Args:
-        xs: domain -> standardised stacked features of the panel; n may differ.
+        xs: domain -> standardized stacked features of the panel; n may differ.
         bases: domain -> its substrate's basis.
         widths: features of each encoder, in the order they are stacked in.
         images: domain -> `pixels` and `handcrafted` [n, p] of the same rows, as

@@ -92,7 +92,7 @@ def half_sample(key: Array, counts: Sequence[int], splits: int) -> Sample:
 
 
 def _fit(x: Float[Array, "m n D"], sample: Sample, most: int):
-    """Weighted standardised rows [M, u, D] of each fit, its basis [D, most] and total variance."""
+    """Weighted standardized rows [M, u, D] of each fit, its basis [D, most] and total variance."""
 
     def fit(one):
         domain, rows, mask, pick, weight = one

@@ -7,7 +7,7 @@ work is that of `kernels.pairwise_hsic`. In Gram space the features are:
 
     K_l = sum_b X_l[:, b] X_l[:, b]',    b over blocks of features.
 
-Centring is by feature, so each block is centred exactly on the device that holds it, no rows are
+Centering is by feature, so each block is centered exactly on the device that holds it, no rows are
 gathered, and only n x n sums travel. <K_l, K_m> of all pairs then follow from the E matrices. Which
 space, and at what cost: `analyses.layers.rows`.
 
@@ -215,7 +215,7 @@ _family_p_values = jax.jit(kernels.family_p_values)
 @functools.partial(jax.jit, static_argnames="alpha")
 def _scores(hsic: kernels.PairwiseHsic, *, alpha: float):
     """CKA, debiased CKA and the calibration of all pairs."""
-    return hsic.cka(), hsic.cka(debiased=True), kernels.calibrate(hsic, alpha=alpha)
+    return hsic.cka(), hsic.cka(debiased=True), kernels.calibrate_cka(hsic, alpha=alpha)
 
 
 def _feature_hsic(
@@ -238,7 +238,7 @@ def _feature_program(mesh: Mesh, edges: tuple[tuple[int, ...], ...]):
 
 
 def _gram(block: Float[np.ndarray, "n d"], mesh: Mesh) -> tuple[Array, Array, int]:
-    """Gram matrix [n, n] of the centred rows, largest size of an entry, and number of entries."""
+    """Gram matrix [n, n] of the centered rows, largest size of an entry, and number of entries."""
     (n, width), axis = block.shape, mesh.shape[DATA_AXIS]
     step = axis * max(1, BLOCK_BYTES // (4 * n))
     sharding = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
@@ -256,8 +256,8 @@ def _gram(block: Float[np.ndarray, "n d"], mesh: Mesh) -> tuple[Array, Array, in
 @functools.lru_cache
 def _gram_program(mesh: Mesh):
     def gram(columns):
-        centred = kernels.centre(columns)
-        product = jnp.matmul(centred, centred.T, precision=HIGHEST)
+        centered = kernels.center(columns)
+        product = jnp.matmul(centered, centered.T, precision=HIGHEST)
         reach = jnp.max(jnp.abs(columns))
         return jax.lax.psum(product, DATA_AXIS), jax.lax.pmax(reach, DATA_AXIS)
 

@@ -212,7 +212,7 @@ def _maps(result: dict, pair: str) -> Iterator[page.Block]:
         "score": "How far CKA stands above its chance threshold τ: 0 at or below it, 1 where CKA "
         "is 1.",
         "cka_debiased": "CKA from the unbiased HSIC, 0 on average for unrelated layers whatever "
-        "their widths. It may be negative, and is not clamped; colours stop at 0.",
+        "their widths. It may be negative, and is not clamped; colors stop at 0.",
         "cka": "Raw CKA, which grows with the width of layers when there are few images.",
     }
     yield Figures([

@@ -4,7 +4,7 @@ A vision transformer that knows positions only by a bias on the scores of attent
 every block for each offset of two patches: (2 g - 1)^2 rows of a table for a grid of g x g, and
 three more for pairs with the class token. Queries and values have a bias, keys have none. Both
 versions are one network, of different pretraining; the checkpoints are fine-tuned on labels.
-Features are the normalised mean of the patch tokens. Module names are timm's.
+Features are the normalized mean of the patch tokens. Module names are timm's.
 """
 
 from dataclasses import dataclass

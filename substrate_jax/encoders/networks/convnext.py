@@ -1,7 +1,7 @@
 """ConvNeXt V1 (Liu et al. 2022, arXiv:2201.03545) and V2 (Woo et al. 2023, arXiv:2301.00808).
 
-V2 drops the layer scale and adds global response normalisation in each block's MLP. Features are
-the spatial mean of the last stage, normalised by the head's LayerNorm and, where the head has a
+V2 drops the layer scale and adds global response normalization in each block's MLP. Features are
+the spatial mean of the last stage, normalized by the head's LayerNorm and, where the head has a
 hidden layer, mapped by that. Module names are timm's.
 For masked pretraining (FCMAE), `feature_map` takes a mask of visible positions and holds hidden
 ones at zero around every spatial convolution, so no hidden pixel reaches a visible position. One

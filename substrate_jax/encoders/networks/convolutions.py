@@ -103,7 +103,7 @@ class ConvNorm(nnx.Module):
         self.activation = activation
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
-        """Convolve, normalise, activate."""
+        """Convolve, normalize, activate."""
         x = self.bn(self.conv(x))
         return x if self.activation is None else self.activation(x)
 

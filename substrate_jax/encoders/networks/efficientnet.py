@@ -4,7 +4,7 @@ One table of stages serves all sizes: channels are multiplied and rounded to eig
 multiplied and rounded up. Squeeze-and-excitation reduces to a quarter of a block's input channels.
 Pooled features are the spatial mean after the head convolution. Module names are timm's
 (`conv_stem`, `blocks.0.0.conv_dw`, `conv_head`, `classifier`). Weights ported from TensorFlow want
-its padding ("same") and its epsilon of batch normalisation (1e-3).
+its padding ("same") and its epsilon of batch normalization (1e-3).
 """
 
 import math

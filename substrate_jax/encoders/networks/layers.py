@@ -4,7 +4,7 @@ The path of a parameter, joined by dots, is its timm key: nothing is renamed on 
 memory layout differs (torch keeps convolutions as OIHW and linear maps as [out, in]; here HWIO and
 [in, out]), and the variable's type carries the permutation: `ConvKernel`, `LinearKernel`.
 
-Images and feature maps are channels-last: [n, h, w, c]. Statistics of normalisation layers are
+Images and feature maps are channels-last: [n, h, w, c]. Statistics of normalization layers are
 float32 whatever the input.
 """
 
@@ -38,7 +38,7 @@ Draw = Array | np.random.Generator | None
 
 
 # Without a key nothing is drawn: tracing the generator was half the time of an abstract module.
-# NumPy's generator compiles nothing, where JAX compiles an initialiser for every shape.
+# NumPy's generator compiles nothing, where JAX compiles an initializer for every shape.
 def normal(key: Draw, shape: tuple[int, ...], std: float) -> Array:
     """Numbers from N(0, std^2); zeros without a key."""
     if isinstance(key, np.random.Generator):
@@ -99,7 +99,7 @@ def channels_last(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
 class LayerNorm(nnx.Module):
     """(x - mean) / sqrt(var + eps) * weight + bias in float32, statistics over the given axes.
 
-    Over the last alone it is the usual one; over all but the first, group normalisation of one
+    Over the last alone it is the usual one; over all but the first, group normalization of one
     group. Weight and bias are by channel.
     """
 
@@ -109,7 +109,7 @@ class LayerNorm(nnx.Module):
         self.eps, self.axes = eps, axes
 
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
-        """Normalise."""
+        """Normalize."""
         # A GPU's blocks take one row of each of 16 images otherwise, and too few of them run at
         # once: 9.0 us for [16, 197, 1024] against 5.2 (H200, bfloat16).
         y = x.reshape(-1, x.shape[-1]) if self.axes == -1 else x
@@ -122,7 +122,7 @@ class LayerNorm(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Normalise each channel by running statistics, or by the batch's own in training.
+    """Normalize each channel by running statistics, or by the batch's own in training.
 
     `module.train()` and `module.eval()` switch. Running statistics move by `momentum` towards the
     batch's mean and unbiased variance, as torch's do.
@@ -137,7 +137,7 @@ class BatchNorm(nnx.Module):
         self.use_running_average = True
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """Normalise the last axis."""
+        """Normalize the last axis."""
         if self.use_running_average:
             mean = self.running_mean[...].astype(jnp.float32)
             variance = self.running_var[...].astype(jnp.float32)
@@ -178,7 +178,7 @@ class GlobalResponseNorm(nnx.Module):
         self.eps = eps
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """Normalise the response of each channel against the others."""
+        """Normalize the response of each channel against the others."""
         x = channels_last(x)
         squares = jnp.square(x.astype(jnp.float32)).sum((1, 2), keepdims=True)
         # The gradient of sqrt is infinite at 0, where a channel is dead over the whole image.
@@ -188,7 +188,7 @@ class GlobalResponseNorm(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """fc2(act(fc1(x))), with global response normalisation between where `grn` is set.
+    """fc2(act(fc1(x))), with global response normalization between where `grn` is set.
 
     `linear(in, out, rngs=...)` makes the two maps: a checkpoint may keep them as convolutions.
     """

@@ -119,7 +119,7 @@ class Shortcut(nnx.Module):
 
 
 class MBConv(nnx.Module):
-    """Pre-normalised inverted residual with squeeze-and-excitation, arXiv:1905.11946."""
+    """Pre-normalized inverted residual with squeeze-and-excitation, arXiv:1905.11946."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, *, rngs: nnx.Rngs):
         hidden = 4 * out_channels

@@ -1,6 +1,6 @@
 """RegNetX and RegNetY (Radosavovic et al. 2020, arXiv:2003.13678).
 
-The width of block j is quantised from a line, u_j = w_0 + w_a j: it is w_0 w_m^s rounded to eights,
+The width of block j is quantized from a line, u_j = w_0 + w_a j: it is w_0 w_m^s rounded to eights,
 with s = round(log_{w_m}(u_j / w_0)); blocks of one width make a stage. Every block is a residual
 1 x 1, grouped 3 x 3, 1 x 1 without bottleneck, and every stage begins by halving the resolution.
 RegNetY weighs the channels after the grouped convolution by squeeze-and-excitation, whose reduced

@@ -2,12 +2,12 @@
 
 A map of side s is cut into windows of w x w positions, and attention stays within each. Every
 second block first rolls the map by w // 2, so that its windows straddle the borders of the last
-block's; positions that only the roll made neighbours are masked. A stage whose window covers its
+block's; positions that only the roll made neighbors are masked. A stage whose window covers its
 map neither cuts nor rolls. Scores get a learnt bias for each offset of two positions: a table of
 (2 w - 1)^2 rows. Attention costs O(s^2 w^2 c) in place of the O(s^4 c) of a whole map.
 
 Between stages 2 x 2 positions are merged into one. Features are the mean over space of the
-normalised last map. Module names are timm's.
+normalized last map. Module names are timm's.
 """
 
 import math
@@ -165,7 +165,7 @@ class Block(nnx.Module):
 
 
 class PatchMerging(nnx.Module):
-    """Each 2 x 2 positions side by side, normalised, times one matrix."""
+    """Each 2 x 2 positions side by side, normalized, times one matrix."""
 
     def __init__(self, in_channels: int, channels: int, eps: float, *, rngs: nnx.Rngs):
         self.norm = LayerNorm(4 * in_channels, eps=eps)
@@ -200,7 +200,7 @@ class Stage(nnx.Module):
 
 
 class PatchEmbed(nnx.Module):
-    """Each patch, flattened, times one matrix, and normalised."""
+    """Each patch, flattened, times one matrix, and normalized."""
 
     def __init__(self, config: SwinConfig, *, rngs: nnx.Rngs):
         size, channels = config.patch_size, config.channels[0]

@@ -1,15 +1,15 @@
 """Vision transformers (Dosovitskiy et al. 2021, arXiv:2010.11929) and their pretrained relatives.
 
 One module serves classification ViTs, DeiT (distilled too), DINO, DINOv2 (layer scale, registers,
-SwiGLU in its giant), MAE encoders, CLIP image towers (normalisation before the first block, no bias
+SwiGLU in its giant), MAE encoders, CLIP image towers (normalization before the first block, no bias
 in the patch embedding) and SigLIP towers (attention pooling). Module names are timm's.
 
 Tokens are the class token, the distillation token, registers, then patches in row-major order.
 Features are by `pool`:
 
-    token   the normalised class token, or its mean with the distillation token
-    avg     the normalised mean of the patch tokens
-    map     attention of a learned query over the normalised patch tokens, and an MLP on top
+    token   the normalized class token, or its mean with the distillation token
+    avg     the normalized mean of the patch tokens
+    map     attention of a learned query over the normalized patch tokens, and an MLP on top
 """
 
 import math
@@ -54,7 +54,7 @@ class ViTConfig:
         ffn: "mlp", or "swiglu" whose first map makes gates and values, half each.
         activation: of "mlp".
         layer_scale: initial scale of the residual branches, None for none.
-        pre_norm: whether tokens are normalised before the first block.
+        pre_norm: whether tokens are normalized before the first block.
         class_token: whether there is one.
         distilled: whether there is a second class token, which learnt from a teacher; each has a
             head of its own (arXiv:2012.12877).

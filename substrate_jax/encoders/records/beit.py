@@ -29,7 +29,7 @@ for _size, _pixels, _tags in (
                 num_classes=21841 if _tag == "in22k" else 1000,
             ),
             crop_fraction=0.9 if _pixels == 224 else 1.0,
-            normalisation="inception",
+            normalization="inception",
             paper="2106.08254",
         )
 for _size in ("base", "large"):

@@ -60,7 +60,7 @@ for _size in (*_SMALL, "tiny", "base", "large", "huge"):
         f"convnextv2_{_size}.{_tag}",
         _config(_size, layer_scale=None, grn=True),
         crop_fraction=0.875,
-        licence="cc-by-nc-4.0",
+        license="cc-by-nc-4.0",
         paper="2301.00808",
     )
 for _size in (*_SMALL, "tiny", "base", "large", "huge"):
@@ -71,7 +71,7 @@ for _size in (*_SMALL, "tiny", "base", "large", "huge"):
         _config(_size, layer_scale=None, grn=True, num_classes=0),
         "masked_reconstruction",
         crop_fraction=0.875,
-        licence="cc-by-nc-4.0",
+        license="cc-by-nc-4.0",
         paper="2301.00808",
         optional_keys=("head.norm.weight", "head.norm.bias"),
     )
@@ -82,7 +82,7 @@ for _size in ("tiny", "small", "base", "large"):
         _config(_size, num_classes=0),
         "self_supervised",
         crop_fraction=1.0,
-        licence="dinov3-license",
+        license="dinov3-license",
         paper="2508.10104",
     )
 # name, timm's name, size, pixels, outputs of the head, what differs from the common shape
@@ -99,6 +99,6 @@ for _name, _model, _size, _pixels, _embedding, _options in (
         _config(_size, num_classes=_embedding, image_size=_pixels, **_options),
         "image_text",
         crop_fraction=1.0,
-        normalisation="clip",
+        normalization="clip",
         paper="2212.07143",
     )

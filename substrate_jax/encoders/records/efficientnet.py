@@ -14,8 +14,8 @@ _SCALES = (
     (1.8, 2.6),
     (2.0, 3.1),
 )
-# tag, pixels, crop, normalisation, way to resize; there are none of B6 and B7
-for _size, (_tag, _pixels, _crop, _normalisation, _mode) in enumerate(
+# tag, pixels, crop, normalization, way to resize; there are none of B6 and B7
+for _size, (_tag, _pixels, _crop, _normalization, _mode) in enumerate(
     (
         ("ra_in1k", 224, 0.875, "imagenet", "center"),
         ("ra4_e3600_r240_in1k", 240, 0.9, "inception", "center"),
@@ -30,7 +30,7 @@ for _size, (_tag, _pixels, _crop, _normalisation, _mode) in enumerate(
         f"efficientnet_b{_size}.{_tag}",
         EfficientNetConfig(*_SCALES[_size], image_size=_pixels),
         crop_fraction=_crop,
-        normalisation=_normalisation,
+        normalization=_normalization,
         crop_mode=_mode,
         paper="1905.11946",
     )

@@ -15,8 +15,8 @@ _SIZES = {
 _IN1K = ("tiny", "small", "base", "large")
 _IN21K = ("base", "large", "xlarge")
 
-# suffix of our name, timm's tag, pixels, crop, normalisation, classes, sizes
-for _suffix, _tag, _pixels, _crop, _normalisation, _classes, _sizes in (
+# suffix of our name, timm's tag, pixels, crop, normalization, classes, sizes
+for _suffix, _tag, _pixels, _crop, _normalization, _classes, _sizes in (
     ("", "in1k", 224, 0.95, "imagenet", 1000, _IN1K),
     ("_384", "in1k", 384, 1.0, "inception", 1000, _IN1K),
     ("_512", "in1k", 512, 1.0, "inception", 1000, _IN1K),
@@ -30,7 +30,7 @@ for _suffix, _tag, _pixels, _crop, _normalisation, _classes, _sizes in (
             f"maxvit_{_size}_tf_{_pixels}.{_tag}",
             MaxViTConfig(*_SIZES[_size], num_classes=_classes, image_size=_pixels),
             crop_fraction=_crop,
-            normalisation=_normalisation,
+            normalization=_normalization,
             crop_mode="center" if _pixels == 224 else "squash",
             paper="2204.01697",
         )

@@ -118,7 +118,7 @@ for _paradigm, _members in _MEMBERS.items():
                 paradigm=_paradigm,
                 preprocess=Preprocess(_config.image_size),
                 checkpoint=f"mini_{_name}.safetensors",
-                licence="apache-2.0",
+                license="apache-2.0",
                 paper=_paper,
                 panel="mini",
                 shared=_name in SHARED,

@@ -1,9 +1,9 @@
-"""MobileViTV2: Apple's weights, trained on pixels in [0, 1] without further normalisation."""
+"""MobileViTV2: Apple's weights, trained on pixels in [0, 1] without further normalization."""
 
 from substrate_jax.encoders.networks.mobilevit import MobileViTV2Config
 from substrate_jax.encoders.records.timm import register_timm
 
-# suffix of our name, timm's tag, pixels, crop, widths in per cent
+# suffix of our name, timm's tag, pixels, crop, widths in percent
 for _suffix, _tag, _pixels, _crop, _widths in (
     ("", "in1k", 256, 0.888, (50, 75, 100, 125, 150, 175, 200)),
     ("_in22ft1k", "in22k_ft_in1k", 256, 0.888, (150, 175, 200)),
@@ -18,7 +18,7 @@ for _suffix, _tag, _pixels, _crop, _widths in (
             f"{_name}.cvnets_{_tag}",
             MobileViTV2Config(_width / 100, image_size=_run_at),
             crop_fraction=_crop,
-            normalisation="none",
-            licence="cvnets-license",
+            normalization="none",
+            license="cvnets-license",
             paper="2206.02680",
         )

@@ -3,7 +3,7 @@
 from substrate_jax.encoders.networks.regnet import RegNetConfig
 from substrate_jax.encoders.records.timm import register_timm
 
-# Who trained the weights -> licence, crop
+# Who trained the weights -> license, crop
 _SOURCES = {
     "pycls_in1k": ("mit", 0.875),
     "tv2_in1k": ("bsd-3-clause", 0.965),
@@ -39,12 +39,12 @@ for _model, *_shape in (
     ("regnety_320.tv2_in1k", 20, 232, 115.89, 2.53, 232),
 ):
     _name, _tag = _model.split(".")
-    _licence, _crop = _SOURCES[_tag]
+    _license, _crop = _SOURCES[_tag]
     register_timm(
         _name,
         _model,
         RegNetConfig(*_shape, se_ratio=0.25 if _name.startswith("regnety") else 0.0),
         crop_fraction=_crop,
-        licence=_licence,
+        license=_license,
         paper="2003.13678",
     )

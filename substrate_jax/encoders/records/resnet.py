@@ -20,8 +20,8 @@ _SHAPES = {
     "resnext101_64x4d": ResNetConfig((3, 4, 23, 3), True, cardinality=64, base_width=4),
 }
 _STRIKES_BACK = {"crop_fraction": 0.95, "paper": "2110.00476"}
-_TORCHVISION = {"crop_fraction": 0.875, "interpolation": "bilinear", "licence": "bsd-3-clause"}
-_FACEBOOK = {"crop_fraction": 0.875, "interpolation": "bilinear", "licence": "cc-by-nc-4.0"}
+_TORCHVISION = {"crop_fraction": 0.875, "interpolation": "bilinear", "license": "bsd-3-clause"}
+_FACEBOOK = {"crop_fraction": 0.875, "interpolation": "bilinear", "license": "cc-by-nc-4.0"}
 _RESNEXT, _WIDE = "1611.05431", "1605.07146"
 
 # our name, timm's name with its tag, facts

@@ -36,7 +36,7 @@ for _size, _pixels, _tags in (
                 image_size=_pixels,
             ),
             crop_fraction=0.9 if _pixels == 224 else 1.0,
-            licence="mit",
+            license="mit",
             paper="2103.14030",
         )
 # size, depth of the third stage, windows
@@ -50,6 +50,6 @@ for _size, _third, _windows in (
         f"swin_s3_{_size}_224.ms_in1k",
         SwinConfig((2, 2, _third, 2), _SIZES["tiny"][1], _windows),
         crop_fraction=0.9,
-        licence="mit",
+        license="mit",
         paper="2111.14725",
     )

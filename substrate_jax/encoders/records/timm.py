@@ -18,7 +18,7 @@ PAPER = {
     "mae_base", "fcmae_base", "clip_base",
 }  # fmt: skip
 SHARED = {"resnet50", "convnext_base", "vit_base", "dinov2_base", "efficientnet_b0"}
-NORMALISATION = {
+NORMALIZATION = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "inception": (INCEPTION_MEAN, INCEPTION_STD),
     "clip": (CLIP_MEAN, CLIP_STD),
@@ -49,10 +49,10 @@ def register_timm(
     paradigm: Paradigm = "supervised",
     *,
     crop_fraction: float,
-    normalisation: str = "imagenet",
+    normalization: str = "imagenet",
     interpolation: str = "bicubic",
     crop_mode: str = "center",
-    licence: str = "apache-2.0",
+    license: str = "apache-2.0",
     paper: str,
     optional_keys: tuple[str, ...] = (),
 ) -> None:
@@ -63,12 +63,12 @@ def register_timm(
         model: timm's name with its tag, such as `resnet50.a1_in1k`; the hub id is `timm/MODEL`.
         config: shape of the network at the size we run it.
         paradigm: what the weights were trained on.
-        crop_fraction, normalisation, interpolation, crop_mode: the checkpoint's preprocessing.
-        licence: of the weights.
+        crop_fraction, normalization, interpolation, crop_mode: the checkpoint's preprocessing.
+        license: of the weights.
         paper: arXiv id of the method.
         optional_keys: parameters the checkpoint may lack.
     """
-    mean, std = NORMALISATION[normalisation]
+    mean, std = NORMALIZATION[normalization]
     register_encoder(
         EncoderSpec(
             name=name,
@@ -78,7 +78,7 @@ def register_timm(
                 config.image_size, crop_fraction, mean, std, interpolation, crop_mode
             ),
             checkpoint=f"timm/{model}",
-            licence=licence,
+            license=license,
             paper=paper,
             panel="paper" if name in PAPER else None,
             shared=name in SHARED,

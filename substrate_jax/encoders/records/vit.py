@@ -42,7 +42,7 @@ def _register(
 
 
 # Trained on labels: ImageNet-21k, then ImageNet-1k unless the name says otherwise.
-_AUGREG = {"crop_fraction": 0.9, "normalisation": "inception", "paper": "2106.10270"}
+_AUGREG = {"crop_fraction": 0.9, "normalization": "inception", "paper": "2106.10270"}
 _register(
     {
         "vit_tiny": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
@@ -154,7 +154,7 @@ _register(
     {"num_classes": 0},
     "masked_reconstruction",
     crop_fraction=0.9,
-    licence=_NON_COMMERCIAL,
+    license=_NON_COMMERCIAL,
     paper="2111.06377",
 )
 
@@ -168,7 +168,7 @@ def _register_clip(models: dict[str, str], quick_gelu: bool = False, **facts) ->
         size = _MODEL.match(model).group(1)
         activation = "quick_gelu" if quick_gelu else "gelu"
         options = _CLIP | {"num_classes": _EMBEDDING[size], "activation": activation}
-        common = {"normalisation": "clip", "crop_fraction": 1.0}
+        common = {"normalization": "clip", "crop_fraction": 1.0}
         _register({name: model}, options, "image_text", **(common | facts))
 
 
@@ -207,7 +207,7 @@ _register_clip(
 )
 _register_clip(
     {"openclip_large": "vit_large_patch14_clip_224.laion2b"},
-    normalisation="inception",
+    normalization="inception",
     paper="2212.07143",
 )
 _register_clip(
@@ -224,7 +224,7 @@ _register_clip(
         "dfn_huge": "vit_huge_patch14_clip_224.dfn5b",
     },
     quick_gelu=True,
-    licence="apple-ascl",
+    license="apple-ascl",
     paper="2309.17425",
 )
 _register_clip(
@@ -235,13 +235,13 @@ _register_clip(
         "metaclip_huge": "vit_huge_patch14_clip_224.metaclip_2pt5b",
     },
     quick_gelu=True,
-    licence=_NON_COMMERCIAL,
+    license=_NON_COMMERCIAL,
     paper="2309.16671",
 )
 
 # SigLIP: no class token, attention pooling. SigLIP 2 has the tanh GELU in some of its towers.
 _SIGLIP = {"class_token": False, "pool": "map", "num_classes": 0}
-_SIGLIP_FACTS = {"crop_fraction": 0.9, "normalisation": "inception"}
+_SIGLIP_FACTS = {"crop_fraction": 0.9, "normalization": "inception"}
 _register(
     {
         "siglip_base": "vit_base_patch16_siglip_224.webli",

@@ -70,17 +70,17 @@ _SHARED = {
     "use_square_size": False,
 }
 # transformers' defaults; `square` says whether a size of one number is that of both sides.
-_CENTRE = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224}
+_CENTER = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224}
 _PROCESSORS = {
     "ViT": {"size": 224, "resample": 2, "square": True},
-    "CLIP": {**_CENTRE, **_CLIP, "square": False},
-    "Bit": {**_CENTRE, **_CLIP, "square": False},
+    "CLIP": {**_CENTER, **_CLIP, "square": False},
+    "Bit": {**_CENTER, **_CLIP, "square": False},
     "Siglip": {"size": {"height": 224, "width": 224}, "square": False},
     "ConvNext": {"size": {"shortest_edge": 384}, "crop_pct": 224 / 256, "square": False},
     "Beit": {"size": 224, "crop_size": 224, "square": True},
     "DeiT": {"size": 256, "do_center_crop": True, "crop_size": 224, "square": True},
     "EfficientNet": {"size": 346, "crop_size": 289, "include_top": True, "square": True},
-    "MobileViT": {**_CENTRE, "crop_size": 256, "do_flip_channel_order": True, "square": False},
+    "MobileViT": {**_CENTER, "crop_size": 256, "do_flip_channel_order": True, "square": False},
 }
 # First convolution of the networks that are fed BGR: our images are RGB, so its inputs turn round.
 _STEMS = {"mobilevitv2": "stem.conv.weight"}
@@ -181,9 +181,9 @@ def resample_bicubic(table: Float[np.ndarray, "1 t c"], grid: int) -> Float[np.n
         raise ValueError(f"pos_embed has {count} patch positions, which is not a square number")
     if side == grid:
         return table
-    centre = (np.arange(grid)[:, None] + 0.5) * (side / grid) - 0.5
-    taps = np.floor(centre).astype(int) + np.arange(-1, 3)
-    x, a = np.abs(centre - taps), -0.75
+    center = (np.arange(grid)[:, None] + 0.5) * (side / grid) - 0.5
+    taps = np.floor(center).astype(int) + np.arange(-1, 3)
+    x, a = np.abs(center - taps), -0.75
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
     far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
     weights = np.zeros((grid, side))
@@ -247,7 +247,7 @@ def transformers_sha256(folder: Path) -> str:
 def transformers_spec(folder: Path, name: str) -> EncoderSpec:
     """The record of a checkpoint in transformers' format, from its two JSON files.
 
-    The learning paradigm is that of the architecture's published weights; the licence is not in
+    The learning paradigm is that of the architecture's published weights; the license is not in
     the files.
 
     Args:
@@ -266,7 +266,7 @@ def transformers_spec(folder: Path, name: str) -> EncoderSpec:
         paradigm=kind.paradigm,
         preprocess=preprocess,
         checkpoint=name,
-        licence="unknown",
+        license="unknown",
         paper=kind.paper,
     )
 
@@ -299,7 +299,7 @@ def _settings(preprocessor: Options | None, default: str) -> dict[str, Any]:
     """The preprocessor's file over the defaults of its class."""
     if preprocessor is None:
         raise ValueError(
-            f"{PREPROCESSOR} is missing: it says how images are resized and normalised; "
+            f"{PREPROCESSOR} is missing: it says how images are resized and normalized; "
             "fetch it with the checkpoint"
         )
     kind = preprocessor.get("image_processor_type") or preprocessor.get("feature_extractor_type")
@@ -324,7 +324,7 @@ def _preprocess(settings: Options) -> Preprocess:
     fraction = side / resized
     if math.floor(side / fraction) != resized:
         fraction = math.nextafter(fraction, 0.0)
-    mean, std = _normalisation(settings)
+    mean, std = _normalization(settings)
     return Preprocess(side, fraction, mean, std, _FILTERS[settings["resample"]], crop_mode)
 
 
@@ -369,7 +369,7 @@ def _sides(settings: Options, name: str, square: bool) -> tuple[int, bool]:
     return value["height"], True
 
 
-def _normalisation(settings: Options) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(settings: Options) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of pixels x in [0, 1], from (factor x + offset - mean) / std."""
 
     def channels(name):

@@ -1,7 +1,7 @@
 """Options of transformers' configs that decide the output, with transformers' own defaults.
 
 Files on the hub leave defaults out. `*_SUPPORTED` holds the values that we compute, of the options
-that may not have all; the builders check what depends on more. Options of dropout, initialisation,
+that may not have all; the builders check what depends on more. Options of dropout, initialization,
 heads, text towers and decoders are not here: they do not change the features.
 """
 

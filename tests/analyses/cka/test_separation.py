@@ -16,7 +16,7 @@ from substrate_jax.kernels.reference import statistics as reference
 from tests.helpers import tolerance
 
 N, DRAWS, LEVEL, SEED = 45, 39, 0.9, 3  # 45 images divide over 8 devices neither alone nor pooled
-KS = (4, 40)  # 40 neighbours are in four fifths of both domains together only
+KS = (4, 40)  # 40 neighbors are in four fifths of both domains together only
 NAMES = ("resnet", "wide", "vit", "mae", "fcmae")
 GROUPS = [frozenset({"discriminative", "supervised"})] * 3 + [frozenset({"mim"})] * 2
 FAMILIES = ["resnet", "resnet", "vit", "vit", "convnext"]

@@ -42,7 +42,7 @@ def compared(domains):
 
 
 def stacked(features: dict[str, np.ndarray], without=()) -> np.ndarray:
-    """Standardised features in float64, some encoders' set to 0."""
+    """Standardized features in float64, some encoders' set to 0."""
     blocks = []
     for name, block in features.items():
         block = np.asarray(block, np.float64)

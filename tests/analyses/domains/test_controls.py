@@ -282,7 +282,7 @@ def test_untrained_encoders_differ_by_seed_and_name_and_from_the_trained():
     assert (features.std(0) > 1e-3).all()
 
 
-def test_numpys_initialisers_have_the_moments_of_jaxs():
+def test_numpys_initializers_have_the_moments_of_jaxs():
     shape = (200, 300)
     drawn = truncated_normal(np.random.default_rng(0), shape)
     want = np.asarray(truncated_normal(jax.random.key(0), shape))

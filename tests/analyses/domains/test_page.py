@@ -288,14 +288,14 @@ def test_no_labels_overlap_and_every_figure_fits_a_telephone(monkeypatch, long):
     assert max(picture.width for picture in pictures) <= round(drawing.PHONE * drawing.CSS_DPI)
 
 
-def test_the_diverging_colours_are_white_at_zero_and_darken_to_both_sides():
+def test_the_diverging_colors_are_white_at_zero_and_darken_to_both_sides():
     colors = figures.DIVERGING(np.linspace(0, 1, 257))[:, :3]
     assert colors[128].tolist() == [1, 1, 1]
     luminance = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     luminance = luminance @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(luminance[:129]) > 0).all()
     assert (np.diff(luminance[128:]) < 0).all()
-    # Blue and red differ in sign at every step, which no kind of colour blindness takes away.
+    # Blue and red differ in sign at every step, which no kind of color blindness takes away.
     assert (colors[:128, 2] > colors[:128, 0]).all()
     assert (colors[129:, 0] > colors[129:, 2]).all()
 

@@ -88,7 +88,7 @@ def test_calibration_is_that_of_permuted_rows(compared, rows):
         null.append(left.reshape(len(left), -1) @ permuted.reshape(len(right), -1).T)
     null = np.array(null)
     calibrated = got["calibrated"]
-    # kernels.nulls.calibration: the gamma tail is within a few per cent; 2,000 draws add 4 % (three
+    # kernels.nulls.calibration: the gamma tail is within a few percent; 2,000 draws add 4 % (three
     # deviations).
     np.testing.assert_allclose(calibrated["tau"], np.quantile(null, 0.95, axis=0), rtol=0.15)
     tau, raw = calibrated["tau"], got["cka"]

@@ -1,4 +1,4 @@
-"""Modules and checkpoints made of noise from NumPy: initialisers would each be compiled."""
+"""Modules and checkpoints made of noise from NumPy: initializers would each be compiled."""
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ def filled(build, dtype=jnp.float32, seed=3):
 
 
 def noise(path, shape, rng):
-    centre = float(path[-1] not in ("bias", "running_mean") and len(shape) == 1)
-    return jnp.asarray(centre + rng.uniform(-0.5, 0.5, shape), jnp.float32)
+    center = float(path[-1] not in ("bias", "running_mean") and len(shape) == 1)
+    return jnp.asarray(center + rng.uniform(-0.5, 0.5, shape), jnp.float32)
 
 
 def leaves(module):
@@ -41,5 +41,5 @@ def arrays_of(config, seed=0):
 
 
 def quick_jit(function):
-    """`jax.jit` with little optimisation: small networks take longer to compile than to run."""
+    """`jax.jit` with little optimization: small networks take longer to compile than to run."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})

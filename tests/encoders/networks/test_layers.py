@@ -21,15 +21,15 @@ def value(variable):
 
 
 def layer_norm(module, x):
-    centred = x - x.mean(module.axes, keepdims=True)
-    normalised = centred / np.sqrt((centred**2).mean(module.axes, keepdims=True) + module.eps)
-    return normalised * value(module.weight) + value(module.bias)
+    centered = x - x.mean(module.axes, keepdims=True)
+    normalized = centered / np.sqrt((centered**2).mean(module.axes, keepdims=True) + module.eps)
+    return normalized * value(module.weight) + value(module.bias)
 
 
 def batch_norm(module, x):
     """Evaluation mode."""
-    normalised = (x - value(module.running_mean)) / np.sqrt(value(module.running_var) + module.eps)
-    return normalised * value(module.weight) + value(module.bias)
+    normalized = (x - value(module.running_mean)) / np.sqrt(value(module.running_var) + module.eps)
+    return normalized * value(module.weight) + value(module.bias)
 
 
 def response_norm(module, x):
@@ -53,7 +53,7 @@ def test_norms_are_their_formulas(name, offset):
     module = filled(build)
     x = normal((2, 6, 5, 8)) + np.float32(offset)
     want = formula(module, np.asarray(x, np.float64))
-    # Centring amplifies the rounding of x by |mean| / deviation.
+    # Centering amplifies the rounding of x by |mean| / deviation.
     assert relative_error(quick_jit(lambda x: module(x))(x), want) <= tolerance(
         length, condition=1 + offset
     )

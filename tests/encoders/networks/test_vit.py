@@ -60,7 +60,7 @@ def test_attention_pool_is_its_formula():
 
 @pytest.mark.parametrize("name", PREFIXES)
 def test_tokens_are_class_then_registers_then_patches(name):
-    """Without blocks the encoded tokens are the normalised input tokens."""
+    """Without blocks the encoded tokens are the normalized input tokens."""
     config, rows = PREFIXES[name]
     module = filled(lambda: dataclasses.replace(config, depth=0).build(nnx.Rngs(0)))
     p = float64(module)

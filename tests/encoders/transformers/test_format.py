@@ -380,8 +380,8 @@ def test_resampled_positions_follow_a_cubic():
     table = np.concatenate([np.full((1, 1, 2), 7.0), square.reshape(1, -1, 2)], axis=1)
     got = F.resample_bicubic(table, grid)
     np.testing.assert_array_equal(got[0, 0], [7, 7])
-    centre = (np.arange(grid) + 0.5) * side / grid - 0.5
-    want = 2 * centre[:, None] - centre[None] + 1
+    center = (np.arange(grid) + 0.5) * side / grid - 0.5
+    want = 2 * center[:, None] - center[None] + 1
     got = got[0, 1:].reshape(grid, grid, 2)
     np.testing.assert_allclose(got[..., 1], 3.0, rtol=1e-14)
     # a = -0.75 is exact for constants only; for a line it is off by at most 0.06 a position.

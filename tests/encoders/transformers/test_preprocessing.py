@@ -41,7 +41,7 @@ PREPROCESSING = {
         {"size": {"shortest_edge": 384}, "crop_pct": 0.95},
         (384, 384, "squash", "bicubic", 0.5, 0.5),
     ),
-    "not normalised": (
+    "not normalized": (
         "resnet",
         {"size": 224, "do_normalize": False},
         (224, 256, "center", "bicubic", 0.0, 1.0),

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 from jax.test_util import check_grads
 
-from substrate_jax.kernels import CkaState, pairwise_hsic
+from substrate_jax.kernels import StreamingCka, pairwise_hsic
 from substrate_jax.kernels import pairwise_cka as eager_pairwise_cka
 from substrate_jax.kernels.alignment import inner_products
 from substrate_jax.kernels.alignment import linear_cka as cka
@@ -21,8 +21,8 @@ from tests import helpers
 
 # Compiled as a whole: test by test, compiling each operation alone takes longer.
 pairwise_cka = jax.jit(eager_pairwise_cka, static_argnames=("space", "debiased", "axis_name"))
-update = jax.jit(CkaState.update, static_argnames="axis_name")
-finalize = jax.jit(CkaState.finalize, static_argnames="debiased")
+update = jax.jit(StreamingCka.update, static_argnames="axis_name")
+finalize = jax.jit(StreamingCka.finalize, static_argnames="debiased")
 
 WIDTHS = (3, 7, 12)
 DEBIASED = pytest.mark.parametrize("debiased", [False, True])
@@ -48,7 +48,7 @@ def bound(blocks, debiased=False, dtype=jnp.float32):
 
 
 def streamed(blocks, sizes, **options):
-    state, start = CkaState.init([block.shape[1] for block in blocks], **options), 0
+    state, start = StreamingCka.init([block.shape[1] for block in blocks], **options), 0
     for size in sizes:
         state = update(state, [jnp.asarray(b[start : start + size]) for b in blocks])
         start += size
@@ -112,7 +112,7 @@ def test_merge_is_associative_and_commutative(ratio):
         for debiased, value in want.items():
             got = finalize(state, debiased=debiased)
             np.testing.assert_allclose(got, value, atol=3 * bound(blocks, debiased))
-    empty = CkaState.init(WIDTHS)
+    empty = StreamingCka.init(WIDTHS)
     for state in (a.merge(empty), empty.merge(a)):
         jax.tree.map(np.testing.assert_array_equal, state, a)
 
@@ -147,7 +147,7 @@ def test_every_transform_gives_the_same_streamed_cka():
     want = reference.pairwise_cka([np.tile(b, (2, 1)) for b in blocks], True)
 
     def compute(blocks, mask, axis_name):
-        state = CkaState.init(WIDTHS).update(blocks, mask, axis_name)
+        state = StreamingCka.init(WIDTHS).update(blocks, mask, axis_name)
         return state.update(blocks, mask, axis_name).finalize(debiased=True)
 
     for name, call in helpers.transforms().items():
@@ -235,7 +235,7 @@ def test_one_encoder_and_duplicate_rows():
         np.testing.assert_allclose(got, want, atol=bound([x, y], debiased))
 
 
-def test_debiased_of_independent_encoders_is_centred_and_not_clamped():
+def test_debiased_of_independent_encoders_is_centered_and_not_clamped():
     keys = jax.random.split(jax.random.key(0), 200)
     pairs = jax.vmap(lambda key: jax.random.normal(key, (2, 20, 6)))(keys)
     values = jax.jit(jax.vmap(lambda pair: cka(pair[0], pair[1], debiased=True)))(pairs)
@@ -404,8 +404,11 @@ def test_traced_once_for_equal_shapes():
         (lambda: eager_pairwise_cka([jnp.ones((3, 2))], space="dual"), "space must be one of"),
         (lambda: eager_pairwise_cka([jnp.ones((3, 2))], mask=jnp.ones(2, bool)), "mask must be"),
         (lambda: eager_pairwise_cka([jnp.ones((3, 0))]), "no features"),
-        (lambda: CkaState.init([2]).update([jnp.ones((3, 4))]), r"widths \(2,\)"),
-        (lambda: CkaState.init([1, 2]).merge(CkaState.init([2, 1])), r"\(1, 2\) and \(2, 1\) do"),
+        (lambda: StreamingCka.init([2]).update([jnp.ones((3, 4))]), r"widths \(2,\)"),
+        (
+            lambda: StreamingCka.init([1, 2]).merge(StreamingCka.init([2, 1])),
+            r"\(1, 2\) and \(2, 1\) do",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, message):

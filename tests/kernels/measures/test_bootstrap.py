@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from substrate_jax.kernels import MEASURES, bootstrap, pairwise, resampled
+from substrate_jax.kernels import MEASURES, bootstrap, pairwise_measure, resampled
 from substrate_jax.kernels.alignment.weighted_cka import weighted_cka
 from substrate_jax.kernels.neighbors.subset_knn import list_length, subset_recall
 from substrate_jax.kernels.reference import statistics as reference
@@ -69,7 +69,7 @@ def test_eight_devices_draw_the_rows_of_one(name):
     got = helpers.transforms()["shard_map"](compute, (padded, mask), jax.random.key(1))
     limit = 10 * helpers.tolerance(37)
     jax.tree.map(partial(np.testing.assert_allclose, atol=limit), got, want)
-    np.testing.assert_allclose(want.value, pairwise(name, blocks), atol=limit)
+    np.testing.assert_allclose(want.value, pairwise_measure(name, blocks), atol=limit)
     assert (want.low <= want.value + limit).all()
     assert (want.value <= want.high + limit).all()
     assert want.error[0, 1] > 0.001
@@ -106,7 +106,7 @@ def test_one_search_gives_the_recall_of_every_subset():
     for draw, taken in zip(got, subsets.T, strict=True):
         rows = [b[taken] for b in blocks[:3]]
         want = [[[reference.mutual_knn(x, y, k) for x in rows] for y in rows] for k in ks]
-        want = np.pad(want, ((0, 0), (0, 1), (0, 1)))  # the constant one has no neighbours
+        want = np.pad(want, ((0, 0), (0, 1), (0, 1)))  # the constant one has no neighbors
         np.testing.assert_allclose(draw, want, atol=helpers.tolerance(1))
 
 

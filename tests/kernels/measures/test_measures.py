@@ -15,7 +15,7 @@ from substrate_jax.kernels import (
     MEASURES,
     linear_predictivity,
     median_distance,
-    pairwise,
+    pairwise_measure,
     pairwise_procrustes,
     pairwise_pwcca,
     pairwise_rbf_cka,
@@ -43,14 +43,14 @@ ORACLES = {
     "pwcca": (reference_measures.pwcca, 10),
     "rsa": (reference_measures.rsa, 1),
     "procrustes": (reference_measures.procrustes, 1),
-    # The ridge amplifies by the condition of its least penalised normal equations, 1 / 1e-4,
+    # The ridge amplifies by the condition of its least penalized normal equations, 1 / 1e-4,
     # halved in digits as the error of a minimum is of second order.
     "predictivity": (
         functools.partial(reference_measures.predictivity, fold=FOLD, penalties=PENALTIES),
         100,
     ),
 }
-# With ten neighbours in 37 rows nearly every cycle closes.
+# With ten neighbors in 37 rows nearly every cycle closes.
 OPTIONS = {"cycle_knn": {"k": 2}}
 NAMES = pytest.mark.parametrize("name", list(MEASURES))
 
@@ -67,7 +67,7 @@ def sample(n=ROWS, widths=(5, 9, 60), seed=0):
 
 @functools.cache
 def compiled(name):
-    return jax.jit(functools.partial(pairwise, name, **OPTIONS.get(name, {})))
+    return jax.jit(functools.partial(pairwise_measure, name, **OPTIONS.get(name, {})))
 
 
 def bound(name, n=ROWS):
@@ -121,7 +121,9 @@ def test_eight_devices_give_the_numbers_of_one(name):
     mask = jnp.arange(ROWS + 3) < ROWS
 
     def compute(blocks, mask, axis_name):
-        return pairwise(name, blocks, mask=mask, axis_name=axis_name, **OPTIONS.get(name, {}))
+        return pairwise_measure(
+            name, blocks, mask=mask, axis_name=axis_name, **OPTIONS.get(name, {})
+        )
 
     want = compiled(name)(blocks)
     got = helpers.transforms()["shard_map"](compute, (padded, mask))
@@ -134,13 +136,13 @@ def test_too_few_rows_are_refused(name):
     least = rows_needed(name)
     blocks = [jnp.asarray(b[: least - 1]) for b in sample()]
     with pytest.raises(ValueError, match=rf"{least - 1}") as caught:
-        pairwise(name, blocks)
+        pairwise_measure(name, blocks)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["cknna", "cycle_knn"])
 def test_without_k_other_rows_there_is_no_value(name):
-    compute = jax.jit(functools.partial(pairwise, name))
+    compute = jax.jit(functools.partial(pairwise_measure, name))
     for count, defined in ((10, False), (11, True)):
         got = compute([jnp.asarray(b) for b in sample()[:2]], mask=jnp.arange(ROWS) < count)
         assert (np.isfinite(got) if defined else np.isnan(got)).all()
@@ -176,7 +178,7 @@ def test_a_wide_kernel_is_linear():
     near, nearer = (reference_measures.rbf_cka(*blocks, bandwidth=s) for s in (5, 20))
     got = pairwise_rbf_cka([jnp.asarray(b, jnp.float32) for b in blocks], bandwidth=5.0)[0, 1]
     assert abs(nearer - want) < abs(near - want) / 4
-    # 1 - K is of order 1 / (2 s^2) = 0.02 and all that centring leaves.
+    # 1 - K is of order 1 / (2 s^2) = 0.02 and all that centering leaves.
     assert abs(got - near) < helpers.tolerance(ROWS, condition=50)
 
 
@@ -235,5 +237,5 @@ BAD = {
 def test_bad_options_are_named(case):
     name, options, message = BAD[case]
     with pytest.raises(ValueError, match=message) as caught:
-        pairwise(name, [jnp.asarray(b) for b in sample()], **options)
+        pairwise_measure(name, [jnp.asarray(b) for b in sample()], **options)
     assert "\n" not in str(caught.value)

@@ -188,7 +188,7 @@ def test_calibration_tells_alike_from_unrelated(calibrations, method):
     assert (result.score < 1 + tolerance(1)).all()
 
 
-def test_a_constant_encoder_has_no_neighbours_in_common_with_any():
+def test_a_constant_encoder_has_no_neighbors_in_common_with_any():
     first, second, _ = encoders()
     blocks = arrays([first, second, np.full((N, 4), 0.1, np.float32)])
     result = recalls(blocks, KS)

@@ -1,4 +1,4 @@
-"""Cosine neighbours: exact, in order, ties by index."""
+"""Cosine neighbors: exact, in order, ties by index."""
 
 import math
 import re
@@ -85,7 +85,7 @@ def test_half_precision_is_ranked_in_float32():
 
 
 @pytest.mark.parametrize("places", ["end", "between"])
-def test_masked_rows_are_neither_queries_nor_neighbours(places):
+def test_masked_rows_are_neither_queries_nor_neighbors(places):
     x = directions()
     kept = np.arange(N) if places == "end" else np.arange(N) + np.arange(N) // 3
     rows = kept[-1] + 6
@@ -187,7 +187,7 @@ def test_tiles_may_be_inside_a_map_or_a_gradient():
 
 
 def test_tiles_are_left_where_they_cannot_serve():
-    """Few rows, many neighbours, tiles beyond 512 MiB, blocks of rows or shards asked for."""
+    """Few rows, many neighbors, tiles beyond 512 MiB, blocks of rows or shards asked for."""
     assert cut_rows(511, 8) is cut_rows(1000, 251) is cut_rows(17_000, 8) is None
     for rows in (512, 1000, 4096, 5000, 13_394, 16_000):
         cut = cut_rows(rows, 100)

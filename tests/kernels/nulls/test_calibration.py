@@ -10,7 +10,7 @@ import scipy.special
 import scipy.stats
 
 from substrate_jax.kernels import (
-    calibrate,
+    calibrate_cka,
     cka_null_moments,
     pairwise_hsic,
     permutation_moments,
@@ -24,7 +24,7 @@ from tests import helpers
 
 null_of = jax.jit(permutation_null, static_argnames=("permutations", "space", "axis_name"))
 calibrated = jax.jit(
-    calibrate, static_argnames=("method", "permutations", "alpha", "skewness", "axis_name")
+    calibrate_cka, static_argnames=("method", "permutations", "alpha", "skewness", "axis_name")
 )
 
 tail = jax.jit(tail_from_moments, static_argnames=("alpha", "support_minimum"))
@@ -99,7 +99,7 @@ def test_calibrate_under_every_transform(method):
 
     def compute(blocks, mask, axis_name):
         key = jax.random.key(0)
-        return calibrate(
+        return calibrate_cka(
             blocks, method=method, permutations=19, key=key, mask=mask, axis_name=axis_name
         )
 
@@ -120,7 +120,7 @@ def test_constant_encoder_is_never_significant(method):
     key = jax.random.key(0)
 
     def total(blocks):
-        result = calibrate(blocks, method=method, permutations=19, key=key)
+        result = calibrate_cka(blocks, method=method, permutations=19, key=key)
         return jnp.sum(result.score), result
 
     gradient, result = jax.jit(jax.grad(total, has_aux=True))(blocks)
@@ -134,8 +134,8 @@ def test_constant_encoder_is_never_significant(method):
 @pytest.fixture(scope="module")
 def of_masked_rows():
     """The calibrations of two encoders of 100 rows of which the first few count, compiled once."""
-    with_draws = functools.partial(calibrate, method="permutation", permutations=199)
-    methods = {"closed_form": calibrate, "permutation": with_draws}
+    with_draws = functools.partial(calibrate_cka, method="permutation", permutations=199)
+    methods = {"closed_form": calibrate_cka, "permutation": with_draws}
     programs = {name: jax.jit(method) for name, method in methods.items()}
 
     def calibrated(method, blocks, count):
@@ -192,24 +192,24 @@ def test_the_skewness_that_was_used_is_named(skewness, want):
     assert choose_skewness(skewness, blocks) == want
     wide = [jax.ShapeDtypeStruct((50, d), jnp.float32) for d in (300, 500)]
     assert choose_skewness("auto", wide) == "exact"
-    found = jax.eval_shape(functools.partial(calibrate, skewness=skewness), blocks)
+    found = jax.eval_shape(functools.partial(calibrate_cka, skewness=skewness), blocks)
     assert (found.method, found.skewness) == ("closed_form", want)
     draws = {"method": "permutation", "permutations": 19, "key": jax.random.key(0)}
-    assert jax.eval_shape(functools.partial(calibrate, **draws), blocks).skewness is None
+    assert jax.eval_shape(functools.partial(calibrate_cka, **draws), blocks).skewness is None
 
 
 def test_a_stream_has_the_tail_of_a_gamma():
     @jax.jit
     def compute(blocks):
         hsic = pairwise_hsic(blocks)
-        return hsic, calibrate(hsic), cka_null_moments(hsic)
+        return hsic, calibrate_cka(hsic), cka_null_moments(hsic)
 
     hsic, got, (mean, variance, _) = compute(sample(12, (3, 4)))
     law = scipy.stats.gamma(a=mean**2 / variance, scale=variance / mean)
     np.testing.assert_allclose(got.tau, law.isf(0.05), rtol=helpers.tolerance(12, condition=8))
     assert got.skewness == "gamma"
     with pytest.raises(ValueError, match="'exact' needs cubic sums"):
-        calibrate(hsic, skewness="exact")
+        calibrate_cka(hsic, skewness="exact")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -272,7 +272,9 @@ def test_calibrate_takes_sums_and_is_traced_once():
     @jax.jit
     def compute(blocks):
         traces.append(1)
-        return calibrate(pairwise_hsic(blocks, cubic=True)), calibrate(blocks, skewness="exact")
+        return calibrate_cka(pairwise_hsic(blocks, cubic=True)), calibrate_cka(
+            blocks, skewness="exact"
+        )
 
     for seed in range(3):
         from_sums, from_blocks = compute(sample(12, (3, 4), seed))
@@ -289,20 +291,24 @@ BLOCKS = [jnp.ones((6, 2)), jnp.ones((6, 3))]
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: calibrate(BLOCKS, alpha=0.0), "alpha must lie"),
-        (lambda: calibrate(BLOCKS, method="exact"), "method must be one of"),
-        (lambda: calibrate(BLOCKS, skewness="normal"), "skewness must be one of"),
-        (lambda: calibrate(BLOCKS, method="permutation"), "key must be"),
-        (lambda: calibrate([b[:3] for b in BLOCKS]), "at least 4 rows, got 3"),
+        (lambda: calibrate_cka(BLOCKS, alpha=0.0), "alpha must lie"),
+        (lambda: calibrate_cka(BLOCKS, method="exact"), "method must be one of"),
+        (lambda: calibrate_cka(BLOCKS, skewness="normal"), "skewness must be one of"),
+        (lambda: calibrate_cka(BLOCKS, method="permutation"), "key must be"),
+        (lambda: calibrate_cka([b[:3] for b in BLOCKS]), "at least 4 rows, got 3"),
         (
-            lambda: calibrate(BLOCKS, method="permutation", permutations=9, key=jax.random.key(0)),
+            lambda: calibrate_cka(
+                BLOCKS, method="permutation", permutations=9, key=jax.random.key(0)
+            ),
             "permutations must be at least 1 / alpha - 1 = 19, got 9",
         ),
-        (lambda: calibrate(BLOCKS, strata=np.arange(6)), "strata restrict the permutations"),
-        (lambda: calibrate([jnp.ones((6, 2), int)]), "must be real floating-point, got int32"),
-        (lambda: calibrate(BLOCKS, axis_name="rows"), "'rows' is not a mapped axis"),
+        (lambda: calibrate_cka(BLOCKS, strata=np.arange(6)), "strata restrict the permutations"),
+        (lambda: calibrate_cka([jnp.ones((6, 2), int)]), "must be real floating-point, got int32"),
+        (lambda: calibrate_cka(BLOCKS, axis_name="rows"), "'rows' is not a mapped axis"),
         (
-            lambda: calibrate(pairwise_hsic(BLOCKS), method="permutation", key=jax.random.key(0)),
+            lambda: calibrate_cka(
+                pairwise_hsic(BLOCKS), method="permutation", key=jax.random.key(0)
+            ),
             "blocks must be arrays",
         ),
     ],

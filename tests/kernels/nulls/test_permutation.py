@@ -10,7 +10,7 @@ import scipy.stats
 
 from substrate_jax.kernels import (
     benjamini_hochberg,
-    calibrate,
+    calibrate_cka,
     family_p_values,
     max_null,
     pairwise_cka,
@@ -22,7 +22,9 @@ from substrate_jax.kernels.reference import statistics as reference
 from tests import helpers
 
 null_of = jax.jit(permutation_null, static_argnames=("permutations", "space", "axis_name", "batch"))
-calibrated = jax.jit(calibrate, static_argnames=("method", "permutations", "alpha", "axis_name"))
+calibrated = jax.jit(
+    calibrate_cka, static_argnames=("method", "permutations", "alpha", "axis_name")
+)
 orders_of = jax.jit(row_orders, static_argnums=(1, 2))
 
 

@@ -37,16 +37,16 @@ def unit_grams(blocks):
 def cubic_sums(gram):
     """The five sums of a Gram matrix of trace 1, entry by entry in float64."""
     n = len(gram)
-    centring = np.eye(n) - 1 / n
-    centred = gram - np.trace(gram) / (n - 1) * centring
-    k = np.diag(centred)
-    square = centred @ centred
+    centering = np.eye(n) - 1 / n
+    centered = gram - np.trace(gram) / (n - 1) * centering
+    k = np.diag(centered)
+    square = centered @ centered
     return [
-        np.trace(square @ centred),
+        np.trace(square @ centered),
         np.sum(k**3),
         k @ np.diag(square),
-        k @ centred @ k,
-        np.sum(centred**3),
+        k @ centered @ k,
+        np.sum(centered**3),
     ]
 
 
@@ -103,10 +103,10 @@ def test_sums_over_distinct_rows_follow_from_unrestricted_ones():
     matrix = np.random.default_rng(0).normal(size=(7, 7))
     matrix = reference.gram(matrix)
     sums = np.array(cubic_sums(matrix))
-    centred = matrix - np.trace(matrix) / 6 * (np.eye(7) - 1 / 7)
+    centered = matrix - np.trace(matrix) / 6 * (np.eye(7) - 1 / 7)
     # v = 6: three edges over six distinct rows, by brute force.
     want = sum(
-        centred[a, b] * centred[c, d] * centred[e, f]
+        centered[a, b] * centered[c, d] * centered[e, f]
         for a, b, c, d, e, f in itertools.permutations(range(7), 6)
     )
     ((_, factors, count),) = [kind for kind in distinct_sums(_kind, 5) if kind[0] == 6]

@@ -23,7 +23,7 @@ jitted = jax.jit(pca, static_argnums=1, static_argnames=("method", "max_iteratio
 
 
 def rows(n=60, d=24, seed=0, decay=0.7, offset=1.0):
-    """Centred singular values decay^i, so that the relative gaps of the variances are known."""
+    """Centered singular values decay^i, so that the relative gaps of the variances are known."""
     rng = np.random.default_rng(seed)
     r = min(n - 1, d)
     left = rng.normal(size=(n, r))
@@ -59,8 +59,8 @@ def test_matches_sklearn_and_oracle(method, n, d):
 def test_residual_is_honest(method):
     x = rows()
     got = jitted(jnp.asarray(x), K, method=method)
-    centred = x.astype(np.float64) - x.astype(np.float64).mean(0)
-    covariance = centred.T @ centred / (len(x) - 1)
+    centered = x.astype(np.float64) - x.astype(np.float64).mean(0)
+    covariance = centered.T @ centered / (len(x) - 1)
     v = np.asarray(got.components, np.float64)
     error = np.linalg.norm(covariance @ v - v * np.asarray(got.explained_variance), axis=0)
     assert got.residual <= 1e-5
@@ -217,8 +217,8 @@ def test_exact_variances_have_their_analytic_gradient():
     x = rows(20, 8)
     slope = jax.grad(lambda a: pca(a, K, method="exact").explained_variance.sum())(jnp.asarray(x))
     components, _ = reference.pca(x, K)
-    centred = x.astype(np.float64) - x.astype(np.float64).mean(0)
-    want = 2 * centred @ components @ components.T / (len(x) - 1)
+    centered = x.astype(np.float64) - x.astype(np.float64).mean(0)
+    want = 2 * centered @ components @ components.T / (len(x) - 1)
     assert relative_error(slope, want) < limit(x)
 
 

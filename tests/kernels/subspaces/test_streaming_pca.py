@@ -46,8 +46,8 @@ def stream(state, x, size=24):
 
 
 def scatter(x):
-    centred = x.astype(np.float64) - x.astype(np.float64).mean(0)
-    return centred.T @ centred
+    centered = x.astype(np.float64) - x.astype(np.float64).mean(0)
+    return centered.T @ centered
 
 
 def largest_sine(a, b):
