@@ -166,7 +166,8 @@ def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
 def control(specs, encoders, sources, features, fits, scores, store, stages, mesh) -> dict:
     """The controls, and the components' correlations with hand-crafted features."""
     from substrate_jax.analyses.domains.components import read_components
-    from substrate_jax.analyses.domains.controls import control_agreement, untrained
+    from substrate_jax.analyses.domains.controls import control_agreement
+    from substrate_jax.encoders import untrained
     from substrate_jax.features.handcrafted import image_features
 
     images, panels = {}, []

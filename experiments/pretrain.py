@@ -19,7 +19,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -36,9 +35,14 @@ from substrate_jax.encoders import (
     encoder_spec,
     list_encoders,
     load_encoder,
-    random_encoder,
+    untrained,
 )
-from substrate_jax.encoders.weights import checkpoint_arrays, file_sha256, serialize
+from substrate_jax.encoders.weights import (
+    checkpoint_arrays,
+    file_sha256,
+    parameter_count,
+    serialize,
+)
 from substrate_jax.training.loop import fit
 from substrate_jax.training.objectives import (
     ImageText,
@@ -212,9 +216,9 @@ def measure(name: str, train_set, test_set) -> dict[str, float]:
         logits = encoder.module.classify(jnp.asarray(test_features))
         result["top1"] = float((np.asarray(logits).argmax(-1) == test_set[1]).mean())
     result["probe"] = probe(embed(encoder, train_set[0]), train_set[1], test_features, test_set[1])
-    untrained = random_encoder(name, FLAGS.seed)
+    fresh = untrained(encoder.spec, FLAGS.seed)
     result["random_probe"] = probe(
-        embed(untrained, train_set[0]), train_set[1], embed(untrained, test_set[0]), test_set[1]
+        embed(fresh, train_set[0]), train_set[1], embed(fresh, test_set[0]), test_set[1]
     )
     return result
 
@@ -280,8 +284,7 @@ def run() -> None:
     train_set, test_set = read_images(source), read_images(open_source(FLAGS.test_data))
     record = train(FLAGS.encoder, *train_set, source.label_names)
     spec = encoder_spec(FLAGS.encoder)
-    parameters = nnx.state(random_encoder(spec.name).module, nnx.Param)
-    record["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(parameters))
+    record["parameters"] = parameter_count(spec.config)
     record["accuracy"] = measure(FLAGS.encoder, train_set, test_set)
     (out / f"{FLAGS.encoder}.json").write_text(json.dumps(record, indent=1) + "\n")
     write_card(out)

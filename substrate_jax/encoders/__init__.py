@@ -6,7 +6,7 @@ from substrate_jax.encoders.encoder import (
     find_spec,
     is_at_hand,
     load_encoder,
-    random_encoder,
+    untrained,
 )
 from substrate_jax.encoders.registry import (
     GROUPS,
@@ -26,7 +26,7 @@ __all__ = [
     "is_at_hand",
     "list_encoders",
     "load_encoder",
-    "random_encoder",
     "register_encoder",
     "select_encoders",
+    "untrained",
 ]

@@ -23,7 +23,8 @@ P_A = F_A V_A its scores.
       panel      the rows of every encoder's block in an order of their own, and the substrate
                  fitted anew: each encoder keeps its covariance, what they share is destroyed.
     untrained
-      panel      the panel's architectures with random weights (`untrained`), the substrate fitted.
+      panel      the panel's architectures with weights drawn at random (`encoders.untrained`), and
+                 the substrate fitted.
 
 Random projections keep a spectrum's strong directions, so PCKA of random bases is far from 0 where
 few components hold most of the variance; high values say as much about X as about the bases.
@@ -44,8 +45,6 @@ References:
 """
 
 import dataclasses
-import types
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
@@ -55,7 +54,6 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from substrate_jax import kernels
-from substrate_jax.encoders import Encoder, EncoderSpec, weights
 from substrate_jax.mesh import make_mesh
 from substrate_jax.substrate.sharded import PlacedDomains
 
@@ -142,37 +140,6 @@ READINGS = (
         primary=True,
     ),
 )  # fmt: skip
-
-
-def untrained(spec: EncoderSpec, seed: int = 0, *, dtype: jnp.dtype = jnp.float32) -> Encoder:
-    """An encoder's architecture with the weights its modules start from before training.
-
-    Convolutions are drawn from He's normal distribution, linear maps and position embeddings from
-    a normal one of deviation 0.02 cut at two, biases are 0, and batch normalization has mean 0 and
-    variance 1. The draws depend on the seed and the encoder's name, so two encoders of one shape
-    differ; name and fingerprint say so, and no store takes it for the trained. NumPy draws them, as
-    JAX would compile an initializer for every shape.
-
-    Args:
-        spec: record of the trained one, whose preprocessing is kept.
-        seed: of the weights.
-        dtype: float32 or bfloat16.
-
-    Example:
-        >>> from substrate_jax.encoders import encoder_spec
-        >>> encoder = untrained(encoder_spec("mini_vit_base"), 3)
-        >>> encoder.name, encoder.sha256
-        ('mini_vit_base-untrained-3', 'untrained-3-mini_vit_base')
-    """
-    label = f"untrained-{seed}"
-    rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
-    module = spec.config.build(types.SimpleNamespace(params=lambda: rng))
-    arrays = weights.checkpoint_arrays(module)
-    module = weights.fill(module, arrays, source=label, dtype=dtype)
-    module.eval()
-    sha256 = f"{label}-{spec.name}"
-    spec = dataclasses.replace(spec, name=f"{spec.name}-{label}")
-    return Encoder(spec, module, source=label, sha256=sha256, dtype=dtype)
 
 
 def control_agreement(

@@ -192,3 +192,14 @@ def test_channels_stay_innermost_on_nvidia_gpus_only():
 
     assert "LayoutConstraint" in lowered("cuda")
     assert "LayoutConstraint" not in lowered("cpu")
+
+
+def test_numpys_initializers_have_the_moments_of_jaxs():
+    shape = (200, 300)
+    drawn = layers.truncated_normal(np.random.default_rng(0), shape)
+    want = np.asarray(layers.truncated_normal(jax.random.key(0), shape))
+    assert drawn.dtype == want.dtype
+    assert np.abs(drawn).max() <= 0.04
+    # Five standard errors of a deviation from 60,000 numbers, in either.
+    assert drawn.std() == pytest.approx(want.std(), rel=5 / np.sqrt(drawn.size))
+    assert drawn.mean() == pytest.approx(0, abs=5 * 0.02 / np.sqrt(drawn.size))
