@@ -238,7 +238,7 @@ def _missing(name: str, repository: str, folder: Path | None = None):
         first = next(iter(str(error).strip().splitlines()), "")
         raise ValueError(
             f"the checkpoint {repository!r} of {name} is not cached and cannot be fetched "
-            f"({type(error).__name__}: {first}); put it in a folder, {name}.safetensors or "
-            f"{repository}/{WEIGHTS}, and give --weights_dir=FOLDER, or use --panel=mini, whose "
-            "weights are bundled"
+            f"({type(error).__name__}: {first}); put it in a folder, as {name}.safetensors or "
+            f"{repository}/{WEIGHTS}, and give weights=FOLDER, or choose an encoder of the mini "
+            "panel, whose weights are bundled"
         ) from error

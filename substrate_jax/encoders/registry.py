@@ -83,23 +83,31 @@ class EncoderSpec:
 
     @property
     def groups(self) -> frozenset[str]:
-        """The groups it belongs to.
-
-        `discriminative` follows the paper: trained on labels or by self-supervised contrast or
-        distillation. Image-text towers form a group of their own.
-        """
-        names = {"mim" if self.paradigm == "masked_reconstruction" else self.paradigm}
-        if self.paradigm in ("supervised", "self_supervised"):
-            names.add("discriminative")
-        if self.shared:
-            names.add("shared")
-        return frozenset(names)
+        """The groups it belongs to: those of its paradigm, and "shared"."""
+        return paradigm_groups(self.paradigm) | ({"shared"} if self.shared else set())
 
 
 GROUPS = ("discriminative", "mim", "supervised", "self_supervised", "image_text", "shared")
 PANELS = ("mini", "paper")
 TRANSFORMERS_PREFIX = "hf:"  # names of checkpoints in transformers' format, which need no record
 _registry: dict[str, EncoderSpec] = {}
+
+
+def paradigm_groups(paradigm: str) -> frozenset[str]:
+    """The groups of encoders that were trained so.
+
+    `discriminative` follows the paper: trained on labels or by self-supervised contrast or
+    distillation. Image-text towers form a group of their own.
+
+    Example:
+        >>> sorted(paradigm_groups("supervised")), sorted(paradigm_groups("masked_reconstruction"))
+        (['discriminative', 'supervised'], ['mim'])
+    """
+    if paradigm == "masked_reconstruction":
+        return frozenset({"mim"})
+    if paradigm in ("supervised", "self_supervised"):
+        return frozenset({"discriminative", paradigm})
+    return frozenset({paradigm})
 
 
 def register_encoder(spec: EncoderSpec) -> EncoderSpec:
@@ -167,6 +175,7 @@ def select_encoders(names: Iterable[str], panel: str) -> list[str]:
         ['fcmae_base', 'mae_base', 'resnet18']
     """
     chosen: list[str] = []
+    names = list(names)
     for word in names:
         if word == "all":
             chosen += list_encoders(panel)
@@ -177,5 +186,7 @@ def select_encoders(names: Iterable[str], panel: str) -> list[str]:
         else:
             chosen.append(encoder_spec(word).name)
     if not chosen:
-        raise ValueError(f"encoders={','.join(names)!r} selects nothing of panel {panel!r}")
+        raise ValueError(
+            f"names={names} selects nothing of panel {panel!r}; give its encoders or groups"
+        )
     return list(dict.fromkeys(chosen))

@@ -79,9 +79,9 @@ def cached(cache, file, commit=NEW, **options):
     return lay_out(cache, REPOSITORY, commit, [named], **options) / "model.safetensors"
 
 
-def test_without_network_and_cache_the_mend_is_named():
+def test_without_network_and_cache_the_error_says_what_to_do():
     assert not is_at_hand(encoder_spec("resnet50"))
-    with pytest.raises(ValueError, match=r"--weights_dir=FOLDER.*--panel=mini") as caught:
+    with pytest.raises(ValueError, match=r"give weights=FOLDER.*of the mini panel") as caught:
         load_encoder("resnet50")
     message = str(caught.value)
     assert "\n" not in message
@@ -100,7 +100,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_folder_of_weights(layout, file, tmp_path):
-    folder = tmp_path / "weights_dir"
+    folder = tmp_path / "chosen"
     folder.mkdir()
     with pytest.raises(ValueError, match=r"place there tiny_vit\.safetensors, timm/tiny_vit") as e:
         load_encoder(TINY, folder)
@@ -178,8 +178,8 @@ def places(folder, cache, tmp_path):
         "folder": ((f"hf:{folder}",), None),
         "cache": (("hf:org/cached",), NEW),
         "revision": ((f"hf:org/cached@{OLD}",), OLD),
-        "weights_dir": (("hf:org/plain", tmp_path / "all"), None),
-        "weights_dir cache": (("hf:org/snapshot", tmp_path / "all"), OLD),
+        "weights": (("hf:org/plain", tmp_path / "all"), None),
+        "weights that are a cache": (("hf:org/snapshot", tmp_path / "all"), OLD),
     }
 
 

@@ -261,7 +261,7 @@ def test_a_paradigm_that_no_record_says_is_noted():
 def test_absent_weights_say_where_to_put_them(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(ValueError, match=r"resnet50.*--weights_dir.*--panel=mini"):
+    with pytest.raises(ValueError, match=r"resnet50.*weights=FOLDER.*mini panel"):
         run(tmp_path / "out", encoders=["resnet50"])
     with pytest.raises(ValueError, match=r"resnet50\.safetensors"):
         run(tmp_path / "out", encoders=["resnet50"], weights_dir=str(tmp_path))
