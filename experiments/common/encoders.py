@@ -6,10 +6,14 @@ Flags are defined here once; a launcher takes them up, and those of `launch` wit
 
 import contextlib
 import dataclasses
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments.common import launch
+
+if TYPE_CHECKING:
+    from substrate_jax.report.run import EncoderRecord, ImageSet
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(launch)
@@ -117,35 +121,37 @@ def device_memory_bytes() -> int | None:
     return FLAGS.device_memory and int(FLAGS.device_memory * 2**30)
 
 
-def encoder_record(encoder) -> dict:
-    """What an encoder is and where its weights are from, for result.json."""
+def encoder_record(encoder) -> "EncoderRecord":
+    """What an encoder is and where its weights are from."""
     from substrate_jax.encoders.weights import parameter_count
+    from substrate_jax.report.run import EncoderRecord
 
-    return {
-        "name": encoder.name,
-        "family": encoder.spec.family,
-        "paradigm": encoder.spec.paradigm,
-        "width": encoder.spec.width,
-        "parameters": parameter_count(encoder.spec.config),
-        "source": encoder.source,
-        "revision": encoder.revision,
-        "sha256": encoder.sha256,
-    }
+    return EncoderRecord(
+        name=encoder.name,
+        family=encoder.spec.family,
+        paradigm=encoder.spec.paradigm,
+        width=encoder.spec.width,
+        parameters=parameter_count(encoder.spec.config),
+        source=encoder.source,
+        revision=encoder.revision,
+        sha256=encoder.sha256,
+    )
 
 
-def domain_record(name: str, spec: str, source) -> dict:
-    """What a domain's images are, for result.json."""
+def image_set(name: str, spec: str, source) -> "ImageSet":
+    """What a domain's images are."""
     import numpy as np
 
     from substrate_jax.data.domains import list_domains
+    from substrate_jax.report.run import ImageSet
 
     registered = {domain.name: domain for domain in list_domains()}
-    return {
-        "source": spec,
-        "fingerprint": source.fingerprint,
-        "description": registered[name].description if name in registered else "",
-        "pictures": None if source.labels is None else len(np.unique(source.labels)),
-    }
+    return ImageSet(
+        source=spec,
+        fingerprint=source.fingerprint,
+        description=registered[name].description if name in registered else "",
+        pictures=None if source.labels is None else len(np.unique(source.labels)),
+    )
 
 
 def thumbnails(source, count: int = 8) -> list:

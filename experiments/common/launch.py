@@ -5,6 +5,7 @@ A launcher defines its flags, imports what is heavy inside its `run`, and ends w
 """
 
 import contextlib
+import dataclasses
 import errno
 import importlib.metadata
 import logging as python_logging
@@ -16,10 +17,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from absl import app, flags, logging
 
+if TYPE_CHECKING:
+    from substrate_jax.report.page import Page
+    from substrate_jax.report.run import Run
+
 FLAGS = flags.FLAGS
+_Result = TypeVar("_Result")
 
 
 class PathParser(flags.ArgumentParser):
@@ -212,29 +219,62 @@ def command() -> str:
     return shlex.join(["python", "-m", f"experiments.{module}", *sys.argv[1:]])
 
 
-def provenance(mesh) -> dict:
-    """Command, versions and devices, for result.json."""
+def describe_run(experiment: str, mesh, encoders=(), notes=()) -> "Run":
+    """What result.json begins with; the seconds are filled in by `publish`."""
     import jax
+
+    from substrate_jax.report.run import Run
 
     packages = ("substrate-jax", "jax", "jaxlib", "flax", "numpy")
     device = jax.devices()[0]
-    return {
-        "command": command(),
-        "versions": {
+    return Run(
+        experiment=experiment,
+        command=command(),
+        versions={
             "python": platform.python_version(),
             **{name: _version(name) for name in packages},
         },
-        "devices": {
+        devices={
             "platform": device.platform,
             "kind": device.device_kind,
             "count": jax.device_count(),
             "processes": jax.process_count(),
             "mesh": ",".join(f"{axis}={size}" for axis, size in mesh.shape.items()),
         },
-        "arguments": {
-            flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])
-        },
-    }
+        seconds={},
+        arguments={flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.argv[0])},
+        encoders=list(encoders),
+        notes=list(notes),
+    )
+
+
+def publish(
+    result: _Result,
+    page: "Callable[[_Result], Page]",
+    summary: Callable[[_Result], str],
+    out: Path,
+    stages: Stages,
+) -> None:
+    """Write a result and its page, print its summary and where the report is.
+
+    Args:
+        result: a dataclass with a field `run`.
+        page: makes the page of the result; its seconds are those of all stages before.
+        summary: text for the terminal.
+        out: folder, held by this run.
+        stages: seconds so far.
+    """
+    from substrate_jax.report.files import write_report
+
+    def timed() -> _Result:
+        run = dataclasses.replace(result.run, seconds=stages.total())
+        return dataclasses.replace(result, run=run)
+
+    with stages("report"):
+        made = page(timed())
+    path = write_report(timed(), made, out)
+    print(summary(result))
+    print(f"report: {path}")
 
 
 def _version(package: str) -> str:

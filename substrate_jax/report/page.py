@@ -17,8 +17,10 @@ from typing import Any, ClassVar
 from matplotlib.figure import Figure
 
 from substrate_jax.report import drawing
+from substrate_jax.report.run import Run
 from substrate_jax.report.tags import Tag
 from substrate_jax.report.text import CSV_TYPE, csv_text, data_uri
+from substrate_jax.report.values import plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,15 +182,15 @@ class Page:
         return [p for block in blocks if isinstance(block, Figures) for p in block.pictures]
 
 
-def provenance(result: Mapping[str, Any]) -> list[Block]:
+def provenance(run: Run) -> list[Block]:
     """What it takes to make a result again: command, versions, devices, seconds, arguments."""
-    seconds = {k: None if v is None else f"{v:.1f} s" for k, v in result["seconds"].items()}
+    seconds = {k: None if v is None else f"{v:.1f} s" for k, v in run.seconds.items()}
     return [
-        Facts({"command": result["command"]}),
-        Facts(result["versions"], title="Versions"),
-        Facts(result["devices"], title="Devices"),
+        Facts({"command": run.command}),
+        Facts(run.versions, title="Versions"),
+        Facts(run.devices, title="Devices"),
         Facts(seconds, title="Time by stage"),
-        Facts(result["arguments"], title="Arguments", folded=True),
+        Facts(plain(run.arguments), title="Arguments", folded=True),
     ]
 
 

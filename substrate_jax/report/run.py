@@ -1,0 +1,91 @@
+"""What every result begins with: how it was made, with which encoders, on which images.
+
+A result is a frozen dataclass whose field `run` is a `Run`, marked `INLINE`: in result.json its
+fields stand at the top, beside those of the analysis.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderRecord:
+    """An encoder of a run, and where its weights are from.
+
+    Attributes:
+        name: in the registry, or hf:ORG/NAME.
+        family: architecture, such as resnet or vit.
+        paradigm: what the weights were trained on.
+        width: features per image.
+        parameters: how many it has.
+        source: file, folder or repository the weights were read from.
+        revision: commit of the repository, None elsewhere.
+        sha256: hash of the weights' file.
+    """
+
+    name: str
+    family: str
+    paradigm: str
+    width: int
+    parameters: int
+    source: str
+    revision: str | None
+    sha256: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """The images of a domain.
+
+    Attributes:
+        source: as the user gave it, such as sample:texture or dir:PICTURES.
+        fingerprint: hash of what is in it.
+        description: one sentence; empty for a source that is not registered.
+        pictures: distinct labels: classes, or the pictures that sample domains are cut from; None
+            without labels.
+    """
+
+    source: str
+    fingerprint: str
+    description: str
+    pictures: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How a result was made.
+
+    Attributes:
+        experiment: name of the launcher.
+        command: the command line as the user would type it.
+        versions: package -> version.
+        devices: platform, kind, count, processes and mesh.
+        seconds: stage -> time, and the total.
+        arguments: flag -> value.
+        encoders: those compared, in the order of all matrices.
+        notes: choices of this run that change how its numbers read, a sentence each.
+    """
+
+    experiment: str
+    command: str
+    versions: Mapping[str, str]
+    devices: Mapping[str, Any]
+    seconds: Mapping[str, float | None]
+    arguments: Mapping[str, Any]
+    encoders: Sequence[EncoderRecord]
+    notes: Sequence[str]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the encoders."""
+        return [encoder.name for encoder in self.encoders]
+
+
+class Result(Protocol):
+    """A dataclass that says how it was made."""
+
+    @property
+    def run(self) -> Run:
+        """How it was made."""
+        ...
