@@ -20,11 +20,12 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments.common import calibration, devices, launch, permutations
 from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
-from experiments.common import launch
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(permutations)
 flags.adopt_module_key_flags(several_domains)
 flags.DEFINE_list("k", ["10", "30", "100"], "Neighbors for mutual kNN recall.")
 flags.DEFINE_list(
@@ -56,7 +57,7 @@ def run() -> None:
             f"n={FLAGS.n} images a domain are too few for k={max(ks)} neighbors and "
             f"{FLAGS.components} components; give --n={least} or more"
         )
-    panel.check_alpha()
+    calibration.check_alpha()
     measures = chosen_measures(FLAGS.measure, FLAGS.bootstrap, FLAGS.n)
     mesh = make_mesh(FLAGS.mesh)
     domains = resolve_domains(FLAGS.domains)
@@ -197,4 +198,4 @@ def notes(specs, sources, features) -> list[str]:
 
 
 if __name__ == "__main__":
-    launch.start(run)
+    launch.start(run, devices.join_processes)

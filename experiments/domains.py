@@ -22,9 +22,9 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments.common import calibration, devices, launch
 from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
-from experiments.common import launch
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)
@@ -52,7 +52,7 @@ def run() -> None:
         print(text_table())
         return
     specs = panel.chosen_specs()
-    panel.check_alpha()
+    calibration.check_alpha()
     ks = sweep(FLAGS.sweep)
     for name, least in (("extremes", 1), ("random_bases", 0), ("untrained", 0), ("components", 1)):
         if FLAGS[name].value < least:
@@ -243,4 +243,4 @@ def notes(specs, sources, features, compared: dict, ks) -> list[str]:
 
 
 if __name__ == "__main__":
-    launch.start(run)
+    launch.start(run, devices.join_processes)

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments.common import calibration, devices, launch, permutations
 from experiments.common import encoders as panel
-from experiments.common import launch
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(permutations)
 flags.adopt_module_key_flags(panel)
 flags.DEFINE_string("domain", "photographs", "A domain, or NAME=SOURCE as for --domains.")
 flags.DEFINE_list(
@@ -52,7 +53,7 @@ def run() -> None:
         print(text_table())
         return
     specs = panel.chosen_specs()
-    panel.check_alpha()
+    calibration.check_alpha()
     if FLAGS.permutations < 0:
         raise ValueError(f"permutations={FLAGS.permutations}: give 0 or more")
     domains = resolve_domains(FLAGS.domain)
@@ -164,4 +165,4 @@ def describe_plan(specs, plan, domain: str, mesh, out: Path) -> str:
 
 if __name__ == "__main__":
     FLAGS.set_default("encoders", "mini_resnet50,mini_vit_base")
-    launch.start(run)
+    launch.start(run, devices.join_processes)

@@ -1,29 +1,28 @@
 """What launchers that run encoders on images share: flags, loading, and records for result.json.
 
 Flags are defined here once; a launcher takes them up, and those of `launch` with them, with
-`flags.adopt_module_key_flags(panel)`: --help then shows them, and result.json holds them.
+`flags.adopt_module_key_flags(encoders)`: --help then shows them, and result.json holds them.
 """
 
 import contextlib
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import launch
+from experiments.common import calibration, devices, launch, networks
 
 if TYPE_CHECKING:
+    from substrate_jax.features import FeatureStore
     from substrate_jax.report.run import EncoderRecord, ImageSet
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(launch)
+flags.adopt_module_key_flags(devices)
+flags.adopt_module_key_flags(networks)
+flags.adopt_module_key_flags(calibration)
 flags.DEFINE_enum("panel", "mini", ["mini", "paper"], "Where `all` and groups look for encoders.")
-flags.DEFINE_list(
-    "encoders",
-    ["all"],
-    "Names; groups: all, discriminative, mim, supervised, self_supervised, image_text, shared; "
-    "hf:ORG/NAME[@REVISION] or hf:FOLDER for checkpoints in transformers' format.",
-)
 flags.DEFINE_bool("list_encoders", False, "Print the registered encoders and stop.")
 flags.DEFINE(
     launch.PathParser(),
@@ -31,10 +30,7 @@ flags.DEFINE(
     None,
     "Folder with NAME.safetensors, ORG/NAME/ as downloaded, or a hub cache.",
 )
-flags.DEFINE_integer("n", 512, "Images a domain, chosen by a hash of their ids and the seed.")
-flags.DEFINE_integer("permutations", 200, "Draws of the null, where it is sampled.")
-flags.DEFINE_float("alpha", 0.05, "Level of tau, and of the q-values counted in the summary.")
-flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the encoders' arithmetic.")
+flags.DEFINE_integer("n", 512, "Images per domain, chosen by a hash of their ids and the seed.")
 flags.DEFINE_enum(
     "normalization",
     "imagenet",
@@ -42,13 +38,14 @@ flags.DEFINE_enum(
     "Mean and deviation of the input: ImageNet's for every encoder, as the paper has it, or each "
     "checkpoint's own.",
 )
-flags.DEFINE_integer("batch_size", 64, "Images at once, over all devices.")
 flags.DEFINE_integer("workers", 0, "Processes that decode images; 0 decodes in threads.")
 flags.DEFINE_float(
     "device_memory", None, "GiB of each device for encoders, which then take turns; all at once."
 )
 flags.DEFINE_integer(
-    "chunk_rows", 512, "Images a file of the store: what a kill can lose, and processes share out."
+    "chunk_rows",
+    512,
+    "Images per file of the store: what a kill can lose, and processes share out.",
 )
 flags.DEFINE_bool("skip_bad", False, "Leave out unreadable images, for every encoder alike.")
 flags.DEFINE(
@@ -69,12 +66,6 @@ def chosen_specs() -> list:
 
     names = select_encoders(FLAGS.encoders, FLAGS.panel)
     return [find_spec(name, FLAGS.weights_dir) for name in names]
-
-
-def check_alpha() -> None:
-    """Raise ValueError unless --alpha is a level."""
-    if not 0 < FLAGS.alpha < 1:
-        raise ValueError(f"alpha={FLAGS.alpha}: give a level between 0 and 1")
 
 
 def load(spec):
@@ -105,6 +96,13 @@ def extract_features(encoders, source, store, mesh, progress, *, gather: bool = 
         gather=gather,
         progress=progress,
     )
+
+
+def open_store(out: Path) -> "FeatureStore":
+    """The store of --store, or of the output folder."""
+    from substrate_jax.features import FeatureStore
+
+    return FeatureStore(FLAGS.store or out / "features", FLAGS.chunk_rows)
 
 
 def input_preprocess(spec):

@@ -47,24 +47,20 @@ flags.DEFINE(PathParser(), "out", None, "Folder for results; runs/NAME by defaul
 flags.DEFINE_bool("quiet", False, "No progress bars.")
 flags.DEFINE_bool("dry_run", False, "Print what would be done, and stop.")
 flags.DEFINE_integer("seed", 0, "Seed of subsampling and permutations.")
-flags.DEFINE_string("mesh", None, "Device mesh such as data=8; all devices by default.")
 flags.DEFINE_bool("compilation_cache", True, "Keep compiled programs in the user's cache folder.")
-flags.DEFINE_string(
-    "coordinator",
-    None,
-    "host:port of process 0 in a run of several, with --num_processes and --process_id; 'auto' "
-    "asks Slurm, MPI or Cloud TPU, which is the default on a TPU; 'none' runs alone.",
-)
-flags.DEFINE_integer("num_processes", None, "Processes of the run, with --coordinator=host:port.")
-flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 flags.DEFINE(PathParser(), "profile", None, "Write a jax.profiler trace into this folder.")
 
 # What a write ends with where there is no room, and then without the name of the file.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def start(run: Callable[[], None]) -> None:
-    """Parse flags and run; bad input or a file that fails is one line on stderr and exit code 2."""
+def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> None:
+    """Parse flags and run; bad input or a file that fails is one line on stderr and exit code 2.
+
+    Args:
+        run: the launcher.
+        join: called before anything touches a device, such as `devices.join_processes`.
+    """
 
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
@@ -73,14 +69,15 @@ def start(run: Callable[[], None]) -> None:
         python_logging.getLogger("jax").setLevel(python_logging.WARNING)
         try:
             _configure_jax()
-            _join_processes()
+            if join:
+                join()
             with _profile():
                 run()
         except ValueError as error:
             _fail(str(error))
         except OSError as error:
             which = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            _fail(f"{which}; make room or mend the path, and run again")
+            _fail(f"{which}; make room or fix the path, and run again")
         except KeyboardInterrupt:
             print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
             sys.exit(130)
@@ -101,17 +98,6 @@ def _configure_jax() -> None:
     if FLAGS.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def _join_processes() -> None:
-    from substrate_jax.processes import initialize_distributed, on_tpu
-
-    coordinator = FLAGS.coordinator
-    if coordinator is None and on_tpu():
-        coordinator = "auto"
-    if coordinator == "none":
-        coordinator = None
-    initialize_distributed(coordinator, FLAGS.num_processes, FLAGS.process_id)
 
 
 @contextlib.contextmanager
