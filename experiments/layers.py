@@ -15,11 +15,15 @@ figures and report.html.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments.common import calibration, devices, launch, permutations
 from experiments.common import encoders as panel
+
+if TYPE_CHECKING:
+    from substrate_jax.analyses.layers.results import LayerComparison
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(permutations)
@@ -78,22 +82,20 @@ def run() -> None:
 def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
     from substrate_jax.analyses.layers.compare import compare_layers
-    from substrate_jax.analyses.layers.page import match_table
-    from substrate_jax.features import FeatureStore
-    from substrate_jax.report import files as report
+    from substrate_jax.analyses.layers.matches import match_table
+    from substrate_jax.analyses.layers.page import layers_page
+    from substrate_jax.analyses.layers.results import LayersDomain, LayersResult
 
     stages = launch.Stages()
     with stages("load"):
         encoders = [panel.load(spec) for spec in specs]
-    store = None
-    if FLAGS.pool == "mean":
-        store = FeatureStore(FLAGS.store or out / "features", FLAGS.chunk_rows)
     with launch.progress_bar(name, len(source), "image") as progress:
         comparison = compare_layers(
             encoders,
             source,
             layers=FLAGS.layers,
             pool=FLAGS.pool,
+            measure="cka_debiased" if FLAGS.debiased else "cka",
             alpha=FLAGS.alpha,
             permutations=FLAGS.permutations,
             seed=FLAGS.seed,
@@ -101,7 +103,7 @@ def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None
             memory=int(FLAGS.memory * 2**30),
             progress=progress,
             stage=stages,
-            store=store,
+            store=panel.open_store(out) if FLAGS.pool == "mean" else None,
             batch_size=FLAGS.batch_size,
             skip_bad=FLAGS.skip_bad,
             workers=FLAGS.workers,
@@ -109,32 +111,29 @@ def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None
         )
     if not launch.is_first_process():
         return
-    with stages("report"):
-        comparison["measure"] = "cka_debiased" if FLAGS.debiased else "cka"
-        result = {
-            "experiment": "layers",
-            **launch.provenance(mesh),
-            "encoders": [panel.encoder_record(encoder) for encoder in encoders],
-            "domain": {"name": name} | panel.domain_record(name, source_spec, source),
-            "comparison": comparison,
-            "notes": panel.paradigm_notes(specs) + notes(name, len(source), comparison),
-        }
-        path = report.write_report(
-            result | {"seconds": stages.total()}, out, thumbnails={name: panel.thumbnails(source)}
-        )
-    result["seconds"] = stages.total()
-    report.write_result(result, out)
-    print(match_table(result))
+    said = panel.paradigm_notes(specs) + notes(name, len(source), comparison)
+    records = [panel.encoder_record(encoder) for encoder in encoders]
+    result = LayersResult(
+        run=launch.describe_run("layers", mesh, records, said),
+        domain=LayersDomain(name, panel.image_set(name, source_spec, source)),
+        comparison=comparison,
+    )
     seconds = max(stages.seconds["extract"], 1e-3)
-    rate = comparison["passes"] * comparison["n"] / seconds
-    print(f"{rate:.0f} images/s in {seconds:.1f} s of extraction, compilation included")
-    print(f"report: {path}")
+    rate = f"{comparison.passes * comparison.n / seconds:.0f} images/s in {seconds:.1f} s"
+
+    def page(result: LayersResult):
+        return layers_page(result, {name: panel.thumbnails(source)})
+
+    def summary(result: LayersResult) -> str:
+        return f"{match_table(result)}\n{rate} of extraction, compilation included"
+
+    launch.publish(result, page, summary, out, stages)
 
 
-def notes(name: str, asked: int, comparison: dict) -> list[str]:
+def notes(name: str, asked: int, comparison: "LayerComparison") -> list[str]:
     """Choices of this run that change how its numbers read."""
-    found = panel.arithmetic_notes() + panel.unreadable_note(name, asked, comparison["n"])
-    if comparison["space"] == "feature" and FLAGS.permutations:
+    found = panel.arithmetic_notes() + panel.unreadable_note(name, asked, comparison.n)
+    if comparison.space == "feature" and FLAGS.permutations:
         found.append("In feature space the null of the maximum over pairs is not sampled.")
     return found
 

@@ -1,7 +1,9 @@
 """The launcher of layers: what it writes, its report, and one-line errors."""
 
+import dataclasses
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,8 +11,11 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import layers as launcher
-from substrate_jax.analyses.layers.page import best_matches, match_table
-from substrate_jax.report import files as report
+from experiments.common import launch
+from substrate_jax.analyses.layers.matches import best_matches, match_table
+from substrate_jax.analyses.layers.page import layers_page
+from substrate_jax.analyses.layers.results import LayersResult
+from substrate_jax.report.files import write_report
 
 SMALL = {
     "encoders": ["mini_mae_base", "mini_clip_base"],
@@ -29,10 +34,15 @@ def parsed_flags():
         flags.FLAGS(["test"])
 
 
-def run(out: Path, **changes) -> dict:
-    with flagsaver.flagsaver(**SMALL | {"out": str(out)} | changes):
+def run(out: Path, **changes) -> LayersResult:
+    """The result that a run of the launcher publishes."""
+    publish = mock.Mock(wraps=launch.publish)
+    with (
+        flagsaver.flagsaver(**SMALL | {"out": str(out)} | changes),
+        mock.patch.object(launch, "publish", publish),
+    ):
         launcher.run()
-    return json.loads((out / "result.json").read_text())
+    return publish.call_args.args[0]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +54,8 @@ def finished(tmp_path_factory):
 
 
 def test_result_says_what_was_run(finished):
-    out, result = finished
+    out, _ = finished
+    result = json.loads((out / "result.json").read_text())
     compared = result["comparison"]
     assert [compared[side]["encoder"] for side in ("rows", "columns")] == SMALL["encoders"]
     assert compared["rows"]["layers"]["blocks.0"] == [65, 96]
@@ -59,17 +70,17 @@ def test_result_says_what_was_run(finished):
 
 def test_report_names_every_layer_and_the_best_matches(finished):
     out, result = finished
+    compared = result.comparison
     text = (out / "report.html").read_text(encoding="utf-8")
-    for name in [*SMALL["encoders"], *result["comparison"]["rows"]["layers"], "texture"]:
+    for name in [*SMALL["encoders"], *compared.rows.layers, "texture"]:
         assert name in text
     assert {path.stem for path in (out / "figures").iterdir()} == {
         "layers-cka",
         "layers-cka-debiased",
         "layers-score",
     }
-    cka = np.array(result["comparison"]["cka"])
-    for side, values in (("rows", cka), ("columns", cka.T)):
-        matches = best_matches(result["comparison"], side)
+    for side, values in (("rows", compared.cka), ("columns", compared.cka.T)):
+        matches = best_matches(compared, side)
         assert [m["match"] for m in matches] == [f"blocks.{j}" for j in values.argmax(axis=1)]
         assert [m["value"] for m in matches] == values.max(axis=1).tolist()
     assert max(map(len, match_table(result).splitlines())) < 100
@@ -78,24 +89,31 @@ def test_report_names_every_layer_and_the_best_matches(finished):
 def test_missing_numbers_are_a_page_still(finished, tmp_path):
     _, result = finished
     blank = np.full((4, 4), np.nan)
-    compared = result["comparison"] | {"cka": blank, "cka_debiased": blank, "maximum": None}
-    compared["calibrated"] |= dict.fromkeys(("score", "tau", "p_value", "q_value"), blank)
-    text = report.write_report(result | {"comparison": compared}, tmp_path).read_text("utf-8")
+
+    def changed(**comparison) -> LayersResult:
+        compared = dataclasses.replace(result.comparison, **comparison)
+        return dataclasses.replace(result, comparison=compared)
+
+    calibrated = dataclasses.replace(
+        result.comparison.calibrated, score=blank, tau=blank, p_value=blank, q_value=blank
+    )
+    options = {"cka_debiased": blank, "calibrated": calibrated, "maximum": None}
+    empty = changed(cka=blank, **options)
+    text = write_report(empty, layers_page(empty, {}), tmp_path).read_text("utf-8")
     assert "<td>–</td>" in text
     assert ">nan<" not in text
-    assert "–" in match_table({"comparison": compared})
+    assert "–" in match_table(empty)
     with pytest.raises(ValueError, match=r"cka has shape \(2, 2\); give 4 x 4"):
-        report.write_report(result | {"comparison": compared | {"cka": np.ones((2, 2))}}, tmp_path)
+        layers_page(changed(cka=np.ones((2, 2)), **options), {})
 
 
 def test_one_encoder_flattened_and_debiased(tmp_path, capsys):
     changes = {"encoders": ["mini_clip_base"], "pool": "flatten", "debiased": True}
-    result = run(tmp_path, **changes)
-    compared = result["comparison"]
-    np.testing.assert_allclose(np.diag(compared["cka_debiased"]), 1, atol=1e-4)
+    compared = run(tmp_path, **changes).comparison
+    np.testing.assert_allclose(np.diag(compared.cka_debiased), 1, atol=1e-4)
     for i, match in enumerate(best_matches(compared, "rows")):
         assert match["match"] != match["layer"]
-        others = np.delete(compared["cka_debiased"][i], i)
+        others = np.delete(compared.cka_debiased[i], i)
         assert match["value"] == others.max()
     assert not (tmp_path / "features").exists()
     assert "debiased linear CKA" in (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -127,8 +145,8 @@ def test_a_corrupt_image_can_be_skipped(tmp_path):
     with pytest.raises(ValueError, match=r"07\.png"):
         run(tmp_path / "out", **changes)
     result = run(tmp_path / "out", skip_bad=True, **changes)
-    assert result["comparison"]["n"] == 11
-    assert "mine: 1 of 12 images could not be read." in result["notes"]
+    assert result.comparison.n == 11
+    assert "mine: 1 of 12 images could not be read." in result.run.notes
 
 
 BAD = {

@@ -1,8 +1,8 @@
 """The report of a comparison of layers: one heat map, its calibration, and the best matches.
 
-`layers_page` turns the result of experiments.layers into a `Page`. Rows are layers of the first
-encoder and columns those of the second, in order of computation, first on top and on the left. The
-headline is debiased CKA where the run asked for it, raw CKA elsewhere.
+`layers_page` turns a `LayersResult` into a `Page`. Rows are layers of the first encoder and columns
+those of the second, in order of computation, first on top and on the left. The headline is debiased
+CKA where the run asked for it, raw CKA elsewhere.
 
 Cost: three figures, about 0.1 s each.
 
@@ -12,34 +12,66 @@ best of all pairs.
 References: Kornblith et al. (2019), arXiv:1905.00414. Westfall, Young (1993) (adjusted p).
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
-from substrate_jax.report import heatmaps as figures
-from substrate_jax.report import page
-from substrate_jax.report.page import Column, Figures, Page, Prose, Section, Table
-from substrate_jax.report.shared_blocks import Thumbnails, encoder_table, null_in_words, p_columns
-from substrate_jax.report.tags import paradigm_tag
+from substrate_jax.analyses.layers.matches import MEASURES, best_matches, matrices
+from substrate_jax.analyses.layers.results import LayerComparison, LayerPairs, LayersResult
+from substrate_jax.report import heatmaps, page
+from substrate_jax.report.page import Block, Column, Figures, Page, Picture, Prose, Section, Table
+from substrate_jax.report.shared_blocks import (
+    Thumbnails,
+    encoder_table,
+    image_caveats,
+    images_in_words,
+    mini_panel_caveat,
+    null_in_words,
+    p_columns,
+)
 from substrate_jax.report.text import counted, matrix_csv, number
 from substrate_jax.report.thumbnails import strip
-from substrate_jax.report.values import plain
 
-MEASURES = {"cka": "linear CKA", "cka_debiased": "debiased linear CKA"}
+QUANTITIES = MEASURES | {"score": "calibrated CKA"}
 POOLS = {
-    "mean": "Each layer gives one vector an image: its activation averaged over positions or "
+    "mean": "Each layer gives one vector per image: its activation averaged over positions or "
     "tokens, a class token among them.",
-    "flatten": "Each layer gives one vector an image: its whole activation, position by position.",
+    "flatten": "Each layer gives one vector per image: its whole activation, position by position.",
 }
+CAPTIONS = {
+    "score": "How far CKA stands above its chance threshold τ: 0 at or below it, 1 where CKA is 1.",
+    "cka_debiased": "CKA from the unbiased HSIC, 0 on average for unrelated layers whatever their "
+    "widths. It may be negative, and is not clamped; colors stop at 0.",
+    "cka": "Raw CKA, which grows with the width of layers when there are few images.",
+}
+ALIKE = (
+    "A high CKA says that two layers arrange these images alike. It does not say what they respond "
+    "to, nor that one could replace the other."
+)
+ALL_AT_ONCE = (
+    "CKA is that of all images together, not an average over batches, which would depend on the "
+    "batch size."
+)
+FLATTENED = (
+    "Flattened activations compare position by position, so two layers that see the same things in "
+    "different places, or at different resolutions, count as different."
+)
+OF_SAMPLES = (
+    "Crops of one picture are not independent: p and q are too small, and the values describe "
+    "these pictures."
+)
+OF_OTHERS = (
+    "p and q assume that images are exchangeable. Near-duplicates, frames of one video or slices "
+    "of one patient make them too small."
+)
 
 
-def layers_page(result: dict, thumbnails: Thumbnails) -> Page:
+def layers_page(result: LayersResult, thumbnails: Thumbnails) -> Page:
     """The page of one run.
 
     Args:
-        result: plain values, as `report.values.plain` makes them.
+        result: of experiments.layers.
         thumbnails: domain -> a few of its images; may be empty.
 
     Returns:
@@ -48,189 +80,113 @@ def layers_page(result: dict, thumbnails: Thumbnails) -> Page:
     Raises:
         ValueError: a matrix of the wrong size.
     """
-    domain, compared = result["domain"], result["comparison"]
-    names = [compared[side]["encoder"] for side in ("rows", "columns")]
-    tags = {encoder["name"]: paradigm_tag(encoder["paradigm"]) for encoder in result["encoders"]}
-    images: list[page.Block] = []
-    if len(shown := thumbnails.get(domain["name"], ())):
-        caption = f"{len(shown)} of the {compared['n']:,} images."
-        images.append(strip(shown, caption, f"Images of {domain['name']}"))
-    where = [
-        f"{domain['description']} {counted(compared['n'], 'image')}, source {domain['source']}, "
-        f"fingerprint {domain['fingerprint'][:12]}.".strip()
-    ]
-    itself = names[0] == names[1]
-    pair = f"the layers of {names[0]} with each other" if itself else " and ".join(names)
+    domain, compared, encoders = result.domain, result.comparison, result.run.encoders
+    first, second = compared.rows.encoder, compared.columns.encoder
+    images = counted(compared.n, "image")
+    if compared.same_encoder:
+        title = f"Which layers of {first} are alike?"
+        pairs = f"every layer of {first} with every other of its layers"
+    else:
+        title = f"Which layers of {first} and {second} are alike?"
+        pairs = f"every layer of {first} with every layer of {second}"
     lede = (
-        f"Linear CKA of every layer of {names[0]} with every "
-        f"{'other of its layers' if itself else f'layer of {names[1]}'} on "
-        f"{counted(compared['n'], 'image')} of {domain['name']}, computed from all images at once "
-        "and calibrated against permuted images."
+        f"Linear CKA of {pairs} on {images} of {domain.name}, computed from all images at once and "
+        "calibrated against permuted images."
     )
+    shown = thumbnails.get(domain.name, ())
+    caption = f"{len(shown)} of the {images}."
+    strips = [strip(shown, caption, f"Images of {domain.name}")] if len(shown) else []
     sections = [
-        Section("Layer by layer", list(_maps(result, pair))),
-        Section("Best matches", list(_matches(compared, itself))),
-        Section("Reading the numbers", list(_reading(result))),
-        Section("Images", [*images, Prose(where)]),
-        Section("Encoders", [encoder_table(result["encoders"], tags)]),
-        Section("How this was made", page.provenance(result)),
+        Section("Layer by layer", list(_maps(compared))),
+        Section("Best matches", list(_matches(compared))),
+        Section("Caveats", list(_caveats(result))),
+        Section("Images", [*strips, Prose([images_in_words(domain.images, compared.n)])]),
+        Section("Encoders", [encoder_table(encoders)]),
+        Section("How this was made", page.provenance(result.run)),
     ]
-    title = f"Which layers of {names[0] if itself else pair} are alike?"
-    return Page(title, lede, _tiles(result), sections)
+    return Page(title, lede, list(_tiles(compared)), sections)
 
 
-def best_matches(compared: Mapping[str, Any], side: str) -> list[dict]:
-    """The most similar layer of the other encoder (or other layer) for each layer of a side.
-
-    Args:
-        compared: the "comparison" of a result.
-        side: "rows" or "columns".
-
-    Returns:
-        For each layer: `layer`, `match`, the `value` of the headline measure, `cka`,
-        `cka_debiased`, `score`, `tau`, `p_value`, `q_value` and `p_family` of the pair. A layer
-        without a value anywhere has None throughout.
-    """
-    measure, other = compared["measure"], "columns" if side == "rows" else "rows"
-    matrices = {key: values if side == "rows" else values.T for key, values in tables(compared)}
-    values = np.array(matrices[measure])
-    if _itself(compared):
-        np.fill_diagonal(values, np.nan)
-    theirs, found = list(compared[other]["layers"]), []
-    for i, layer in enumerate(compared[side]["layers"]):
-        row = {"layer": layer, "match": None, "value": None} | dict.fromkeys(matrices)
-        if np.isfinite(values[i]).any():
-            j = int(np.nanargmax(values[i]))
-            row |= {"match": theirs[j], "value": values[i, j]}
-            row |= {key: matrix[i, j] for key, matrix in matrices.items()}
-        found.append(row)
-    return found
+def _tiles(compared: LayerComparison) -> Iterator[tuple[str, str, str]]:
+    family, calibrated = compared.family, compared.calibrated
+    layers = f"{family.n_rows} × {family.n_columns}"
+    yield layers, "layers", f"{compared.n:,} images"
+    matches = [match for match in best_matches(compared, "rows") if match["match"] is not None]
+    if matches:
+        best = max(matches, key=lambda match: match["value"])
+        what = f"highest {MEASURES[compared.measure]}"
+        yield number(best["value"]), what, f"{best['layer']} and {best['match']}"
+    q = calibrated.q_value[family.members & np.isfinite(calibrated.q_value)]
+    if len(q):
+        significant = int((q < calibrated.alpha).sum())
+        share, alpha = f"{significant / len(q):.0%}", f"{calibrated.alpha:g}"
+        yield share, f"of pairs have q < {alpha}", f"{significant} of {len(q)}"
+    if maximum := compared.maximum:
+        level = f"{1 - calibrated.alpha:.0%}"
+        detail = f"its {level} quantile in {maximum.permutations} permutations"
+        yield number(maximum.tau), "CKA of the best pair by chance", detail
 
 
-def match_table(result: Mapping[str, Any]) -> str:
-    """The best match of each layer of the first encoder as text for a terminal."""
-    compared = plain(result["comparison"])
-    names = [figures.drawable(compared[side]["encoder"], 40) for side in ("rows", "columns")]
-    rows = [(names[0], names[1], "CKA", "debiased", "τ", "q")]
-    for match in best_matches(compared, "rows"):
-        layer, other = (figures.drawable(str(match[key] or "–"), 40) for key in ("layer", "match"))
-        scores = (number(_plain(match[key])) for key in ("cka", "cka_debiased", "tau"))
-        rows.append((layer, other, *scores, number(_plain(match["q_value"]), "p")))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    justify = (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.rjust)
-    lines = [
-        "  ".join(f(cell, w) for f, cell, w in zip(justify, row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def tables(compared: Mapping[str, Any]) -> Iterator[tuple[str, Float[np.ndarray, "a b"]]]:
-    """Name and values of every matrix of layers by layers, NaN where there is none.
-
-    Raises:
-        ValueError: a matrix of the wrong size.
-    """
-    shape = tuple(len(compared[side]["layers"]) for side in ("rows", "columns"))
-    calibrated = {
-        key: compared["calibrated"][key]
-        for key in ("score", "tau", "p_value", "log10_p_value", "q_value")
-        if key in compared["calibrated"]
-    }
-    found = {key: compared[key] for key in MEASURES} | calibrated
-    found["p_family"] = (compared["maximum"] or {}).get("p_family")
-    for key, values in found.items():
-        matrix = np.full(shape, np.nan) if values is None else np.array(values, np.float64)
-        if matrix.shape != shape:
-            raise ValueError(f"{key} has shape {matrix.shape}; give {shape[0]} x {shape[1]}")
-        yield key, matrix
-
-
-def _plain(value: Any) -> Any:
-    return None if value is None or np.isnan(value) else float(value)
-
-
-def _itself(compared: Mapping[str, Any]) -> bool:
-    return compared["rows"]["encoder"] == compared["columns"]["encoder"]
-
-
-def _tiles(result: dict) -> list[tuple[str, str, str]]:
-    compared = result["comparison"]
-    layers = [len(compared[side]["layers"]) for side in ("rows", "columns")]
-    matches = [m for m in best_matches(compared, "rows") if m["match"] is not None]
-    best = max(matches, key=lambda match: match["value"], default=None)
-    q = dict(tables(compared))["q_value"]
-    family = np.isfinite(q) & (np.triu(np.ones(q.shape), 1) > 0 if _itself(compared) else True)
-    tested, alpha = int(family.sum()), compared["calibrated"]["alpha"]
-    significant = int((q[family] < alpha).sum())
-    tiles = [(f"{layers[0]} × {layers[1]}", "layers", f"{compared['n']:,} images")]
-    if best:
-        pair = f"{best['layer']} and {best['match']}"
-        tiles.append((number(best["value"]), f"highest {MEASURES[compared['measure']]}", pair))
-    if tested:
-        detail = f"{significant} of {tested}"
-        tiles.append((f"{significant / tested:.0%}", f"of pairs have q < {alpha:g}", detail))
-    if maximum := compared["maximum"]:
-        detail = f"its {1 - alpha:.0%} quantile in {maximum['permutations']} permutations"
-        tiles.append((number(maximum["tau"]), "CKA of the best pair by chance", detail))
-    return tiles
-
-
-def _maps(result: dict, pair: str) -> Iterator[page.Block]:
-    compared, matrices = result["comparison"], dict(tables(result["comparison"]))
-    rows, columns = (list(compared[side]["layers"]) for side in ("rows", "columns"))
-    titles = (compared["rows"]["encoder"], compared["columns"]["encoder"])
-    measure = compared["measure"]
-    other = "cka" if measure == "cka_debiased" else "cka_debiased"
-    yield Prose([
-        f"{POOLS[compared['pool']]} Rows are layers of {titles[0]}, columns layers of "
-        f"{titles[1]}, both in order of computation. A bright cell is a pair of layers that "
-        "arrange the images alike, up to rotation and scale. Layers that match one another at "
-        "equal depth show as a bright diagonal; a bright block is a run of layers that change "
-        "little. A framed cell is the best match of its row."
-    ])  # fmt: skip
-
-    def picture(key: str, name: str, caption: str, size, frames=None) -> page.Picture:
-        matrix = matrices[key]
-        figure = figures.grid(
-            matrix, rows, columns, quantity=name, titles=titles, size=size, frames=frames
-        )
-        title = name[0].upper() + name[1:]
-        slug = f"layers-{key.replace('_', '-')}"
-        alt, csv = _described(title, rows, columns, matrix), matrix_csv(rows, columns, matrix)
-        return page.drawn(slug, title, caption, alt, figure, csv)
-
-    caption = (
-        f"{MEASURES[measure].capitalize() if measure != 'cka' else 'Linear CKA'} of {pair}. 1 "
-        "means the same arrangement of the images."
+def _maps(compared: LayerComparison) -> Iterator[Block]:
+    first, second = compared.rows.encoder, compared.columns.encoder
+    yield Prose(
+        [
+            f"{POOLS[compared.pool]} Rows are layers of {first}, columns layers of {second}, both "
+            "in order of computation. A bright cell is a pair of layers that arrange the images "
+            "alike, up to rotation and scale. Layers that match one another at equal depth show as "
+            "a bright diagonal; a bright block is a run of layers that change little. A framed "
+            "cell is the best match of its row."
+        ]
     )
-    framed = _frames(matrices[measure], _itself(compared))
-    yield Figures([
-        picture(measure, MEASURES[measure], caption, figures.LARGE, framed)
-    ])  # fmt: skip
-    captions = {
-        "score": "How far CKA stands above its chance threshold τ: 0 at or below it, 1 where CKA "
-        "is 1.",
-        "cka_debiased": "CKA from the unbiased HSIC, 0 on average for unrelated layers whatever "
-        "their widths. It may be negative, and is not clamped; colors stop at 0.",
-        "cka": "Raw CKA, which grows with the width of layers when there are few images.",
-    }
-    yield Figures([
-        picture("score", "calibrated CKA", captions["score"], figures.SMALL),
-        picture(other, MEASURES[other], captions[other], figures.SMALL),
-    ], title="Against chance")  # fmt: skip
+    measure = compared.measure
+    other = "cka" if measure == "cka_debiased" else "cka_debiased"
+    pair = f"{first} and {second}"
+    if compared.same_encoder:
+        pair = f"the layers of {first} with each other"
+    caption = f"{_title(measure)} of {pair}. 1 means the same arrangement of the images."
+    frames = _best_of_rows(matrices(compared)[measure], compared.same_encoder)
+    yield Figures([_heatmap(compared, measure, caption, heatmaps.LARGE, frames)])
+    smaller = [_heatmap(compared, key, CAPTIONS[key]) for key in ("score", other)]
+    yield Figures(smaller, title="Against chance")
 
 
-def _frames(values: np.ndarray, itself: bool) -> Bool[np.ndarray, "a b"]:
+def _heatmap(
+    compared: LayerComparison,
+    key: str,
+    caption: str,
+    size: heatmaps.CellSize = heatmaps.SMALL,
+    frames: Bool[np.ndarray, "a b"] | None = None,
+) -> Picture:
+    """One matrix as a figure."""
+    matrix, title = matrices(compared)[key], _title(key)
+    rows, columns = list(compared.rows.layers), list(compared.columns.layers)
+    figure = heatmaps.grid(
+        matrix,
+        rows,
+        columns,
+        quantity=QUANTITIES[key],
+        titles=(compared.rows.encoder, compared.columns.encoder),
+        size=size,
+        frames=frames,
+    )
+    alt, csv = _described(title, rows, columns, matrix), matrix_csv(rows, columns, matrix)
+    return page.drawn(f"layers-{key.replace('_', '-')}", title, caption, alt, figure, csv)
+
+
+def _title(key: str) -> str:
+    name = QUANTITIES[key]
+    return name[0].upper() + name[1:]
+
+
+def _best_of_rows(values: LayerPairs, same_encoder: bool) -> Bool[np.ndarray, "a b"]:
     """The largest cell of each row, the diagonal left out of a comparison with itself."""
     values = np.where(np.isfinite(values), values, -np.inf)
-    if itself:
+    if same_encoder:
         np.fill_diagonal(values, -np.inf)
-    frames = values == values.max(axis=1, keepdims=True)
-    return frames & np.isfinite(values)
+    return (values == values.max(axis=1, keepdims=True)) & np.isfinite(values)
 
 
-def _described(title: str, rows: list[str], columns: list[str], matrix: np.ndarray) -> str:
+def _described(title: str, rows: list[str], columns: list[str], matrix: LayerPairs) -> str:
     """What a heat map says, for those who cannot see it."""
     if not np.isfinite(matrix).any():
         return f"Heat map. {title} of layers: no values."
@@ -242,79 +198,68 @@ def _described(title: str, rows: list[str], columns: list[str], matrix: np.ndarr
     return f"Heat map. {title} of layers: from {ends[0]} to {ends[1]}, median {median}."
 
 
-def _matches(compared: dict, itself: bool) -> Iterator[page.Block]:
-    sampled = compared["maximum"] is not None
-    sides = ("rows",) if itself else ("rows", "columns")
-    for side in sides:
-        other = compared["columns" if side == "rows" else "rows"]["encoder"]
-        encoder = compared[side]["encoder"]
-        columns = [
-            Column("layer", f"Layer of {encoder}"),
-            Column("match", "Best other layer" if itself else f"Best layer of {other}"),
-            Column("cka", "Raw", "score"), Column("cka_debiased", "Debiased", "score"),
-            Column("tau", "τ", "score"), Column("score", "Calibrated", "score"),
-            *p_columns(compared["calibrated"]), Column("q_value", "q", "p"),
-            Column("p_family", "p of the family", "p", shown=sampled),
-        ]  # fmt: skip
-        caption = f"By {MEASURES[compared['measure']]}; a click on a heading sorts by it."
-        title = "" if itself else f"For each layer of {encoder}"
-        yield Table(title, caption, columns, best_matches(compared, side), f"best-{side}.csv")
-    matrices = dict(tables(compared))
-    layers = [list(compared[side]["layers"]) for side in ("rows", "columns")]
-    pairs = np.argwhere(np.triu(np.ones(matrices["cka"].shape), 1) if itself else
-                        np.ones(matrices["cka"].shape))  # fmt: skip
-    rows = [
-        {"row": layers[0][i], "column": layers[1][j]} | {k: v[i, j] for k, v in matrices.items()}
-        for i, j in pairs
+def _matches(compared: LayerComparison) -> Iterator[Block]:
+    found, same = matrices(compared), compared.same_encoder
+    scores = [
+        Column("cka", "Raw", "score"),
+        Column("cka_debiased", "Debiased", "score"),
+        Column("tau", "τ", "score"),
+        Column("score", "Calibrated", "score"),
+        *p_columns(found["p_value"], found["log10_p_value"]),
+        Column("q_value", "q", "p"),
+        Column("p_family", "p of the family", "p", shown=compared.maximum is not None),
     ]
-    rows.sort(key=lambda row: -np.nan_to_num(row[compared["measure"]], nan=-1))
-    columns = [
-        Column("row", compared["rows"]["encoder"]),
-        Column("column", compared["columns"]["encoder"]),
-        *columns[2:],
-    ]  # fmt: skip
+    names = {"rows": compared.rows.encoder, "columns": compared.columns.encoder}
+    sides = [("rows", "columns")] if same else [("rows", "columns"), ("columns", "rows")]
+    for side, other in sides:
+        columns = [
+            Column("layer", f"Layer of {names[side]}"),
+            Column("match", "Best other layer" if same else f"Best layer of {names[other]}"),
+            *scores,
+        ]
+        caption = f"By {MEASURES[compared.measure]}; a click on a heading sorts by it."
+        title = "" if same else f"For each layer of {names[side]}"
+        yield Table(title, caption, columns, best_matches(compared, side), f"best-{side}.csv")
+    rows = [
+        {
+            "row": list(compared.rows.layers)[i],
+            "column": list(compared.columns.layers)[j],
+            **{key: matrix[i, j] for key, matrix in found.items()},
+        }
+        for i, j in np.argwhere(compared.family.members)
+    ]
+    rows.sort(key=lambda row: -np.nan_to_num(row[compared.measure], nan=-1))
+    columns = [Column("row", names["rows"]), Column("column", names["columns"]), *scores]
     yield Table("All pairs", "The CSV has all digits.", columns, rows, "pairs.csv", folded=True)
 
 
-def _reading(result: dict) -> Iterator[page.Block]:
-    compared, domain = result["comparison"], result["domain"]
+def _caveats(result: LayersResult) -> Iterator[Block]:
+    compared, encoders = result.comparison, result.run.encoders
+    calibrated, maximum = compared.calibrated, compared.maximum
+    null = null_in_words(calibrated.method, calibrated.skewness)
     points = [
-        "CKA is that of all images together, not an average over batches, which would depend on "
-        "the batch size.",
-        "τ is the CKA that the pair would exceed with probability "
-        f"{compared['calibrated']['alpha']:g} if the images of one side were permuted; p and q "
-        f"(Benjamini-Hochberg over all pairs) are {null_in_words(compared['calibrated'])}. Almost "
-        "all layers of two encoders that look at images beat chance, so q tells little; compare "
-        "values with each other.",
-        "A high CKA says that two layers arrange these images alike. It does not say what they "
-        "respond to, nor that one could replace the other.",
+        ALL_AT_ONCE,
+        f"τ is the CKA that the pair would exceed with probability {calibrated.alpha:g} if the "
+        "images of one side were permuted; p and q (Benjamini-Hochberg over all pairs) are "
+        f"{null}. Almost all layers of two encoders that look at images beat chance, so q tells "
+        "little; compare values with each other.",
     ]
-    if maximum := compared["maximum"]:
-        layers = [list(compared[side]["layers"]) for side in ("rows", "columns")]
-        pair = f"{layers[0][maximum['row']]} and {layers[1][maximum['column']]}"
-        points.insert(2, (
-            "The best of many pairs is high by chance too. Over "
-            f"{maximum['permutations']} permutations of the images the largest raw CKA of all "
-            f"pairs stays below {number(maximum['tau'])} with probability "
-            f"{1 - compared['calibrated']['alpha']:g}; here it is {number(maximum['cka'])} "
-            f"({pair}), p = {number(maximum['p_value'], 'p')}. The p of the family of a pair is "
-            "the share of permutations whose largest CKA reaches the pair's."
-        ))  # fmt: skip
-    if compared["pool"] == "flatten":
+    if maximum is not None:
+        row, column = list(compared.rows.layers), list(compared.columns.layers)
         points.append(
-            "Flattened activations compare position by position, so two layers that see the same "
-            "things in different places, or at different resolutions, count as different."
+            f"The best of many pairs is high by chance too. Over {maximum.permutations} "
+            "permutations of the images the largest raw CKA of all pairs stays below "
+            f"{number(maximum.tau)} with probability {1 - calibrated.alpha:g}; here it is "
+            f"{number(maximum.cka)} ({row[maximum.row]} and {column[maximum.column]}), "
+            f"p = {number(maximum.p_value, 'p')}. The p of the family of a pair is the share of "
+            "permutations whose largest CKA reaches the pair's."
         )
-    if str(domain["source"]).startswith("sample:"):
-        points.append(
-            "Sample domains are crops of few pictures. Crops of one picture are not independent: p "
-            "and q are too small, and the values describe these pictures."
-        )
-    if any(encoder["name"].startswith("mini_") for encoder in result["encoders"]):
-        points.append(
-            "The mini panel's networks are small and were trained on 32 × 32 images. They show the "
-            "method, and say nothing about the large ones."
-        )
+    points.append(ALIKE)
+    if compared.pool == "flatten":
+        points.append(FLATTENED)
+    images = {result.domain.name: (result.domain.images, compared.n)}
+    points += image_caveats(images, OF_SAMPLES, OF_OTHERS)
+    points += mini_panel_caveat(encoders)
     yield Prose(points, points=True)
-    if result["notes"]:
-        yield Prose(result["notes"], title="Notes of this run", points=True)
+    if result.run.notes:
+        yield Prose(result.run.notes, title="Notes of this run", points=True)

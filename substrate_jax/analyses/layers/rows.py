@@ -1,4 +1,4 @@
-"""Layers of encoders: which there are, one row an image of each, and how to hold them all.
+"""Layers of encoders: which there are, one row per image, and how to hold them all.
 
 A layer is a tap of `Encoder.taps`. Its activation of one image, [h, w, c], [t, c] or [c], becomes
 one row: the mean over positions or tokens ("mean", c features), or everything ("flatten", the
@@ -13,12 +13,12 @@ that fit into `memory` is taken:
     gram:    K_l = X_l X_l'                      2 n^2 (D + E^2) flops        8 n^2 E + 4 n d bytes
 
 Averaged layers have hundreds of features: D of a ResNet-50 and a ViT-B is 29,000, so Gram space is
-cheaper below some 14,000 images. Flattened ones have up to 800,000 a layer, which leaves only Gram
-space. A Gram matrix needs the whole n x d of its layer at one time. All layers are held together if
-4 n D bytes fit; otherwise they take turns in groups, each with a pass over the images of its own
-that the compiler cuts off after the group's last layer. (Keeping some rows of all layers, in place
-of all rows of some, would take as many passes, none of them cut off.) A ResNet-50 flattened is 22
-MiB an image: 4 GiB hold all layers of 180 images, or the largest layer of 1,200.
+cheaper below some 14,000 images. Flattened ones have up to 800,000 per layer, which leaves only
+Gram space. A Gram matrix needs the whole n x d of its layer at one time. All layers are held
+together if 4 n D bytes fit; otherwise they take turns in groups, each with a pass over the images
+of its own that the compiler cuts off after the group's last layer. (Keeping some rows of all
+layers, in place of all rows of some, would take as many passes, none of them cut off.) A ResNet-50
+flattened is 22 MiB per image: 4 GiB hold all layers of 180 images, or the largest layer of 1,200.
 
 Not guaranteed: `memory` counts rows and Gram matrices; a batch's activations on the devices and the
 weights come on top.
@@ -127,7 +127,7 @@ class LayerPlan:
 
 
 def pooled(activation: Float[Array, "n ..."], pool: str) -> Float[Array, "n d"]:
-    """One row an image: the mean over all axes between the first and the last, or everything."""
+    """One row per image: the mean over all axes between the first and the last, or everything."""
     if pool == "flatten":
         return activation.reshape(activation.shape[0], -1)
     return activation.mean(tuple(range(1, activation.ndim - 1)))
@@ -224,7 +224,7 @@ def plan_layers(
             f"{min(least.values()) / 2**30:.2f} GiB, above memory={memory / 2**30:.2f} GiB; "
             "take fewer images or layers, pool='mean', or more memory"
         )
-    space = min(fitting, key=flops.get)
+    space = min(fitting, key=lambda space: flops[space])
     room = memory if space == "feature" else memory - grams
     groups: list[dict[str, dict]] = [{}]
     used = most = 0

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from substrate_jax.analyses.layers import compare as layers_comparison
+from substrate_jax.analyses.layers import compare as comparison
+from substrate_jax.analyses.layers import grams
 from substrate_jax.analyses.layers.compare import compare_layers
 from substrate_jax.analyses.layers.rows import choose_layers, plan_layers, pooled
 from substrate_jax.data.domains import open_source
@@ -67,47 +68,47 @@ def compared(encoders, source):
 
 @pytest.mark.parametrize("pool", ["mean", "flatten"])
 def test_numbers_are_those_of_the_oracle(compared, rows, pool):
-    got, (first, last) = compared[pool], rows[pool]
-    assert list(got["rows"]["layers"]) == ["stem", "layer1"]
-    assert list(got["columns"]["layers"]) == ["patch_embed", "blocks.0", "blocks.3"]
+    got, (left, right) = compared[pool], rows[pool]
+    assert list(got.rows.layers) == ["stem", "layer1"]
+    assert list(got.columns.layers) == ["patch_embed", "blocks.0", "blocks.3"]
     for key, debiased in (("cka", False), ("cka_debiased", True)):
-        want = reference.pairwise_cka(first + last, debiased)[: len(first), -len(last) :]
-        np.testing.assert_allclose(got[key], want, atol=LIMIT)
+        want = reference.pairwise_cka(left + right, debiased)[: len(left), -len(right) :]
+        np.testing.assert_allclose(getattr(got, key), want, atol=LIMIT)
 
 
 def test_calibration_is_that_of_permuted_rows(compared, rows):
-    got, (first, last) = compared["mean"], rows["mean"]
+    got, (left, right) = compared["mean"], rows["mean"]
     rng = np.random.default_rng(0)
-    grams = [reference.gram(x) for x in first + last]
-    grams = np.stack([g / np.linalg.norm(g) for g in grams])
-    left, right = grams[: len(first)], grams[-len(last) :]
+    stack = [reference.gram(x) for x in left + right]
+    stack = np.stack([g / np.linalg.norm(g) for g in stack])
+    one, other = stack[: len(left)], stack[-len(right) :]
     null = []
     for _ in range(2000):
         order = rng.permutation(N)
-        permuted = right[:, order][:, :, order]
-        null.append(left.reshape(len(left), -1) @ permuted.reshape(len(right), -1).T)
+        permuted = other[:, order][:, :, order]
+        null.append(one.reshape(len(one), -1) @ permuted.reshape(len(other), -1).T)
     null = np.array(null)
-    calibrated = got["calibrated"]
+    calibrated = got.calibrated
     # kernels.nulls.calibration: the gamma tail is within a few percent; 2,000 draws add 4 % (three
     # deviations).
-    np.testing.assert_allclose(calibrated["tau"], np.quantile(null, 0.95, axis=0), rtol=0.15)
-    tau, raw = calibrated["tau"], got["cka"]
+    np.testing.assert_allclose(calibrated.tau, np.quantile(null, 0.95, axis=0), rtol=0.15)
+    tau, raw = calibrated.tau, got.cka
     want = np.maximum((raw - tau) / (1 - tau), 0)
-    np.testing.assert_allclose(calibrated["score"], want, atol=tolerance(1, condition=10))
-    assert (calibrated["q_value"] >= calibrated["p_value"]).all()
-    maximum = got["maximum"]
-    assert maximum["cka"] == raw[maximum["row"], maximum["column"]] == raw.max()
+    np.testing.assert_allclose(calibrated.score, want, atol=tolerance(1, condition=10))
+    assert (calibrated.q_value >= calibrated.p_value).all()
+    maximum = got.maximum
+    assert maximum.cka == raw[maximum.row, maximum.column] == raw.max()
     # 60 draws know the 95 % quantile as well as the true 84 to 100 % (two binomial deviations).
     low, high = np.quantile(null.max(axis=(1, 2)), [0.84, 1])
-    assert low < maximum["tau"] <= high * 1.1
-    assert maximum["tau"] > tau.max() * 0.9  # a maximum of many is no lower than any one of them
-    assert maximum["p_value"] == pytest.approx(1 / 61)
-    assert maximum["p_family"].shape == raw.shape
-    assert ((maximum["p_family"] >= 1 / 61 - 1e-9) & (maximum["p_family"] <= 1)).all()
+    assert low < maximum.tau <= high * 1.1
+    assert maximum.tau > tau.max() * 0.9  # a maximum of many is no lower than any one of them
+    assert maximum.p_value == pytest.approx(1 / 61)
+    assert maximum.p_family.shape == raw.shape
+    assert ((maximum.p_family >= 1 / 61 - 1e-9) & (maximum.p_family <= 1)).all()
 
 
 def test_pools_differ_where_there_is_something_to_pool(compared):
-    assert abs(compared["mean"]["cka"][0, 0] - compared["flatten"]["cka"][0, 0]) > 0.01
+    assert abs(compared["mean"].cka[0, 0] - compared["flatten"].cka[0, 0]) > 0.01
     features = np.arange(6, dtype=np.float32).reshape(2, 3)
     for pool in ("mean", "flatten"):
         np.testing.assert_array_equal(pooled(jnp.asarray(features), pool), features)
@@ -116,24 +117,24 @@ def test_pools_differ_where_there_is_something_to_pool(compared):
 def test_an_encoder_with_itself_is_symmetric_with_a_diagonal_of_one(encoders, source):
     layers = ["patch_embed", "blocks.*"]
     got = compare_layers([encoders[VIT]], source, layers=layers, batch_size=16, permutations=19)
-    assert got["rows"] == got["columns"]
-    for key in ("cka", "cka_debiased"):
-        np.testing.assert_allclose(np.diag(got[key]), 1, atol=LIMIT)
-        np.testing.assert_allclose(got[key], got[key].T, atol=LIMIT)
-    p, q = got["calibrated"]["p_value"], got["calibrated"]["q_value"]
+    assert got.rows == got.columns
+    for cka in (got.cka, got.cka_debiased):
+        np.testing.assert_allclose(np.diag(cka), 1, atol=LIMIT)
+        np.testing.assert_allclose(cka, cka.T, atol=LIMIT)
+    p, q = got.calibrated.p_value, got.calibrated.q_value
     assert np.isnan(np.diag(p)).all()
-    assert np.isnan(np.diag(got["maximum"]["p_family"])).all()
+    assert np.isnan(np.diag(got.maximum.p_family)).all()
     np.testing.assert_array_equal(p, p.T)
     np.testing.assert_array_equal(q, q.T)
     assert np.isfinite(q[np.triu_indices(len(q), 1)]).all()
-    assert got["maximum"]["row"] < got["maximum"]["column"]
+    assert got.maximum.row < got.maximum.column
 
 
 @pytest.mark.parametrize("pool", ["mean", "flatten"])
 def test_neither_batch_nor_mesh_nor_passes_change_the_numbers(
     encoders, source, compared, pool, monkeypatch
 ):
-    monkeypatch.setattr(layers_comparison, "BLOCK_BYTES", 4 * N * 100)  # a layer in many blocks
+    monkeypatch.setattr(grams, "BLOCK_BYTES", 4 * N * 100)  # a layer in many blocks
     layers = choose_layers({n: e.spec.config for n, e in encoders.items()}, LAYERS)
     whole = plan_layers(layers, N, pool=pool)
     assert (whole.space, len(whole.groups)) == ("gram", 1)
@@ -150,19 +151,19 @@ def test_neither_batch_nor_mesh_nor_passes_change_the_numbers(
         mesh=make_mesh("data=1"),
         memory=memory,
     )
-    assert got["passes"] == passes
+    assert got.passes == passes
     want = compared[pool]
     for key in ("cka", "cka_debiased"):
-        np.testing.assert_allclose(got[key], want[key], atol=LIMIT)
+        np.testing.assert_allclose(getattr(got, key), getattr(want, key), atol=LIMIT)
     # Equal draws on any number of devices.
-    assert got["maximum"]["tau"] == pytest.approx(want["maximum"]["tau"], abs=LIMIT)
+    assert got.maximum.tau == pytest.approx(want.maximum.tau, abs=LIMIT)
 
 
 def test_feature_space_gives_the_numbers_of_gram_space(
     encoders, source, compared, monkeypatch, tmp_path
 ):
     """There each process needs the rows of its own devices alone, and reads them from the store."""
-    plan, extract = layers_comparison.plan_layers, layers_comparison.extract
+    plan, extract = comparison.plan_layers, comparison.extract
     kinds = []
 
     def noted(*arguments, **options):
@@ -174,14 +175,16 @@ def test_feature_space_gives_the_numbers_of_gram_space(
         found = plan(*arguments, **options)
         return type(found)(**vars(found) | {"space": "feature"})
 
-    monkeypatch.setattr(layers_comparison, "plan_layers", in_feature_space)
-    monkeypatch.setattr(layers_comparison, "extract", noted)
+    monkeypatch.setattr(comparison, "plan_layers", in_feature_space)
+    monkeypatch.setattr(comparison, "extract", noted)
     for store in (None, FeatureStore(tmp_path, chunk_rows=20)):
         options = {"layers": LAYERS, "batch_size": 16, "store": store}
         got = compare_layers(list(encoders.values()), source, **options)
-        assert got["maximum"] is None
+        assert got.maximum is None
         for key in ("cka", "cka_debiased"):
-            np.testing.assert_allclose(got[key], compared["mean"][key], atol=LIMIT)
+            np.testing.assert_allclose(
+                getattr(got, key), getattr(compared["mean"], key), atol=LIMIT
+            )
     assert kinds == [{"ndarray"}, {"StoredRows"}]
 
 
@@ -190,8 +193,8 @@ def test_shifted_and_constant_activations(monkeypatch):
     x = rng.normal(size=(12, 30)).astype(np.float32)
     far, constant = x + np.float32(1000), np.full((12, 5), np.float32(0.1))
     mesh = make_mesh()
-    grams = [layers_comparison._gram(block, mesh) for block in (x, far, 3 * x, constant)]
-    stack, hsic = layers_comparison._gram_hsic(grams)
+    built = [grams.layer_gram(block, mesh) for block in (x, far, 3 * x, constant)]
+    stack, hsic = grams.hsic_of_grams(built)
     cka = np.asarray(hsic.cka())
     # Adding 1000 rounds x itself to 1000 eps.
     np.testing.assert_allclose(cka[:3, :3], 1, atol=tolerance(144, condition=1000))
@@ -261,7 +264,7 @@ def test_kept_rows_are_read_again(encoders, source, tmp_path):
     chunks = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
     again = compare_layers([encoders[VIT]], source, store=FeatureStore(tmp_path), **options)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")} == chunks
-    np.testing.assert_array_equal(first["cka"], again["cka"])
+    np.testing.assert_array_equal(first.cka, again.cka)
     other = options | {"layers": ["patch_embed", "blocks.1"]}
     compare_layers([encoders[VIT]], source, store=FeatureStore(tmp_path), **other)
     assert len(list(tmp_path.rglob("*.npy"))) == 2 * len(chunks)
