@@ -14,22 +14,25 @@ memory; and the time of other libraries, where installed, with the largest diffe
 results. Then how times grow with size. `experiments/benchmarks/cases.py` is the table of all this,
 `work.py` counts the flops.
 
-`extract` is apart: images a second of the forward pass of each encoder of the paper's panel on
+`extract` is apart: images per second of the forward pass of each encoder of the paper's panel on
 random weights, and of timm's network, where installed, with the same weights turn by turn.
 `domains` is apart too: the analysis of experiments.domains at the paper's size, features given.
 
-Steps run from cheap to dear. What would pass --budget_seconds is named and left out: the peers of a
-step first, then the step.
-Written to OUT at the end: result.json, figures and report.html. A run that stops leaves nothing.
+Steps run from the quickest to the slowest. What would pass --budget_seconds is named and left out:
+the peers of a step first, then the step. Written to OUT at the end: result.json, figures and
+report.html. A run that stops leaves nothing.
 """
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import encoders as panel
-from experiments.common import launch
+from experiments.common import launch, networks
+
+if TYPE_CHECKING:
+    from experiments.benchmarks.results import Ceilings, SkippedStep, SpaceChoice
 
 PEERS = ", peers"  # of a step whose peers alone were left out
 FLAGS = flags.FLAGS
@@ -41,7 +44,8 @@ flags.DEFINE_integer("repeats", 3, "Timed repeats, of which the median counts.")
 flags.DEFINE_float("budget_seconds", 570.0, "Leave out steps that would end later than this.")
 flags.DEFINE_float("peer_seconds", 15.0, "Most seconds of a peer at one size; 0 runs no peers.")
 flags.DEFINE_integer("shrink", 1, "Divide all widths, and the table's rows, for a quick look.")
-flags.adopt_module_key_flags(panel)  # --what=extract reads --encoders, --dtype and --batch_size
+flags.adopt_module_key_flags(launch)
+flags.adopt_module_key_flags(networks)  # of --what=extract
 
 
 def run() -> None:
@@ -51,11 +55,11 @@ def run() -> None:
 
     what = names_to_measure()
     for name, least in (("repeats", 1), ("shrink", 1), ("batch_size", 1)):
-        if FLAGS[name].value < least:
-            raise ValueError(f"{name}={FLAGS[name].value}: give {least} or more")
+        if getattr(FLAGS, name) < least:
+            raise ValueError(f"{name}={getattr(FLAGS, name)}: give {least} or more")
     for name, least in (("budget_seconds", 1), ("peer_seconds", 0)):
-        if not FLAGS[name].value >= least:
-            raise ValueError(f"{name}={FLAGS[name].value:g}: give {least} or more seconds")
+        if not getattr(FLAGS, name) >= least:
+            raise ValueError(f"{name}={getattr(FLAGS, name):g}: give {least} or more seconds")
     steps = measure.plan(what, rows_to_measure(), FLAGS.shrink)
     encoders = select_encoders(FLAGS.encoders, "paper") if what == ["extract"] else []
     if FLAGS.dry_run:
@@ -82,8 +86,10 @@ def names_to_measure() -> list[str]:
     whole = ("all", "ceilings", "extract", "domains")
     for name in FLAGS.what or [""]:
         if name not in (*NAMES, *whole):
-            raise ValueError(f"what={name!r}: give some of {', '.join(NAMES)}, or all, ceilings, "
-                             "extract or domains")  # fmt: skip
+            raise ValueError(
+                f"what={name!r}: give some of {', '.join(NAMES)}, or all, ceilings, "
+                "extract or domains"
+            )
         if name in whole and len(FLAGS.what) > 1:
             raise ValueError(f"what={','.join(FLAGS.what)!r}: give {name} alone")
     return list(NAMES) if FLAGS.what == ["all"] else list(dict.fromkeys(FLAGS.what))
@@ -102,9 +108,10 @@ def rows_to_measure() -> list[int]:
 
 def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
-    from experiments.benchmarks import cases, domain_stages, forward, measure, peers, tables
+    from experiments.benchmarks import cases, domain_stages, forward, growth, measure, peers, tables
+    from experiments.benchmarks.page import bench_page
+    from experiments.benchmarks.results import BenchResult, SkippedStep, StageTime
     from substrate_jax.mesh import make_mesh
-    from substrate_jax.report import files as report
 
     stages = launch.Stages()
     measured = {}
@@ -114,7 +121,7 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
             measured[when] = measure.ceilings(FLAGS.shrink)
 
     measure_ceilings("before")
-    ceiling = measured["before"]["flops_per_second"]
+    ceiling = measured["before"].flops_per_second
     seconds = [step.seconds(ceiling, FLAGS.repeats, FLAGS.peer_seconds) for step in steps]
     rows, skipped, done = [], [], 0.0
     with launch.progress_bar("bench", len(steps), "size") as progress:
@@ -128,21 +135,28 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
                 label, seconds_left_out = step.benchmark.label, estimate
                 if alone <= left:
                     label, seconds_left_out = f"{label}{PEERS}", estimate - alone
-                skipped.append({"label": label, "size": str(step.size),
-                                "estimated_seconds": seconds_left_out})  # fmt: skip
+                skipped.append(SkippedStep(label, str(step.size), seconds_left_out))
             if alone <= left:
+                affordable = FLAGS.peer_seconds if estimate <= left else 0.0
                 with stages("measure"):
-                    rows.append((step.place, measure.measure(
-                        step, seed=FLAGS.seed, repeats=FLAGS.repeats, ceiling=ceiling,
-                        peer_seconds=FLAGS.peer_seconds if estimate <= left else 0.0,
-                    )))  # fmt: skip
+                    row = measure.measure(
+                        step,
+                        seed=FLAGS.seed,
+                        repeats=FLAGS.repeats,
+                        ceiling=ceiling,
+                        peer_seconds=affordable,
+                    )
+                rows.append((step.place, row))
             progress(index + 1, len(steps))
     passes = []
     with stages("measure"), launch.progress_bar("bench", len(encoders), "encoder") as progress:
         for row in forward.measure_encoders(
-            encoders, batch_size=batch_size(), dtype=FLAGS.dtype, repeats=FLAGS.repeats,
+            encoders,
+            batch_size=batch_size(),
+            dtype=FLAGS.dtype,
+            repeats=FLAGS.repeats,
             seed=FLAGS.seed,
-        ):  # fmt: skip
+        ):
             passes.append(row)
             print(tables.forward_line(row), flush=True)
             progress(len(passes), len(encoders))
@@ -151,64 +165,61 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
         rows_of_domain = (rows_to_measure() or [1000])[0]
         with stages("measure"):
             for part in domain_stages.measure_stages(rows_of_domain, FLAGS.shrink, FLAGS.seed):
-                parts.append(part | {"rows": rows_of_domain})
+                parts.append(StageTime(**part, rows=rows_of_domain))
                 print(tables.domain_line(parts[-1]), flush=True)
     measure_ceilings("after")
-    found = measure.summary(measured)
+    found = growth.summary(measured)
     ordered = [row for _, row in sorted(rows, key=lambda item: item[0])]
-    measure.add_fractions(ordered, found["best"])
+    ordered = growth.with_fractions(ordered, found.best)
     used = {peer.package: peer.state for case in cases.BENCHMARKS for peer in case.peers}
-    result = {
-        "experiment": "bench",
-        **launch.provenance(make_mesh(FLAGS.mesh)),
-        "encoders": [],
-        "what": what,
-        "ceilings": found,
-        "rows": ordered,
-        "growth": measure.growth(ordered),
-        "ratios": measure.ratios(ordered),
-        "skipped": skipped,
-        "peers": used | peers.UNUSED,
-        "threads": measure.threads(),
-        "forward": passes,
-        "domain_stages": parts,
-        "peak_memory_bytes": measure.peak_memory_bytes(),
-        "notes": notes(found, skipped, measure.choices_of_space(ordered)),
-    }
-    if passes:
-        result |= {"batch_size": batch_size(), "dtype": FLAGS.dtype, **forward.peer_versions()}
-    if not launch.is_first_process():
-        return
-    with stages("report"):
-        path = report.write_report(result | {"seconds": stages.total()}, out)
-    result["seconds"] = stages.total()
-    report.write_result(result, out)
-    print(tables.text(result))
-    print(f"report: {path}")
+    result = BenchResult(
+        run=launch.describe_run(
+            "bench", make_mesh(), notes=notes(found, skipped, growth.choices_of_space(ordered))
+        ),
+        what=what,
+        ceilings=found,
+        rows=ordered,
+        growth=growth.growth(ordered),
+        ratios=growth.ratios(ordered),
+        skipped=skipped,
+        peers=used | peers.UNUSED,
+        threads=measure.threads(),
+        forward=passes,
+        domain_stages=parts,
+        peak_memory_bytes=measure.peak_memory_bytes(),
+        batch_size=batch_size() if passes else None,
+        dtype=FLAGS.dtype if passes else None,
+        torch=forward.peer_versions() if passes else None,
+    )
+    launch.publish(result, bench_page, tables.text, out, stages)
 
 
-def notes(ceilings: dict, skipped: list[dict], choices: list[dict]) -> list[str]:
+def notes(
+    ceilings: "Ceilings", skipped: "list[SkippedStep]", choices: "list[SpaceChoice]"
+) -> list[str]:
     """What in this run changes how its numbers read."""
     found = []
-    drift = max(ceilings["drift"].values())
+    drift = max(ceilings.drift.flops_per_second, ceilings.drift.bytes_per_second)
     if drift > 0.1:
         found.append(
             f"A ceiling fell by {drift:.0%} during the run: other work shared the machine, and "
             "times are above those of an idle one."
         )
     if choices:
-        faster = sum(choice["loss"] == 1 for choice in choices)
+        faster = sum(choice.loss == 1 for choice in choices)
         found.append(
             f"CKA's cost model took the faster space at {faster} of {len(choices)} sizes; at worst "
-            f"it took {max(choice['loss'] for choice in choices):.2f} times the faster's time."
+            f"it took {max(choice.loss for choice in choices):.2f} times the faster's time."
         )
     if FLAGS.shrink > 1:
         found.append(f"Widths are divided by {FLAGS.shrink}: this is a quick look.")
     if skipped:
-        peers_only = sum(step["label"].endswith(PEERS) for step in skipped)
-        found.append(f"{len(skipped) - peers_only} of the sizes were left out, and the peers of "
-                     f"{peers_only} more: --budget_seconds={FLAGS.budget_seconds:g} would have "
-                     "passed.")  # fmt: skip
+        peers_only = sum(step.label.endswith(PEERS) for step in skipped)
+        found.append(
+            f"{len(skipped) - peers_only} of the sizes were left out, and the peers of "
+            f"{peers_only} more: --budget_seconds={FLAGS.budget_seconds:g} would have "
+            "passed."
+        )
     return found
 
 
@@ -218,10 +229,12 @@ def describe_plan(steps: list, encoders: list[str]) -> str:
 
     lines = []
     if encoders:
-        lines = [f"forward pass of {len(encoders)} encoders, batch {batch_size()}, "
-                 f"{FLAGS.dtype}: {', '.join(encoders)}"]  # fmt: skip
+        lines = [
+            f"forward pass of {len(encoders)} encoders, batch {batch_size()}, "
+            f"{FLAGS.dtype}: {', '.join(encoders)}"
+        ]
     if steps:
-        ceiling = measure.ceilings(max(FLAGS.shrink, 4))["flops_per_second"]
+        ceiling = measure.ceilings(max(FLAGS.shrink, 4)).flops_per_second
         lines.append(f"{'case':30s} {'size':32s} ladders   needed flops   one call   step")
         total = 0.0
         for step in sorted(steps, key=lambda step: step.place):

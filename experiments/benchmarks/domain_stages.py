@@ -11,8 +11,13 @@ from typing import Any
 
 import numpy as np
 
-WIDTHS = {"resnet50": 2048, "convnext_base": 1024, "vit_base": 768, "efficientnet_b0": 1280,
-          "dinov2_base": 768}  # fmt: skip
+WIDTHS = {
+    "resnet50": 2048,
+    "convnext_base": 1024,
+    "vit_base": 768,
+    "efficientnet_b0": 1280,
+    "dinov2_base": 768,
+}
 DOMAINS = 8
 
 

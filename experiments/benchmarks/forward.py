@@ -1,4 +1,4 @@
-"""Images a second of the forward pass of the encoders, beside timm's networks where installed.
+"""Images per second of the forward pass of the encoders, beside timm's networks where installed.
 
 Weights are random, the same for both, and the two are timed turn by turn: eager float32 on CPU,
 torch.compile in the chosen dtype on a GPU, where ten batches are started before the last is waited
@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.measure import median_seconds, timed
+from experiments.benchmarks.results import ForwardRate, Torch
 
 CALLS = 10  # batches in flight on an accelerator
 
 
 def measure_encoders(
     names: list[str], *, batch_size: int, dtype: str, repeats: int, seed: int
-) -> Iterator[dict[str, Any]]:
-    """A row for each encoder, as it is measured."""
+) -> Iterator[ForwardRate]:
+    """The rate of each encoder, as it is measured."""
     import jax
 
     for name in names:
@@ -83,33 +84,36 @@ def prepare(name: str, batch_size: int, dtype: str, seed: int) -> Forward:
     return forward
 
 
-def measure(forward: Forward, repeats: int) -> dict[str, Any]:
-    """Images a second, ours and timm's turn by turn."""
+def measure(forward: Forward, repeats: int) -> ForwardRate:
+    """Images per second, ours and timm's turn by turn."""
     import jax
 
     calls = 1 if jax.default_backend() == "cpu" else CALLS
     images = calls * forward.batch_size
-    row = {"encoder": forward.name, "compile_seconds": forward.compile_seconds}
 
     def ours():
         return np.asarray([forward.call() for _ in range(calls)][-1])
 
-    def theirs():
-        return peer_features([forward.peer() for _ in range(calls)][-1])
-
-    if forward.peer is None:
+    peer = forward.peer
+    if peer is None:
         seconds, _ = median_seconds(ours, repeats)
-        return row | {"images_per_second": images / seconds}
+        return ForwardRate(forward.name, forward.compile_seconds, images / seconds)
+
+    def theirs():
+        return peer_features([peer() for _ in range(calls)][-1])
+
     features, reference = ours(), theirs()
     times = [(timed(ours)[0], timed(theirs)[0]) for _ in range(repeats)]
     mine, their = np.median(times, axis=0)
     error = np.linalg.norm(features - reference) / np.linalg.norm(reference)
-    return row | {
-        "images_per_second": images / mine,
-        "timm_images_per_second": images / their,
-        "ratio": their / mine,
-        "difference": error,
-    }
+    return ForwardRate(
+        forward.name,
+        forward.compile_seconds,
+        images / mine,
+        images / their,
+        ratio=their / mine,
+        difference=float(error),
+    )
 
 
 def timm_network(spec):
@@ -124,7 +128,7 @@ def timm_network(spec):
 
 def timm_forward(network, images: np.ndarray, dtype: str) -> Callable[[], Any]:
     """A call that starts a batch and gives its features."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
@@ -152,18 +156,14 @@ def peer_features(features) -> np.ndarray:
     return features.float().cpu().numpy()
 
 
-def peer_versions() -> dict[str, Any]:
-    """Versions of torch and timm and torch's device, where installed."""
+def peer_versions() -> Torch | None:
+    """Versions of torch and timm and torch's device; None where they are not installed."""
     try:
         from importlib.metadata import version
 
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
-        return {}
+        return None
     cuda = torch.cuda.is_available()
-    return {
-        "torch": torch.__version__,
-        "timm": version("timm"),
-        "torch_device": torch.cuda.get_device_name() if cuda else "cpu",
-        "torch_threads": torch.get_num_threads(),
-    }
+    device = torch.cuda.get_device_name() if cuda else "cpu"
+    return Torch(torch.__version__, version("timm"), device, torch.get_num_threads())

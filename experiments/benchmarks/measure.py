@@ -18,19 +18,20 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments.benchmarks import programs
-from experiments.benchmarks.cases import BENCHMARKS, RATIOS, Benchmark
+from experiments.benchmarks.cases import BENCHMARKS, Benchmark
 from experiments.benchmarks.peers import Peer, equal_threads
+from experiments.benchmarks.results import KernelTime, PeerTime, Rates
 from experiments.benchmarks.work import Size
 
 EFFICIENCY = 0.3  # share of the ceiling that estimates assume
 OVERHEAD = 3.0  # seconds of a step for inputs and compilation
-DEAR = 4.0  # estimated seconds of a call that is timed once
+SLOW_CALL = 4.0  # estimated seconds of a call that is timed once
 PEER_MEMORY = 8 << 30
 EXACT_SIDE = 2048  # of the largest matrix whose eigenvectors are computed in float64
 AXES: dict[str, Callable[[Size], int]] = {
@@ -60,8 +61,8 @@ class Step:
         return self.benchmark.expected_flops(self.size) / ceiling / EFFICIENCY
 
     def repeats(self, ceiling: float, repeats: int) -> int:
-        """Calls that are timed: `repeats`, and one where it is dear."""
-        return 1 if self.call_seconds(ceiling) > DEAR else repeats
+        """Calls that are timed: `repeats`, and one where a call is slow."""
+        return 1 if self.call_seconds(ceiling) > SLOW_CALL else repeats
 
     def seconds(self, ceiling: float, repeats: int, peer_seconds: float) -> float:
         """Estimated seconds of the whole step, peers included."""
@@ -116,11 +117,12 @@ def shrunk(size: Size, shrink: int, *, keep_rows: bool) -> Size:
     """A size with narrower encoders, and fewer rows unless they are to be kept."""
     widths = tuple(max(4, width // shrink) for width in size.widths)
     n = size.n if keep_rows else max(32, size.n // shrink)
-    k = None if size.k is None else min(size.k, *widths, n // 2)
-    return Size(n, widths, k)
+    return Size(n, widths, min(size.k, *widths, n // 2))
 
 
-def measure(step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds: float) -> dict:
+def measure(
+    step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds: float
+) -> KernelTime:
     """A row: our time and rates at one size, and those of the peers."""
     import jax
 
@@ -129,8 +131,12 @@ def measure(step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds
     blocks = benchmark.setup(size, seed)
     placed = [jax.device_put(block) for block in blocks]
     start = time.perf_counter()
-    compiled = programs.of_stream if benchmark.stream else programs.of_kernel
-    call, memory = compiled(benchmark, size, placed)
+    if benchmark.stream:
+        call, memory = programs.of_stream(benchmark.stream, size, placed)
+    elif benchmark.run:
+        call, memory = programs.of_kernel(benchmark.run, size, placed)
+    else:
+        raise ValueError(f"benchmark {benchmark.label} has neither run nor stream")
     compile_seconds = time.perf_counter() - start
     seconds, found = median_seconds(lambda: jax.block_until_ready(call()), repeats)
     ours = {key: np.asarray(value) for key, value in found.items()}
@@ -143,31 +149,31 @@ def measure(step: Step, *, seed: int, repeats: int, ceiling: float, peer_seconds
         for peer in benchmark.peers:
             flops = peer_seconds * ceiling * EFFICIENCY
             row = peer_row(peer, size, blocks, ours, repeats, flops, exact)
-            if row.get("seconds"):
-                row["ratio"] = row["seconds"] / seconds
+            if row.seconds is not None:
+                row = dataclasses.replace(row, ratio=row.seconds / seconds)
             peers.append(row)
-    return {
-        "benchmark": benchmark.name,
-        "variant": benchmark.variant,
-        "label": benchmark.label,
-        "axes": list(step.axes),
-        "n": size.n,
-        "widths": list(size.widths),
-        "total_width": size.total,
-        "encoders": size.encoders,
-        "k": size.k,
-        "passes": passes,
-        "seconds": seconds,
-        "repeats": repeats,
-        "compile_seconds": compile_seconds,
-        "flops": work.flops,
-        "bytes": work.bytes,
-        "intensity": work.intensity,
-        "flops_per_second": work.flops / seconds,
-        "bytes_per_second": work.bytes / seconds,
-        "memory_bytes": memory,
-        "peers": peers,
-    }
+    return KernelTime(
+        benchmark=benchmark.name,
+        variant=benchmark.variant,
+        label=benchmark.label,
+        axes=list(step.axes),
+        n=size.n,
+        widths=list(size.widths),
+        total_width=size.total,
+        encoders=size.encoders,
+        k=size.k or None,
+        passes=passes,
+        seconds=seconds,
+        repeats=repeats,
+        compile_seconds=compile_seconds,
+        flops=work.flops,
+        bytes=work.bytes,
+        intensity=work.intensity,
+        flops_per_second=work.flops / seconds,
+        bytes_per_second=work.bytes / seconds,
+        memory_bytes=memory,
+        peers=peers,
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -187,45 +193,51 @@ def affordable(peer: Peer, size: Size, flops: float) -> Size | None:
 
 def peer_row(
     peer: Peer, size: Size, blocks, ours: dict[str, Any], repeats: int, flops: float, exact=None
-) -> dict[str, Any]:
-    """A peer's seconds and its difference from our result, with at most so many flops a call.
+) -> PeerTime:
+    """A peer's seconds and its difference from our result, with at most so many flops per call.
 
     With `exact` components also the largest sine of ours to them, and of its.
     """
-    row: dict[str, Any] = {
-        "name": peer.name,
-        "package": peer.package,
-        "version": peer.version,
-        "quantity": peer.quantity + (", relative" if peer.relative else ""),
-        "note": peer.note,
-    }
+    quantity = peer.quantity + (", relative" if peer.relative else "")
+    row = PeerTime(
+        name=peer.name,
+        package=peer.package,
+        version=peer.version,
+        quantity=quantity,
+        note=peer.note,
+    )
     if peer.version is None:
-        return row | {"skipped": peer.state}
+        return dataclasses.replace(row, skipped=peer.state)
     cut = affordable(peer, size, flops)
     if cut is None:
-        return row | {"skipped": "too slow at this size"}
+        return dataclasses.replace(row, skipped="too slow at this size")
     try:
         with equal_threads(threads()):
             call = peer.prepare(cut, blocks[: cut.encoders] if peer.least else blocks)
             quick = peer.flops(cut) < flops / 20
             seconds, theirs = median_seconds(call, repeats if quick else 1, warm=quick)
     except Exception as error:  # one that fails must not cost the others their results
-        return row | {"skipped": f"failed: {type(error).__name__}: {' '.join(str(error).split())}"}
-    row["seconds"] = seconds * peer.flops(size) / peer.flops(cut)
-    row["encoders"] = cut.encoders
+        reason = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        return dataclasses.replace(row, skipped=reason)
+    found: dict[str, Any] = {}
     if cut != size:
-        row["extrapolated_from"] = f"{cut.encoders} of {size.encoders} encoders"
+        found["extrapolated_from"] = f"{cut.encoders} of {size.encoders} encoders"
     if peer.components:
-        theirs, found = theirs
+        theirs, components = theirs
         if exact is not None:
-            row["sine"] = programs.largest_sine(found, exact)
-            row["our_sine"] = programs.largest_sine(ours["components"], exact)
-    row["difference"] = peer.difference(ours, theirs, cut.encoders)
-    return row
+            found["sine"] = programs.largest_sine(components, exact)
+            found["our_sine"] = programs.largest_sine(ours["components"], exact)
+    return dataclasses.replace(
+        row,
+        seconds=seconds * peer.flops(size) / peer.flops(cut),
+        encoders=cut.encoders,
+        difference=peer.difference(ours, theirs, cut.encoders),
+        **found,
+    )
 
 
-def ceilings(shrink: int = 1) -> dict[str, float]:
-    """Flops a second of a float32 matrix product, and bytes of a copy, the best of a few."""
+def ceilings(shrink: int = 1) -> Rates:
+    """Rates of a float32 matrix product and of a copy, the best of a few."""
     import jax
     import jax.numpy as jnp
 
@@ -244,109 +256,7 @@ def ceilings(shrink: int = 1) -> dict[str, float]:
     def call():
         target.append(jax.block_until_ready(copy(source, target.pop())))
 
-    return {
-        "flops_per_second": rate,
-        "bytes_per_second": 2 * source.nbytes / best_seconds(call, 5),
-    }
-
-
-def growth(rows: Iterable[dict]) -> list[dict]:
-    """Exponents of every ladder, ours and those of peers that were run in full.
-
-    Returns:
-        For each: `label`, `method`, `axis`, the number of `points`, the slope of the `seconds`,
-        and for ours that of the counted `flops`.
-    """
-    curves: dict[tuple, list[tuple]] = {}
-    for row in rows:
-        size = {"N": row["n"], "D": row["total_width"], "E": row["encoders"]}
-        for axis in row["axes"]:
-            point = (size[axis], row["seconds"], row["flops"])
-            curves.setdefault((row["label"], "substrate_jax", axis), []).append(point)
-            for peer in row["peers"] if axis == "N" else ():
-                if "seconds" in peer and "extrapolated_from" not in peer:
-                    point = (size[axis], peer["seconds"], None)
-                    curves.setdefault((row["label"], peer["name"], axis), []).append(point)
-    found = []
-    for (label, method, axis), points in curves.items():
-        sizes, seconds, flops = zip(*sorted(points), strict=True)
-        if len(set(sizes)) < 2:
-            continue
-        found.append({
-            "label": label,
-            "method": method,
-            "axis": axis,
-            "points": len(sizes),
-            "seconds": slope(sizes, seconds),
-            "flops": None if None in flops else slope(sizes, flops),
-        })  # fmt: skip
-    return found
-
-
-def ratios(rows: Iterable[dict]) -> list[dict]:
-    """Seconds of one case over those of another at the same size, for the pairs of `RATIOS`.
-
-    Returns:
-        For each: `label`, `base`, `n`, `total_width` and the `ratio`.
-    """
-    seconds = {(row["label"], row["n"], row["total_width"]): row["seconds"] for row in rows}
-    return [
-        {"label": label, "base": base, "n": n, "total_width": width,
-         "ratio": found / seconds[base, n, width]}
-        for label, base in RATIOS
-        for (name, n, width), found in seconds.items()
-        if name == label and (base, n, width) in seconds
-    ]  # fmt: skip
-
-
-def choices_of_space(rows: Iterable[dict]) -> list[dict]:
-    """What the cost model of CKA takes where both spaces were timed, and what that loses.
-
-    Returns:
-        For each size: `n`, `total_width`, the `space`, and `loss`, its seconds over the faster's.
-    """
-    import jax
-
-    from substrate_jax.kernels.alignment.linear_cka import resolve_space
-
-    seconds: dict[tuple, dict[str, float]] = {}
-    for row in rows:
-        if row["benchmark"] == "cka" and row["variant"]:
-            space = row["variant"].removesuffix(" space")
-            seconds.setdefault((row["n"], *row["widths"]), {})[space] = row["seconds"]
-    found = []
-    for (n, *widths), by_space in seconds.items():
-        if len(by_space) == 2:
-            blocks = [jax.ShapeDtypeStruct((n, width), np.float32) for width in widths]
-            space = resolve_space("auto", blocks, None)
-            loss = by_space[space] / min(by_space.values())
-            found.append({"n": n, "total_width": sum(widths), "space": space, "loss": loss})
-    return found
-
-
-def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Least-squares slope of log y against log x.
-
-    Example:
-        >>> round(slope([1, 2, 4], [5, 20, 80]), 6)
-        2.0
-    """
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
-
-
-def add_fractions(rows: Iterable[dict], best: dict[str, float]) -> None:
-    """Rates as shares of the ceilings."""
-    for row in rows:
-        row["flops_fraction"] = row["flops_per_second"] / best["flops_per_second"]
-        row["bytes_fraction"] = row["bytes_per_second"] / best["bytes_per_second"]
-
-
-def summary(measured: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Ceilings by when they were measured, their best, and how far the least is below it."""
-    keys = ("flops_per_second", "bytes_per_second")
-    best = {key: max(each[key] for each in measured.values()) for key in keys}
-    drift = {key: 1 - min(each[key] for each in measured.values()) / best[key] for key in keys}
-    return {"measured": measured, "best": best, "drift": drift}
+    return Rates(rate, 2 * source.nbytes / best_seconds(call, 5))
 
 
 def peak_memory_bytes() -> int:

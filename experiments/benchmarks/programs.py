@@ -5,28 +5,33 @@ A stream's programs hold one batch and the state, whatever the number of rows: t
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from experiments.benchmarks.cases import Benchmark, split
+from experiments.benchmarks.kernel_calls import Stream, split
 from experiments.benchmarks.work import Size
 
 
-def of_kernel(benchmark: Benchmark, size: Size, placed) -> tuple[Callable[[], dict], int | None]:
+def of_kernel(
+    run: Callable[[Size, Any], dict[str, Any]], size: Size, placed
+) -> tuple[Callable[[], dict], int | None]:
     """The call of a kernel as one program, and the bytes of that."""
     import jax
 
-    program = jax.jit(functools.partial(benchmark.run, size)).lower(placed).compile()
+    program = jax.jit(functools.partial(run, size)).lower(placed).compile()
     return lambda: program(placed), program_bytes(program)
 
 
-def of_stream(benchmark: Benchmark, size: Size, placed) -> tuple[Callable[[], dict], int | None]:
+def of_stream(
+    of_size: Callable[[Size], Stream], size: Size, placed
+) -> tuple[Callable[[], dict], int | None]:
     """The calls of a kernel batch by batch, and the bytes of the larger of its programs."""
     import jax
     import jax.numpy as jnp
 
-    stream = benchmark.stream(size)
+    stream = of_size(size)
     blocks, masks = split(size, placed)
     batches = [([block[i] for block in blocks], mask) for i, mask in enumerate(masks)]
     update = jax.jit(stream.update, donate_argnums=0).lower(stream.state, *batches[0]).compile()
@@ -39,7 +44,8 @@ def of_stream(benchmark: Benchmark, size: Size, placed) -> tuple[Callable[[], di
         return finish(state)
 
     sizes = [program_bytes(program) for program in (update, finish)]
-    return call, None if None in sizes else max(sizes)
+    known = [size for size in sizes if size is not None]
+    return call, max(known) if len(known) == len(sizes) else None
 
 
 def program_bytes(program) -> int | None:

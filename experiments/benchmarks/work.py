@@ -28,6 +28,11 @@ import dataclasses
 import itertools
 import math
 
+import numpy as np
+from jaxtyping import Float
+
+Blocks = list[Float[np.ndarray, "n _"]]  # one per encoder
+
 FLOAT = 4  # bytes
 PERMUTATIONS = 200
 NEIGHBORS = (10, 30, 100)
@@ -37,11 +42,11 @@ OVERSAMPLING = 16
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Rows, the width of each encoder, and components or neighbors where a kernel has them."""
+    """Rows, the width of each encoder, and components or neighbors; 0 where a kernel has none."""
 
     n: int
     widths: tuple[int, ...]
-    k: int | None = None
+    k: int = 0
 
     @property
     def total(self) -> int:
@@ -58,7 +63,7 @@ class Size:
         return dataclasses.replace(self, widths=self.widths[:encoders])
 
     def __str__(self):
-        k = "" if self.k is None else f" k={self.k}"
+        k = f" k={self.k}" if self.k else ""
         return f"N={self.n:,} D={self.total:,} E={self.encoders}{k}"
 
 

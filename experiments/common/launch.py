@@ -17,16 +17,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import app, flags, logging
 
 if TYPE_CHECKING:
     from substrate_jax.report.page import Page
-    from substrate_jax.report.run import Run
+    from substrate_jax.report.run import Result, Run
 
 FLAGS = flags.FLAGS
-_Result = TypeVar("_Result")
+_Result = TypeVar("_Result", bound="Result")
 
 
 class PathParser(flags.ArgumentParser):
@@ -190,7 +190,7 @@ class Stages:
 
 
 @contextlib.contextmanager
-def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int, int], object]]:
     """A callback `(done, total)` that draws a bar on a terminal, unless --quiet."""
     from tqdm import tqdm
 
@@ -253,8 +253,10 @@ def publish(
     from substrate_jax.report.files import write_report
 
     def timed() -> _Result:
-        run = dataclasses.replace(result.run, seconds=stages.total())
-        return dataclasses.replace(result, run=run)
+        found: Any = result
+        return dataclasses.replace(
+            found, run=dataclasses.replace(found.run, seconds=stages.total())
+        )
 
     with stages("report"):
         made = page(timed())

@@ -11,11 +11,13 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import bench as launcher
-from experiments.benchmarks import cases, measure, peers, work
+from experiments.benchmarks import cases, growth, kernel_calls, measure, peers, work
+from experiments.benchmarks.page import bench_page
+from experiments.benchmarks.results import BenchResult, ForwardRate, KernelTime, PeerTime, Rates
 from experiments.benchmarks.work import Size
 from substrate_jax.kernels import MEASURES
-from substrate_jax.report import files as report
-from substrate_jax.report.files import KEYS, OWN_KEYS
+from substrate_jax.report.files import write_report
+from substrate_jax.report.run import Run
 
 QUICK = {"rows": ["48"], "shrink": 64, "repeats": 1, "peer_seconds": 0.0, "quiet": True}
 
@@ -102,59 +104,83 @@ def test_every_benchmark_counts_work_at_all_of_its_sizes():
                 assert benchmark.expected_flops(size) >= counted.flops
 
 
-def synthetic_row(n: int, exponent: float, **changes) -> dict:
-    row = {
-        "label": "cka", "benchmark": "cka", "axes": ["N"], "n": n, "total_width": 8,
-        "encoders": 2, "seconds": 3e-9 * n**exponent, "flops": 5.0 * n**2, "peers": [],
-    }  # fmt: skip
-    return row | changes
+def synthetic_row(n: int, exponent: float, **changes) -> KernelTime:
+    fields = {
+        "benchmark": "cka",
+        "variant": "",
+        "label": "cka",
+        "axes": ["N"],
+        "n": n,
+        "widths": (4, 4),
+        "total_width": 8,
+        "encoders": 2,
+        "k": None,
+        "passes": 1.0,
+        "seconds": 3e-9 * n**exponent,
+        "repeats": 1,
+        "compile_seconds": 1.0,
+        "flops": 5.0 * n**2,
+        "bytes": 1.0,
+        "intensity": 1.0,
+        "flops_per_second": 1.0,
+        "bytes_per_second": 1.0,
+        "memory_bytes": None,
+        "peers": [],
+    }
+    return KernelTime(**fields | changes)
 
 
 def test_growth_is_the_exponent_of_a_power_law():
-    peer = {"name": "other", "seconds": 1.0}
-    rows = [synthetic_row(n, 1.7, peers=[peer | {"seconds": n**3.0}]) for n in (100, 200, 800)]
-    rows[0]["peers"][0]["extrapolated_from"] = "2 of 14 encoders"
-    ours, theirs = measure.growth(rows)
-    assert (ours["method"], ours["axis"], ours["points"]) == ("substrate_jax", "N", 3)
-    assert ours["seconds"] == pytest.approx(1.7)
-    assert ours["flops"] == pytest.approx(2.0)
-    assert (theirs["method"], theirs["points"], theirs["flops"]) == ("other", 2, None)
-    assert theirs["seconds"] == pytest.approx(3.0)
-    assert measure.growth(rows[:1]) == []
+    def peer(n):
+        words = "2 of 14 encoders" if n == 100 else None
+        named = {"name": "other", "package": "other", "version": "1", "quantity": "", "note": ""}
+        return PeerTime(**named, seconds=n**3.0, extrapolated_from=words)
+
+    rows = [synthetic_row(n, 1.7, peers=[peer(n)]) for n in (100, 200, 800)]
+    ours, theirs = growth.growth(rows)
+    assert (ours.method, ours.axis, ours.points) == ("substrate_jax", "N", 3)
+    assert ours.seconds == pytest.approx(1.7)
+    assert ours.flops == pytest.approx(2.0)
+    assert (theirs.method, theirs.points, theirs.flops) == ("other", 2, None)
+    assert theirs.seconds == pytest.approx(3.0)
+    assert growth.growth(rows[:1]) == []
     # Slopes are of least squares: a factor on the middle of three evenly spaced sizes cancels.
     rows = [synthetic_row(n, 2.0) for n in (100, 200, 400)]
-    rows[1]["seconds"] *= 5
-    assert measure.growth(rows)[0]["seconds"] == pytest.approx(2.0)
+    rows[1] = dataclasses.replace(rows[1], seconds=5 * rows[1].seconds)
+    assert growth.growth(rows)[0].seconds == pytest.approx(2.0)
 
 
 def test_drift_is_the_share_that_the_least_ceiling_is_below_the_largest():
-    rates = {"before": (10.0, 4.0), "middle": (8.0, 5.0), "after": (9.0, 5.0)}
-    keys = ("flops_per_second", "bytes_per_second")
-    found = measure.summary({k: dict(zip(keys, v, strict=True)) for k, v in rates.items()})
-    assert found["best"] == {"flops_per_second": 10.0, "bytes_per_second": 5.0}
-    assert found["drift"] == pytest.approx({"flops_per_second": 0.2, "bytes_per_second": 0.2})
+    rates = {"before": Rates(10.0, 4.0), "middle": Rates(8.0, 5.0), "after": Rates(9.0, 5.0)}
+    found = growth.summary(rates)
+    assert found.best == Rates(10.0, 5.0)
+    assert dataclasses.astuple(found.drift) == pytest.approx((0.2, 0.2))
 
 
 def fake_peer(**changes) -> peers.Peer:
     """A peer that knows the answer to `features`: zeros [E, E] against ours."""
     fields = {
-        "name": "zeros", "package": "numpy", "module": "numpy",
+        "name": "zeros",
+        "package": "numpy",
+        "module": "numpy",
         "prepare": lambda size, blocks: lambda: np.zeros((len(blocks), len(blocks))),
-        "quantity": "cka", "flops": lambda size: 100.0 * size.encoders, "least": 2,
-    }  # fmt: skip
+        "quantity": "cka",
+        "flops": lambda size: 100.0 * size.encoders,
+        "least": 2,
+    }
     return peers.Peer(**fields | changes)
 
 
 def test_a_peer_is_compared_extrapolated_skipped_or_named():
     size, ours = Size(8, (1, 1, 1, 1)), {"cka": np.full((4, 4), 0.25)}
-    blocks = cases.features(size, 0)
+    blocks = kernel_calls.features(size, 0)
     whole = measure.peer_row(fake_peer(), size, blocks, ours, 1, flops=400.0)
-    assert whole["difference"] == 0.25
-    assert whole["version"] == np.__version__
-    assert "extrapolated_from" not in whole
+    assert whole.difference == 0.25
+    assert whole.version == np.__version__
+    assert whole.extrapolated_from is None
     cut = measure.peer_row(fake_peer(), size, blocks, ours, 1, flops=399.0)
-    assert cut["extrapolated_from"] == "3 of 4 encoders"
-    assert cut["seconds"] > 0
+    assert cut.extrapolated_from == "3 of 4 encoders"
+    assert cut.seconds > 0
     for peer, message in (
         (fake_peer(least=None), "too slow at this size"),
         (fake_peer(module="no_such_module_1"), "not installed (pip install numpy)"),
@@ -163,8 +189,8 @@ def test_a_peer_is_compared_extrapolated_skipped_or_named():
         (fake_peer(memory=lambda size: 1e15), "too slow at this size"),
     ):
         row = measure.peer_row(peer, size, blocks, ours, 1, flops=399.0)
-        assert message in row["skipped"]
-        assert "seconds" not in row
+        assert message in row.skipped
+        assert row.seconds is None
 
 
 def test_scipy_and_scikit_learn_agree_with_ours():
@@ -176,11 +202,11 @@ def test_scipy_and_scikit_learn_agree_with_ours():
             width = k if benchmark.name == "procrustes" else 40
             step = measure.Step(benchmark, Size(60, (width,), k), ("N",))
             row = measure.measure(step, seed=0, repeats=1, ceiling=1e12, peer_seconds=60)
-            (found,) = row["peers"]
-            assert found["difference"] < 1e-4, found
+            (found,) = row.peers
+            assert found.difference < 1e-4, found
             if benchmark.name == "pca":
-                assert max(found["sine"], found["our_sine"]) < 1e-3
-            assert row["passes"] >= 1
+                assert max(found.sine, found.our_sine) < 1e-3
+            assert row.passes >= 1
 
 
 def test_a_stream_holds_no_more_with_more_rows():
@@ -188,13 +214,16 @@ def test_a_stream_holds_no_more_with_more_rows():
     one, two = (
         measure.measure(
             measure.Step(benchmark, Size(n, (40,), 4), ("N",)),
-            seed=0, repeats=1, ceiling=1e12, peer_seconds=60,
+            seed=0,
+            repeats=1,
+            ceiling=1e12,
+            peer_seconds=60,
         )
         for n in (work.BATCH, 2 * work.BATCH)
-    )  # fmt: skip
-    assert one["memory_bytes"] == two["memory_bytes"]
+    )
+    assert one.memory_bytes == two.memory_bytes
     # One pass on white noise of 40 features with 28 columns: near, not exact.
-    assert two["peers"][0]["our_sine"] < 0.5
+    assert two.peers[0].our_sine < 0.5
 
 
 def test_batches_of_a_stream_are_nearly_equal():
@@ -254,12 +283,12 @@ def test_ratios_are_of_equal_sizes_and_a_choice_is_charged_with_its_loss():
             (99, "cka (feature space)", "feature space", 1.0),
         )
     ]
-    (ratio,) = measure.ratios(rows)
-    assert (ratio["label"], ratio["n"], ratio["ratio"]) == ("cka (feature space)", 16, 0.5)
-    (choice,) = measure.choices_of_space(rows)  # 16 rows of 8 features: 8^2 < 16 (8 + 6 x 2^2)
-    assert (choice["space"], choice["loss"]) == ("feature", 1.0)
-    rows[0]["seconds"] = 0.25
-    assert measure.choices_of_space(rows)[0]["loss"] == 4.0
+    (ratio,) = growth.ratios(rows)
+    assert (ratio.label, ratio.n, ratio.ratio) == ("cka (feature space)", 16, 0.5)
+    (choice,) = growth.choices_of_space(rows)  # 16 rows of 8 features: 8^2 < 16 (8 + 6 x 2^2)
+    assert (choice.space, choice.loss) == ("feature", 1.0)
+    rows[0] = dataclasses.replace(rows[0], seconds=0.25)
+    assert growth.choices_of_space(rows)[0].loss == 4.0
 
 
 LABELS = ("cka", "cka (gram space)", "cka (feature space)", "mutual_knn", "procrustes")
@@ -284,9 +313,22 @@ def finished(tmp_path_factory):
         return out, run(out, what=what, rows=["32", "48"], peer_seconds=60.0)
 
 
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """The result that a run hands on, before it is JSON."""
+    found = []
+    monkeypatch.setattr(launcher.launch, "publish", lambda result, *rest: found.append(result))
+    with flagsaver.flagsaver(**QUICK | {"what": ["ceilings"], "out": str(tmp_path / "run")}):
+        launcher.run()
+    return found[0]
+
+
 def test_a_run_writes_all_keys_and_every_rate(finished):
     out, result = finished
-    assert set(KEYS) | set(OWN_KEYS["bench"]) <= set(result)
+    run, *own = dataclasses.fields(BenchResult)
+    keys = {field.name for field in (*dataclasses.fields(Run), *own)}
+    assert run.name == "run"
+    assert keys - set(result) == {"batch_size", "dtype", "torch"}  # of forward passes
     assert [(row["label"], row["n"]) for row in result["rows"]] == [
         (name, n) for name in LABELS for n in (32, 48)
     ]
@@ -360,12 +402,13 @@ def test_steps_beyond_the_budget_are_left_out_and_named(tmp_path, capsys):
     assert [step["label"] for step in result["skipped"]] == ["procrustes"]
     assert "left out: procrustes N=48" in capsys.readouterr().out
     assert any("left out" in note for note in result["notes"])
-    assert "Left out for want of time" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Left out to keep to the budget" in (tmp_path / "report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_step_that_does_not_fit_with_its_peers_runs_without(tmp_path, monkeypatch, capsys):
-    rates = {"flops_per_second": 1e9, "bytes_per_second": 1e9}
-    monkeypatch.setattr(measure, "ceilings", lambda shrink: rates)
+    monkeypatch.setattr(measure, "ceilings", lambda shrink: Rates(1e9, 1e9))
     flops = 400 * 1e9 * measure.EFFICIENCY  # within its seconds, beyond those of the run
     slow = dataclasses.replace(peers.SCIPY_PROCRUSTES, flops=lambda size: flops)
     table = tuple(
@@ -383,12 +426,10 @@ def test_a_step_that_does_not_fit_with_its_peers_runs_without(tmp_path, monkeypa
     assert any("and the peers of 1 more" in note for note in result["notes"])
 
 
-def test_forward_rows_become_a_table(finished, tmp_path):
-    _, result = finished
-    row = {"encoder": "resnet50", "compile_seconds": 2.0, "images_per_second": 9.25}
-    timm = row | {"timm_images_per_second": 7.5, "ratio": 1.2333, "difference": 1e-6}
-    extra = {"forward": [row, timm], "rows": [], "growth": [], "dtype": "float32", "batch_size": 16}
-    text = report.write_report(result | extra, tmp_path).read_text("utf-8")
+def test_forward_rows_become_a_table(published, tmp_path):
+    rates = [ForwardRate("resnet50", 2.0, 9.25), ForwardRate("resnet50", 2.0, 9.25, 7.5, 1.2333, 0)]
+    result = dataclasses.replace(published, forward=rates, dtype="float32", batch_size=16)
+    text = write_report(result, bench_page(result), tmp_path).read_text("utf-8")
     assert "resnet50" in text
     assert "9.250" in text
     assert "1.23×" in text
