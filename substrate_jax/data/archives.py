@@ -31,33 +31,62 @@ from substrate_jax.data.sources import Source, digest, open_folder, open_npz
 MEDMNIST_SIZES = (28, 64, 128, 224)
 _MEDMNIST_URL = "https://zenodo.org/records/10519652/files"  # version 3.0 of the collection
 
-# Name -> (images, channels, MD5 by size, names of the labels).
-_MEDMNIST = {
-    "organamnist": (
-        58_830,
-        1,
-        {
+
+@dataclasses.dataclass(frozen=True)
+class MedMnist:
+    """A set of MedMNIST: its size, the MD5 of its file at each number of pixels, its labels."""
+
+    images: int
+    channels: int
+    md5: dict[int, str]
+    label_names: tuple[str, ...]
+
+
+MEDMNIST = {
+    "organamnist": MedMnist(
+        images=58_830,
+        channels=1,
+        md5={
             28: "68e3f8846a6bd62f0c9bf841c0d9eacc",
             64: "2dcccc29b88e6da5a01161ef20cda288",
             128: "eeae80d0a227a8d099027e1b3cfd3b60",
             224: "50747347e05c87dd3aaf92c49f9f3170",
         },
-        ("bladder", "left femur", "right femur", "heart", "left kidney", "right kidney", "liver",
-         "left lung", "right lung", "pancreas", "spleen"),
+        label_names=(
+            "bladder",
+            "left femur",
+            "right femur",
+            "heart",
+            "left kidney",
+            "right kidney",
+            "liver",
+            "left lung",
+            "right lung",
+            "pancreas",
+            "spleen",
+        ),
     ),
-    "bloodmnist": (
-        17_092,
-        3,
-        {
+    "bloodmnist": MedMnist(
+        images=17_092,
+        channels=3,
+        md5={
             28: "7053d0359d879ad8a5505303e11de1dc",
             64: "2b94928a2ae4916078ca51e05b6b800b",
             128: "adace1e0ed228fccda1f39692059dd4c",
             224: "b718ff6835fcbdb22ba9eacccd7b2601",
         },
-        ("basophil", "eosinophil", "erythroblast", "immature granulocyte", "lymphocyte",
-         "monocyte", "neutrophil", "platelet"),
+        label_names=(
+            "basophil",
+            "eosinophil",
+            "erythroblast",
+            "immature granulocyte",
+            "lymphocyte",
+            "monocyte",
+            "neutrophil",
+            "platelet",
+        ),
     ),
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,15 +144,18 @@ def medmnist_file(name: str, size: int) -> RemoteFile:
       >>> medmnist_file("bloodmnist", 64).name
       'bloodmnist_64.npz'
     """
-    if name not in _MEDMNIST or size not in MEDMNIST_SIZES:
+    if name not in MEDMNIST or size not in MEDMNIST_SIZES:
         raise ValueError(
-            f"medmnist:{name}:{size}: no such set; give {' or '.join(_MEDMNIST)} and a size of "
+            f"medmnist:{name}:{size}: no such set; give {' or '.join(MEDMNIST)} and a size of "
             f"{', '.join(map(str, MEDMNIST_SIZES))}"
         )
-    images, channels, checksums, _ = _MEDMNIST[name]
+    published = MEDMNIST[name]
     file = f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
     return RemoteFile(
-        file, f"{_MEDMNIST_URL}/{file}", f"md5:{checksums[size]}", images * channels * size**2
+        file,
+        url=f"{_MEDMNIST_URL}/{file}",
+        checksum=f"md5:{published.md5[size]}",
+        size=published.images * published.channels * size**2,
     )
 
 
@@ -146,7 +178,7 @@ def open_medmnist(name: str, size: int = 28, *, quiet: bool = False) -> Source:
         open_npz(fetch(file, quiet=quiet)),
         name=f"medmnist:{name}:{size}",
         fingerprint=digest("medmnist", file.checksum),
-        label_names=_MEDMNIST[name][-1],
+        label_names=MEDMNIST[name].label_names,
     )
 
 

@@ -35,6 +35,19 @@ from substrate_jax.data.tfds_records import KAIST_INSTRUCTIONS, TFDS_FILES
 # Near is dark violet, far is yellow. Lightness rises evenly, so that the map reads in gray as well.
 DEPTH_COLORS = "viridis"
 
+GALAXIES = (
+    "disturbed",
+    "merging",
+    "round smooth",
+    "in-between round smooth",
+    "cigar shaped smooth",
+    "barred spiral",
+    "unbarred tight spiral",
+    "unbarred loose spiral",
+    "edge-on without bulge",
+    "edge-on with bulge",
+)
+
 _FRAME = re.compile(r"(set\d\d)/(V\d\d\d)/lwir/I(\d{5})\.(?:jpg|png)")
 _FRAME_STEP = 20
 _GALAXY_STEP = 4
@@ -49,8 +62,8 @@ class KaistLwir(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         """Labels are the benchmark's six kinds of scene."""
-        scenes = [f"{time}_{place}" for time in ("day", "night")
-                  for place in ("campus", "road", "downtown")]  # fmt: skip
+        places = ("campus", "road", "downtown")
+        scenes = [f"{time}_{place}" for time in ("day", "night") for place in places]
         return tfds.core.DatasetInfo(
             builder=self,
             description="Thermal street scenes, 640 x 512, every 20th frame.",
@@ -120,15 +133,10 @@ class Galaxy10Decals(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         """Labels are the ten classes of the set."""
-        names = (
-            "disturbed", "merging", "round smooth", "in-between round smooth",
-            "cigar shaped smooth", "barred spiral", "unbarred tight spiral",
-            "unbarred loose spiral", "edge-on without bulge", "edge-on with bulge",
-        )  # fmt: skip
         return tfds.core.DatasetInfo(
             builder=self,
             description="Galaxies of the DESI Legacy Imaging Surveys, 256 x 256.",
-            features=_features(tfds.features.ClassLabel(names=names), "png"),
+            features=_features(tfds.features.ClassLabel(names=GALAXIES), "png"),
             homepage="https://zenodo.org/records/10845026",
         )
 

@@ -90,33 +90,55 @@ for _name, _description in {
 }.items():
     register_domain(_name, f"sample:{_name}", _description, groups=("sample",))
 
-for _name, _spec, _description, _names in (
-    ("imagenette", "archive:imagenette",
-     "Photographs of ten easy ImageNet classes, training and validation (Imagenette).",
-     ("paper4", "paper8")),
-    ("organamnist", "medmnist:organamnist:28",
-     "CT slices through eleven abdominal organs, gray, 28 pixels (OrganAMNIST).",
-     ("paper4", "paper8")),
-    ("eurosat", "archive:eurosat",
-     "Sentinel-2 views of ten kinds of land, in color, 64 pixels (EuroSAT).",
-     ("paper4", "paper8")),
-    ("bloodmnist", "medmnist:bloodmnist:28",
-     "Single blood cells of eight kinds under the microscope, 28 pixels (BloodMNIST).",
-     ("paper4", "paper8")),
-    ("quickdraw", "quickdraw:16",
-     "Sketches of 345 words drawn in twenty seconds, white on black, 28 pixels (Quick, Draw!).",
-     ("paper8",)),
-    ("nyu_depth", "tfds:nyu_depth_labeled:train",
-     "Depth of rooms, scaled in each image, colored from near, violet, to far, yellow (NYU-v2).",
-     ("paper8",)),
-    ("kaist", "tfds:kaist_lwir:test",
-     "Long-wave infrared street scenes by day and night (KAIST multispectral, sets 06 to 11).",
-     ("paper8",)),
-    ("decals", "tfds:galaxy10_decals:train",
-     "Galaxies of ten shapes in the DESI Legacy Surveys, 256 pixels (Galaxy10 DECaLS).",
-     ("paper8",)),
-):  # fmt: skip
-    register_domain(_name, _spec, _description, groups=_names)
+_PAPER4, _PAPER8 = ("paper4", "paper8"), ("paper8",)
+register_domain(
+    "imagenette",
+    "archive:imagenette",
+    "Photographs of ten easy ImageNet classes, training and validation (Imagenette).",
+    groups=_PAPER4,
+)
+register_domain(
+    "organamnist",
+    "medmnist:organamnist:28",
+    "CT slices through eleven abdominal organs, gray, 28 pixels (OrganAMNIST).",
+    groups=_PAPER4,
+)
+register_domain(
+    "eurosat",
+    "archive:eurosat",
+    "Sentinel-2 views of ten kinds of land, in color, 64 pixels (EuroSAT).",
+    groups=_PAPER4,
+)
+register_domain(
+    "bloodmnist",
+    "medmnist:bloodmnist:28",
+    "Single blood cells of eight kinds under the microscope, 28 pixels (BloodMNIST).",
+    groups=_PAPER4,
+)
+register_domain(
+    "quickdraw",
+    "quickdraw:16",
+    "Sketches of 345 words drawn in twenty seconds, white on black, 28 pixels (Quick, Draw!).",
+    groups=_PAPER8,
+)
+register_domain(
+    "nyu_depth",
+    "tfds:nyu_depth_labeled:train",
+    "Depth of rooms, scaled in each image, colored from near, violet, to far, yellow (NYU-v2).",
+    groups=_PAPER8,
+)
+register_domain(
+    "kaist",
+    "tfds:kaist_lwir:test",
+    "Long-wave infrared street scenes by day and night (KAIST multispectral, sets 06 to 11).",
+    groups=_PAPER8,
+)
+register_domain(
+    "decals",
+    "tfds:galaxy10_decals:train",
+    "Galaxies of ten shapes in the DESI Legacy Surveys, 256 pixels (Galaxy10 DECaLS).",
+    groups=_PAPER8,
+)
 
 
 def list_domains(group: str | None = None) -> list[Domain]:

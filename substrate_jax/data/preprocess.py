@@ -141,7 +141,9 @@ def resize_crop(image: UInt8[np.ndarray, "h w 3"], spec: Preprocess) -> UInt8[np
     return np.ascontiguousarray(image[top : top + spec.size, left : left + spec.size])
 
 
-def normalize(images: UInt8[Array, "n h w 3"], spec: Preprocess) -> Float[Array, "n h w 3"]:
+def normalize(
+    images: UInt8[Array, "n h w 3"] | UInt8[np.ndarray, "n h w 3"], spec: Preprocess
+) -> Float[Array, "n h w 3"]:
     """Scale pixels to [0, 1], subtract the mean, divide by the standard deviation.
 
     Args:

@@ -14,6 +14,7 @@ differently sliced splits do not match, and joining them raises.
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -71,13 +72,14 @@ def open_tfds(name: str, split: str = "train", data_dir: str | None = None) -> S
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(folder)
-    features = builder.info.features
+    features = dict(cast("tfds.features.FeaturesDict", builder.info.features).items())
     if "image" not in features:
         raise ValueError(f"{spec}: features are {', '.join(features)}; give a set with `image`")
     try:
         # Bytes, not pixels: color rules and damaged files are the business of decode_image.
         records = builder.as_data_source(
-            split=split, decoders={"image": tfds.decode.SkipDecoding()}
+            split=split,  # pyright: ignore[reportCallIssue]  TFDS's decorator hides the arguments
+            decoders={"image": tfds.decode.SkipDecoding()},
         )
     except (ValueError, NotImplementedError, AssertionError) as error:
         raise ValueError(f"{spec}: {' '.join(str(error).split())} (data in {folder})") from error

@@ -27,7 +27,9 @@ from substrate_jax.data import preprocess as preprocessing
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders import hub
 from substrate_jax.encoders import weights as checkpoints
-from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX, Config, EncoderSpec, encoder_spec
+from substrate_jax.encoders.networks.layers import constant_rngs
+from substrate_jax.encoders.networks.network import Config, Network
+from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX, EncoderSpec, encoder_spec
 from substrate_jax.encoders.transformers.format import (
     transformers_encoder,
     transformers_sha256,
@@ -52,7 +54,7 @@ class Encoder:
     def __init__(
         self,
         spec: EncoderSpec,
-        module: nnx.Module,
+        module: Network,
         *,
         source: str,
         sha256: str,
@@ -244,7 +246,7 @@ def untrained(spec: EncoderSpec, seed: int = 0, *, dtype: jnp.dtype = jnp.float3
     """
     label = f"untrained-{seed}"
     rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
-    module = spec.config.build(types.SimpleNamespace(params=lambda: rng))
+    module = spec.config.build(constant_rngs(rng))
     arrays = checkpoints.checkpoint_arrays(module)
     module = checkpoints.fill(module, arrays, source=label, dtype=dtype)
     module.eval()

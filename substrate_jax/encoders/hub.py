@@ -73,8 +73,9 @@ def find_snapshot(
 
     with _missing(repository, repository, folder):
         found = local_snapshot(repository, revision, folder, files)
-        whole = found is not None and not missing_files(found, weights=WEIGHTS in files)
-        if whole or (found is not None and folder is not None):
+        if found is not None and (
+            folder is not None or not missing_files(found, weights=WEIGHTS in files)
+        ):
             return found
         if folder is not None:
             raise FileNotFoundError(repository)

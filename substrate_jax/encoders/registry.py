@@ -10,28 +10,12 @@ mean and deviation for every encoder, which is an option there.
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
-
-from flax import nnx
+from typing import Literal
 
 from substrate_jax.data.preprocess import Preprocess
+from substrate_jax.encoders.networks.network import Config
 
 Paradigm = Literal["supervised", "self_supervised", "masked_reconstruction", "image_text"]
-
-
-class Config(Protocol):
-    """Shape of a network: a frozen dataclass, whose type says the family."""
-
-    family: ClassVar[str]
-    image_size: int
-    num_classes: int
-
-    @property
-    def width(self) -> int:
-        """Features an image."""
-
-    def build(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The module with fresh weights."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +57,7 @@ class EncoderSpec:
 
     @property
     def width(self) -> int:
-        """Features an image."""
+        """Features per image."""
         return self.config.width
 
     @property

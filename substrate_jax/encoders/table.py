@@ -13,8 +13,15 @@ from pathlib import Path
 from substrate_jax.encoders.registry import EncoderSpec, encoder_spec, list_encoders
 
 COLUMNS = (
-    "name", "family", "paradigm", "parameters", "width", "input", "license", "checkpoint",
-)  # fmt: skip
+    "name",
+    "family",
+    "paradigm",
+    "parameters",
+    "width",
+    "input",
+    "license",
+    "checkpoint",
+)
 HEADING = """# Encoders
 
 Generated from the registry by `python -m substrate_jax.encoders.table`. Licenses are those of the

@@ -9,8 +9,8 @@ raises and lists what is unused, missing or misshapen. The one key always passed
 import functools
 import hashlib
 import json
-import types
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,11 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from substrate_jax.encoders.networks.layers import constant_rngs
+from substrate_jax.encoders.networks.network import Config, Network
+
 COUNTER = "num_batches_tracked"
+NetworkType = TypeVar("NetworkType", bound=Network)
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -48,7 +52,7 @@ def checkpoint_arrays(module: nnx.Module) -> dict[str, np.ndarray]:
     """The module's parameters and running statistics under timm's names and layouts, float32.
 
     Example:
-        >>> from substrate_jax.encoders.layers import Linear
+        >>> from substrate_jax.encoders.networks.layers import Linear
         >>> arrays = checkpoint_arrays(Linear(3, 5, rngs=nnx.Rngs(0)))
         >>> {key: array.shape for key, array in arrays.items()}
         {'bias': (5,), 'weight': (5, 3)}
@@ -72,17 +76,17 @@ def inventory(module: nnx.Module) -> dict[str, tuple[int, ...]]:
 
 
 def fill(
-    module: nnx.Module,
+    module: NetworkType,
     arrays: dict[str, np.ndarray],
     *,
     source: str,
     optional_keys: tuple[str, ...] = (),
     dtype: jnp.dtype = jnp.float32,
-) -> nnx.Module:
+) -> NetworkType:
     """The module with its parameters taken from checkpoint arrays, as NumPy arrays.
 
     Args:
-        module: concrete or abstract (`nnx.eval_shape`) module.
+        module: a network, concrete or abstract (`abstract_module`).
         arrays: timm's keys to arrays in timm's layouts, any floating dtype.
         source: what to call the arrays in errors.
         optional_keys: parameters that may be absent: weights are then 1, biases 0.
@@ -91,8 +95,7 @@ def fill(
     Raises:
         ValueError: keys unused, missing or of another shape; all of them are listed.
     """
-    if hasattr(module, "adapt_checkpoint"):
-        arrays = module.adapt_checkpoint(arrays)
+    arrays = module.adapt_checkpoint(arrays)
     arrays = {key: value for key, value in arrays.items() if not key.endswith(COUNTER)}
     expected = inventory(module)
     for key in optional_keys:
@@ -126,13 +129,12 @@ def fill(
 
 
 @functools.lru_cache
-def abstract_module(config) -> nnx.Module:
+def abstract_module(config: Config) -> Network:
     """The module of a config with shapes in place of arrays: no memory, no initialization.
 
     The answer is kept and shared: `fill` makes a module of it and leaves it as it is.
     """
-    without_keys = types.SimpleNamespace(params=lambda: None)
-    return nnx.eval_shape(lambda: config.build(without_keys))
+    return nnx.eval_shape(lambda: config.build(constant_rngs(None)))
 
 
 def serialize(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
@@ -140,13 +142,13 @@ def serialize(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
     return save({key: value.astype(np.float16) for key, value in arrays.items()}, metadata)
 
 
-def fingerprint(config, weights_sha256: str, dtype: jnp.dtype) -> str:
+def fingerprint(config: Config, weights_sha256: str, dtype: jnp.dtype) -> str:
     """Hash of all that decides an encoder's output: architecture, weights, arithmetic."""
     record = [type(config).__name__, repr(config), weights_sha256, jnp.dtype(dtype).name]
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
-def parameter_count(config) -> int:
+def parameter_count(config: Config) -> int:
     """Number of parameters, running statistics left out."""
     state = nnx.state(abstract_module(config), nnx.Param)
     return sum(leaf.size for leaf in jax.tree.leaves(state))

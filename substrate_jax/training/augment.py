@@ -1,4 +1,19 @@
-"""Random views of images for training."""
+"""Random views of images for training: shifted and mirrored ones, and strongly changed ones.
+
+`crop_and_flip` leaves pixels as they are: an image, padded by its reflection, is cut at a random
+place and mirrored with probability 1/2. `random_view` is for contrastive learning: with area share
+a ~ U(0.2, 1), and brightness b, contrast c and saturation s ~ U(0.6, 1.4),
+
+    x = crop of side sqrt(a), resized, mirrored with probability 1/2
+    x = b x,  x = c (x - mean) + mean,  x = s (x - gray) + gray,  clipped to [0, 1]
+
+where mean is that of the image, gray that of a pixel's channels, and s = 0 with probability 1/5.
+
+Every image has draws of its own, all from the one key. Cost: O(pixels), fused into the step.
+
+References: T. Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations",
+arXiv:2002.05709, whose views are blurred too and have their hue changed.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +23,16 @@ Images = UInt8[Array, "n s s 3"]
 
 
 def crop_and_flip(key: Array, images: Images, padding: int = 4) -> Images:
-    """Shift by up to `padding` pixels (edges reflected) and mirror half of the images."""
+    """Shift by up to `padding` pixels (edges reflected) and mirror half of the images.
+
+    Args:
+        key: of all draws.
+        images: uint8 [n, s, s, 3].
+        padding: most pixels to shift by, in each direction.
+
+    Returns:
+        uint8 [n, s, s, 3].
+    """
     n, size = images.shape[:2]
     shift_key, flip_key = jax.random.split(key)
     wide = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), "reflect")
@@ -23,7 +47,15 @@ def crop_and_flip(key: Array, images: Images, padding: int = 4) -> Images:
 
 
 def random_view(key: Array, images: Images) -> Float[Array, "n s s 3"]:
-    """A resized crop of 20-100 % of the area, mirrored, recolored, sometimes gray; in [0, 1]."""
+    """A resized crop of 20 to 100 % of the area, mirrored, recolored, sometimes gray.
+
+    Args:
+        key: of all draws.
+        images: uint8 [n, s, s, 3].
+
+    Returns:
+        float32 [n, s, s, 3], in [0, 1].
+    """
     keys = jax.random.split(key, len(images))
     return jax.vmap(_random_view)(keys, images)
 

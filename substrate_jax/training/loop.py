@@ -9,6 +9,7 @@ is then a mean over all devices.
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +23,13 @@ from tqdm import tqdm
 from substrate_jax.mesh import make_mesh, place_rows, replicate
 
 Batch = dict[str, np.ndarray]
-Loss = Callable[[nnx.Module, dict[str, Array], Array], tuple[Array, dict[str, Array]]]
+ModuleType = TypeVar("ModuleType", bound=nnx.Module)
+Loss = Callable[[ModuleType, dict[str, Array], Array], tuple[Array, dict[str, Array]]]
 
 
 def fit(
-    module: nnx.Module,
-    loss: Loss,
+    module: ModuleType,
+    loss: Loss[ModuleType],
     optimizer: optax.GradientTransformation,
     batch_at: Callable[[int], Batch],
     *,
@@ -37,11 +39,11 @@ def fit(
     save_every: int = 200,
     mesh: jax.sharding.Mesh | None = None,
     progress: str | None = None,
-) -> tuple[nnx.Module, list[dict[str, float]]]:
+) -> tuple[ModuleType, list[dict[str, float]]]:
     """Minimize `loss` over the module's parameters.
 
     Args:
-        module: changed in place of a copy: the given module is left as it is.
+        module: what to train; it is left as it is, and a copy trained.
         loss: `(module, batch, key) -> (scalar, metrics)`; may update running statistics.
         optimizer: an optax transformation.
         batch_at: step -> arrays with equal numbers of rows; must depend on the step alone.
@@ -53,7 +55,7 @@ def fit(
         progress: label of a progress bar; none without it.
 
     Returns:
-        The trained module in evaluation mode, and one record of metrics a `save_every` steps
+        The trained module in evaluation mode, and one record of metrics per `save_every` steps
         (`step`, `loss` and the loss's own, averaged since the record before); after a resumed run
         only the records since.
 

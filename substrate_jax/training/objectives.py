@@ -24,6 +24,7 @@ from substrate_jax.data.preprocess import Preprocess, normalize
 from substrate_jax.encoders.networks.convnext import ConvNeXt
 from substrate_jax.encoders.networks.convolutions import patchify
 from substrate_jax.encoders.networks.layers import LayerNorm, Linear, gelu
+from substrate_jax.encoders.networks.network import Network
 from substrate_jax.encoders.networks.vit import Block, ViT, ViTConfig, gather_tokens
 from substrate_jax.training.augment import Images, crop_and_flip, random_view
 
@@ -41,18 +42,30 @@ TEMPLATES = (
 class Supervised(nnx.Module):
     """Cross entropy on labels, with random crops and flips.
 
-    `patch_dropout` is the fraction of a vision transformer's patches left out of each image at
-    random (arXiv:2208.07220): half of the patches take half of the time.
+    Args:
+        network: one that classifies.
+        preprocess: gives mean and standard deviation of the pixels.
+        patch_dropout: fraction of a vision transformer's patches left out of each image at random
+            (arXiv:2208.07220): half of the patches take half of the time.
+        rngs: not used; there is nothing to draw.
+
+    Raises:
+        ValueError: `patch_dropout` for another network than a vision transformer.
     """
 
     def __init__(
         self,
-        network: nnx.Module,
+        network: Network,
         preprocess: Preprocess,
         *,
         patch_dropout: float = 0.0,
         rngs: nnx.Rngs,
     ):
+        if patch_dropout and not isinstance(network, ViT):
+            raise ValueError(
+                f"patch_dropout={patch_dropout}: {type(network).__name__} has no patches to leave "
+                "out; give a vision transformer, or 0"
+            )
         self.network = network
         self.preprocess = preprocess
         self.patch_dropout = patch_dropout
@@ -61,26 +74,37 @@ class Supervised(nnx.Module):
         """Smoothed cross entropy, and the accuracy on the batch."""
         crop_key, patch_key = jax.random.split(key)
         pixels = normalize(crop_and_flip(crop_key, images), self.preprocess)
-        if self.patch_dropout:
-            patches = self.network.embed(pixels)
-            n, count = patches.shape[:2]
-            order = jnp.argsort(jax.random.uniform(patch_key, (n, count)), axis=1)
-            kept = gather_tokens(patches, order[:, : count - round(self.patch_dropout * count)])
-            features = self.network.pool(self.network.encode(kept))
-        else:
-            features = self.network.features(pixels)
-        logits = self.network.classify(features)
+        logits = self.network.classify(self._features(pixels, patch_key))
         targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), 0.1)
         value = optax.softmax_cross_entropy(logits, targets).mean()
         return value, {"accuracy": (logits.argmax(-1) == labels).mean()}
 
+    def _features(self, pixels: Float[Array, "n s s 3"], key: Array) -> Float[Array, "n d"]:
+        """Features of the patches that are kept."""
+        network = self.network
+        if not self.patch_dropout or not isinstance(network, ViT):
+            return network.features(pixels)
+        patches = network.embed(pixels)
+        n, count = patches.shape[:2]
+        order = jnp.argsort(jax.random.uniform(key, (n, count)), axis=1)
+        kept = gather_tokens(patches, order[:, : count - round(self.patch_dropout * count)])
+        return network.pool(network.encode(kept))
+
 
 class SimCLR(nnx.Module):
-    """Normalized temperature-scaled cross entropy between two views."""
+    """Normalized temperature-scaled cross entropy between two views.
+
+    Args:
+        network: any; its features are projected by a layer that is not kept.
+        preprocess: gives mean and standard deviation of the pixels.
+        temperature: of the similarities, in (0, inf).
+        embedding: outputs of the projection.
+        rngs: keys of the projection's weights.
+    """
 
     def __init__(
         self,
-        network: nnx.Module,
+        network: Network,
         preprocess: Preprocess,
         *,
         temperature: float = 0.2,
@@ -114,7 +138,15 @@ class SimCLR(nnx.Module):
 
 
 class MaskedAutoencoder(nnx.Module):
-    """Reconstruction of hidden patches by a vision transformer that sees only the others."""
+    """Reconstruction of hidden patches by a vision transformer that sees only the others.
+
+    Args:
+        network: a vision transformer with one class token and no registers.
+        preprocess: gives mean and standard deviation of the pixels.
+        hidden_fraction: share of the patches that are hidden, in (0, 1).
+        decoder_width: channels of the decoder, one block of two heads that is not kept.
+        rngs: keys of the decoder's weights.
+    """
 
     def __init__(
         self,
@@ -159,7 +191,14 @@ class MaskedAutoencoder(nnx.Module):
 
 
 class MaskedConvolution(nnx.Module):
-    """Reconstruction of hidden patches by a ConvNeXt V2 that sees only the others."""
+    """Reconstruction of hidden patches by a ConvNeXt V2 that sees only the others.
+
+    Args:
+        network: a ConvNeXt.
+        preprocess: gives mean and standard deviation of the pixels.
+        hidden_fraction: share of the last map's positions that are hidden, in (0, 1).
+        rngs: keys of the weights of the decoder, one transformer block that is not kept.
+    """
 
     def __init__(
         self,
@@ -204,11 +243,18 @@ class ImageText(nnx.Module):
 
     The text tower is the mean of word vectors through a two-layer perceptron: captions are
     a template around a class name, so word order carries nothing.
+
+    Args:
+        network: its classifier is the projection to the space shared with text.
+        preprocess: gives mean and standard deviation of the pixels.
+        label_names: name of each class, words parted by spaces or underscores.
+        text_width: length of a word's vector.
+        rngs: keys of the text tower's weights.
     """
 
     def __init__(
         self,
-        network: nnx.Module,
+        network: Network,
         preprocess: Preprocess,
         label_names: tuple[str, ...],
         *,

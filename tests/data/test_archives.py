@@ -9,8 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from substrate_jax.data import archives as published
-from substrate_jax.data import bytes_to_download, open_source, quickdraw, take
+from substrate_jax.data import archives, bytes_to_download, open_source, quickdraw, take
 from substrate_jax.data.download import RemoteFile
 from tests.data.server import dead_address, serve
 from tests.data.test_sources import medmnist, png
@@ -34,10 +33,10 @@ def test_medmnist_is_one_set_at_every_size(tmp_path, monkeypatch):
         files[size] = medmnist(tmp_path / f"{size}.npz", **images).read_bytes()
     checksums = {size: hashlib.md5(data).hexdigest() for size, data in files.items()}
     names = ("dark", "bright")
-    monkeypatch.setitem(published._MEDMNIST, "bloodmnist", (10, 1, checksums, names))
+    monkeypatch.setitem(archives.MEDMNIST, "bloodmnist", archives.MedMnist(10, 1, checksums, names))
     served = {"/bloodmnist.npz": files[28], "/bloodmnist_64.npz": files[64]}
     with serve(served) as (address, seen):
-        monkeypatch.setattr(published, "_MEDMNIST_URL", address)
+        monkeypatch.setattr(archives, "_MEDMNIST_URL", address)
         assert bytes_to_download("medmnist:bloodmnist") == 10 * 28 * 28
         small, large = open_source("medmnist:bloodmnist"), open_source("medmnist:bloodmnist:64")
         again = open_source("medmnist:bloodmnist:28")
@@ -80,8 +79,8 @@ def test_archive_is_unpacked_once_and_labeled_by_folder(folder, tmp_path, monkey
     checksum = f"md5:{hashlib.md5(data).hexdigest()}"
     with serve({f"/set.{kind}": data}) as (address, seen):
         file = RemoteFile(f"set.{kind}", f"{address}/set.{kind}", checksum, len(data))
-        archive = published.Archive(file, "root", {"n1": "cat"})
-        monkeypatch.setitem(published.ARCHIVES, "eurosat", archive)
+        archive = archives.Archive(file, "root", {"n1": "cat"})
+        monkeypatch.setitem(archives.ARCHIVES, "eurosat", archive)
         assert bytes_to_download("eurosat") == len(data)
         (folder / "eurosat.part").mkdir(parents=True)  # of a run that was killed
         (folder / "eurosat.part" / "old.JPEG").write_bytes(b"half")
@@ -201,11 +200,11 @@ def test_malformed_specs(spec, message):
 
 
 def test_published_records_are_well_formed():
-    files = [archive.file for archive in published.ARCHIVES.values()]
+    files = [archive.file for archive in archives.ARCHIVES.values()]
     files += [
-        published.medmnist_file(name, size)
-        for name in published._MEDMNIST
-        for size in published.MEDMNIST_SIZES
+        archives.medmnist_file(name, size)
+        for name in archives.MEDMNIST
+        for size in archives.MEDMNIST_SIZES
     ]
     for file in files:
         kind, digits = file.checksum.split(":")

@@ -24,9 +24,15 @@ def test_sample_group_is_every_embedded_domain():
 def test_the_papers_groups_are_in_its_order():
     eight = [domain.name for domain in domains.list_domains("paper8")]
     assert eight == [
-        "imagenette", "organamnist", "eurosat", "bloodmnist",
-        "quickdraw", "nyu_depth", "kaist", "decals",
-    ]  # fmt: skip
+        "imagenette",
+        "organamnist",
+        "eurosat",
+        "bloodmnist",
+        "quickdraw",
+        "nyu_depth",
+        "kaist",
+        "decals",
+    ]
     assert [domain.name for domain in domains.list_domains("paper4")] == eight[:4]
     assert list(domains.resolve_domains("paper8")) == eight
     names = [domain.name for domain in domains.list_domains()]

@@ -145,6 +145,14 @@ def test_taps_come_in_order_and_other_sizes_are_refused(name, images):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_a_network_without_classes_says_so(name):
+    network = abstract_module(dataclasses.replace(FAMILIES[name][0], num_classes=0))
+    message = f"num_classes=0: this {type(network).__name__} has no classifier"
+    with pytest.raises(ValueError, match=message):
+        network.classify(np.zeros((1, network.config.width), np.float32))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_arrays_survive_the_round_trip(name):
     config = FAMILIES[name][0]
     arrays = arrays_of(config)

@@ -43,8 +43,10 @@ def calibrations(blocks):
         found[skewness] = [
             kernels.calibrate_cka(hsic, alpha=alpha, skewness=skewness) for alpha in LEVELS
         ]
-    return {kind: jnp.stack([each.tau[..., 0, 1].ravel()[0] for each in of])
-            for kind, of in found.items()}  # fmt: skip
+    return {
+        kind: jnp.stack([each.tau[..., 0, 1].ravel()[0] for each in of])
+        for kind, of in found.items()
+    }
 
 
 def sampled_cka(blocks, draws: int) -> Float[np.ndarray, " draws"]:

@@ -12,28 +12,36 @@ from substrate_jax.encoders.networks.convnext import ConvNeXtConfig
 from substrate_jax.encoders.networks.resnet import ResNetConfig
 from substrate_jax.encoders.networks.vit import ViT, ViTConfig
 from substrate_jax.training import objectives
-from substrate_jax.training.augment import crop_and_flip, random_view
 from tests.encoders.networks.modules import filled, leaves
 from tests.helpers import tolerance
+from tests.training.pictures import SIZE, pictures
 
-SIZE = 8
 PLAIN = Preprocess(SIZE, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 VIT = ViTConfig(8, 1, 2, patch_size=4, image_size=SIZE, num_classes=0)
 CONVNEXT = ConvNeXtConfig(
-    (1, 1), (4, 8), patch_size=2, kernel_size=3, layer_scale=None, grn=True,
-    num_classes=0, image_size=SIZE,
-)  # fmt: skip
+    (1, 1),
+    (4, 8),
+    patch_size=2,
+    kernel_size=3,
+    layer_scale=None,
+    grn=True,
+    num_classes=0,
+    image_size=SIZE,
+)
 RESNET = ResNetConfig(
-    (1,), True, channels=(4,), stem_channels=4, stem_kernel=3, stem_stride=1, stem_pool=False,
-    num_classes=3, image_size=SIZE,
-)  # fmt: skip
+    (1,),
+    True,
+    channels=(4,),
+    stem_channels=4,
+    stem_kernel=3,
+    stem_stride=1,
+    stem_pool=False,
+    num_classes=3,
+    image_size=SIZE,
+)
 TOWER = ViTConfig(8, 1, 2, patch_size=4, image_size=SIZE, pre_norm=True, num_classes=6)
 POOLED = ViTConfig(8, 1, 2, patch_size=4, image_size=SIZE, pool="avg", num_classes=3)
 NAMES = ("cat", "guide_dog", "tea pot")
-
-
-def pictures(n, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (n, SIZE, SIZE, 3), np.uint8)
 
 
 def objective(kind, config, *arguments, **options):
@@ -97,6 +105,11 @@ def test_objectives_train_every_parameter(name):
         if not np.any(leaf.get_value()):
             still.add(".".join(map(str, path)))
     assert still == {f"network.{key}" for key in untouched}
+
+
+def test_patches_are_dropped_from_vision_transformers_alone():
+    with pytest.raises(ValueError, match=r"patch_dropout=0\.5: ResNet has no patches"):
+        objective(objectives.Supervised, RESNET, patch_dropout=0.5)
 
 
 @pytest.fixture
@@ -230,47 +243,6 @@ def test_caption_tables_are_word_frequencies():
     # "a photo of a guide dog": two of six words are "a".
     np.testing.assert_allclose(table[1, 0, words.index("a")], 2 / 6, rtol=1e-6)
     assert table[0, :, words.index("dog")].sum() == 0
-
-
-def test_unpadded_crops_are_the_image_or_its_mirror():
-    images = pictures(16)
-    crop = jax.jit(crop_and_flip, static_argnums=2)
-    got = np.asarray(crop(jax.random.key(0), images, 0))
-    assert got.dtype == np.uint8
-    kept = (got == images).all((1, 2, 3))
-    mirrored = (got == images[:, :, ::-1]).all((1, 2, 3))
-    assert np.all(kept ^ mirrored)
-    assert kept.any()
-    assert mirrored.any()
-
-
-def test_crops_are_shifts_of_the_reflected_image():
-    images = pictures(12)
-    got = np.asarray(jax.jit(crop_and_flip)(jax.random.key(1), images))
-    assert got.shape == images.shape
-    assert got.dtype == np.uint8
-    wide = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), "reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(wide, (SIZE, SIZE), (1, 2))
-    windows = np.moveaxis(windows, 3, -1)  # n, row, column, height, width, channel
-    corners = set()
-    for image, choices in zip(got, windows, strict=True):
-        equal = (choices == image).all((2, 3, 4)) | (choices == image[:, ::-1]).all((2, 3, 4))
-        assert equal.any()
-        corners.add(tuple(np.argwhere(equal)[0]))
-    assert len(corners) > 1
-
-
-def test_views_are_pictures_and_differ():
-    images = np.concatenate([pictures(3), np.full((1, SIZE, SIZE, 3), 255, np.uint8)])
-    view = jax.jit(random_view)
-    first, second = (np.asarray(view(jax.random.key(seed), images)) for seed in (0, 1))
-    assert first.shape == images.shape
-    assert first.dtype == np.float32
-    assert first.min() >= 0
-    assert first.max() <= 1
-    assert np.any(first != second, axis=(1, 2, 3))[:3].all()
-    # A crop lies within the image: no border of zeros comes in, white stays one gray level.
-    assert np.ptp(first[3]) <= 8 * np.finfo(np.float32).eps
 
 
 def test_targets_are_standardized_by_patch():

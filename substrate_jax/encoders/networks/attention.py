@@ -106,7 +106,7 @@ def relative_positions(side: int) -> Int[np.ndarray, "t t"]:
 
 
 def relative_bias(
-    table: Float[Array, "rows h"], positions: Int[Array, "t t"]
+    table: Float[Array, "rows h"], positions: Int[Array, "t t"] | Int[np.ndarray, "t t"]
 ) -> Float[Array, "h t t"]:
     """Bias by head, query and key, float32; `positions` are rows of the table."""
     return table.astype(jnp.float32).T[:, positions]

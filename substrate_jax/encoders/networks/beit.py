@@ -34,6 +34,7 @@ from substrate_jax.encoders.networks.layers import (
     run_blocks,
     truncated_normal,
 )
+from substrate_jax.encoders.networks.network import Network
 from substrate_jax.encoders.networks.vit import PatchEmbed
 
 
@@ -116,7 +117,7 @@ class Attention(nnx.Module):
         query, value = self.q_bias[...], self.v_bias[...]
         qkv = add_channels(self.qkv(x), jnp.concatenate([query, jnp.zeros_like(query), value]))
         bias = relative_bias(self.relative_position_bias_table[...], positions)[None]
-        return self.proj(attend(*split_heads(qkv, 3, self.heads), bias))
+        return self.proj(attend(*split_heads(qkv, 3, self.heads), bias=bias))
 
 
 class Block(nnx.Module):
@@ -139,7 +140,7 @@ class Block(nnx.Module):
         return x + mul_channels(self.mlp(self.norm2(x)), self.gamma_2[...])
 
 
-class BEiT(nnx.Module):
+class BEiT(Network[BEiTConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
     def __init__(self, config: BEiTConfig, *, rngs: nnx.Rngs):
@@ -162,9 +163,8 @@ class BEiT(nnx.Module):
         x = run_blocks(self.blocks, x, tap, "blocks", positions)
         return self.fc_norm(x[:, 1:].mean(1))
 
-    def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
-        """Logits of the checkpoint's own classes."""
-        return self.head(features)
+    def _classifier(self) -> Linear | None:
+        return self.head
 
     def adapt_checkpoint(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Leave out the index tables of older files, which follow from the config."""

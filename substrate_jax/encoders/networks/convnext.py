@@ -28,6 +28,7 @@ from substrate_jax.encoders.networks.layers import (
     no_tap,
     run_blocks,
 )
+from substrate_jax.encoders.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Stage(nnx.Module):
         self.blocks = nnx.List([Block(channels, config, rngs=rngs) for _ in range(depth)])
 
 
-class ConvNeXt(nnx.Module):
+class ConvNeXt(Network[ConvNeXtConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
     def __init__(self, config: ConvNeXtConfig, *, rngs: nnx.Rngs):
@@ -183,6 +184,5 @@ class ConvNeXt(nnx.Module):
         """Pooled penultimate features."""
         return self.head(self.feature_map(images, tap).mean((1, 2)))
 
-    def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
-        """Logits of the checkpoint's own classes."""
-        return self.head.fc(features)
+    def _classifier(self) -> Linear | None:
+        return self.head.fc

@@ -59,8 +59,8 @@ class Conv(nnx.Module):
             normal(key, shape, he) if std is None else truncated_normal(key, shape, std)
         )
         self.bias = nnx.Param(jnp.zeros(out_channels)) if bias else None
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-        self.groups = groups
+        self.kernel_size, self.stride, self.groups = kernel_size, stride, groups
+        self.padding: Padding = padding
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 d"]:
         """Convolve."""

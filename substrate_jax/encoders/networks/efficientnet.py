@@ -21,7 +21,15 @@ from substrate_jax.encoders.networks.convolutions import (
     SqueezeExcite,
     round_channels,
 )
-from substrate_jax.encoders.networks.layers import BatchNorm, Tap, classifier, no_tap, run_blocks
+from substrate_jax.encoders.networks.layers import (
+    BatchNorm,
+    Linear,
+    Tap,
+    classifier,
+    no_tap,
+    run_blocks,
+)
+from substrate_jax.encoders.networks.network import Network
 
 # kernel, stride of the first block, expansion, channels, blocks: of B0
 STAGES = (
@@ -162,7 +170,7 @@ class InvertedResidual(nnx.Module):
         return x + y if self.residual else y
 
 
-class EfficientNet(nnx.Module):
+class EfficientNet(Network[EfficientNetConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
     def __init__(self, config: EfficientNetConfig, *, rngs: nnx.Rngs):
@@ -199,6 +207,5 @@ class EfficientNet(nnx.Module):
         tap("head", x)
         return x.mean((1, 2))
 
-    def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
-        """Logits of the checkpoint's own classes."""
-        return self.classifier(features)
+    def _classifier(self) -> Linear | None:
+        return self.classifier

@@ -9,8 +9,10 @@ float32 whatever the input.
 """
 
 import math
+import types
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -37,16 +39,21 @@ def run_blocks(blocks: Iterable[nnx.Module], x: Array, tap: Tap, name: str, *arg
 Draw = Array | np.random.Generator | None
 
 
+def constant_rngs(draw: Draw) -> nnx.Rngs:
+    """In place of `nnx.Rngs`, which has a key for each parameter: the same `draw` for all."""
+    return cast(nnx.Rngs, types.SimpleNamespace(params=lambda: draw))
+
+
 # Without a key nothing is drawn: tracing the generator was half the time of an abstract module.
 # NumPy's generator compiles nothing, where JAX compiles an initializer for every shape.
-def normal(key: Draw, shape: tuple[int, ...], std: float) -> Array:
+def normal(key: Draw, shape: tuple[int, ...], std: float) -> Array | np.ndarray:
     """Numbers from N(0, std^2); zeros without a key."""
     if isinstance(key, np.random.Generator):
         return np.float32(std) * key.standard_normal(shape, np.float32)
     return jnp.zeros(shape) if key is None else std * jax.random.normal(key, shape)
 
 
-def truncated_normal(key: Draw, shape: tuple[int, ...], std: float = 0.02) -> Array:
+def truncated_normal(key: Draw, shape: tuple[int, ...], std: float = 0.02) -> Array | np.ndarray:
     """Numbers from N(0, std^2), redrawn beyond two deviations; zeros without a key."""
     if isinstance(key, np.random.Generator):
         drawn = key.standard_normal(shape, np.float32)

@@ -40,6 +40,7 @@ from substrate_jax.encoders.networks.layers import (
     normal,
     run_blocks,
 )
+from substrate_jax.encoders.networks.network import Network
 
 STRIDE = 32
 HEAD_WIDTH = 32
@@ -169,7 +170,7 @@ class Attention(nnx.Module):
     def __call__(self, x: Float[Array, "n m t c"]) -> Float[Array, "n m t c"]:
         """Attend over the positions of each window or grid."""
         heads = split_heads(self.qkv(x), 3, self.heads)
-        return self.proj(attend(*heads, self.rel_pos()[None, None]))
+        return self.proj(attend(*heads, bias=self.rel_pos()[None, None]))
 
 
 class PartitionAttention(nnx.Module):
@@ -229,7 +230,7 @@ class Stage(nnx.Module):
         )
 
 
-class MaxViT(nnx.Module):
+class MaxViT(Network[MaxViTConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
     def __init__(self, config: MaxViTConfig, *, rngs: nnx.Rngs):
@@ -258,6 +259,5 @@ class MaxViT(nnx.Module):
             tap(f"stages.{number}", x)
         return self.head(x.mean((1, 2)))
 
-    def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
-        """Logits of the checkpoint's own classes."""
-        return self.head.fc(features)
+    def _classifier(self) -> Linear | None:
+        return self.head.fc

@@ -23,7 +23,16 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from substrate_jax.encoders.networks.convolutions import Conv, ConvNorm, round_channels
-from substrate_jax.encoders.networks.layers import Head, LayerNorm, Mlp, Tap, no_tap, run_blocks
+from substrate_jax.encoders.networks.layers import (
+    Head,
+    LayerNorm,
+    Linear,
+    Mlp,
+    Tap,
+    no_tap,
+    run_blocks,
+)
+from substrate_jax.encoders.networks.network import Network
 
 PATCH = 2
 # Of each stage: channels at multiplier 1, inverted residuals, transformer blocks after them.
@@ -138,7 +147,7 @@ class MobileViTBlock(nnx.Module):
         return self.conv_proj(self.norm(x))
 
 
-class MobileViTV2(nnx.Module):
+class MobileViTV2(Network[MobileViTV2Config]):
     """Images to pooled features; `classify` maps those to logits."""
 
     def __init__(self, config: MobileViTV2Config, *, rngs: nnx.Rngs):
@@ -168,9 +177,8 @@ class MobileViTV2(nnx.Module):
             tap(f"stages.{number}", x)
         return x.mean((1, 2))
 
-    def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
-        """Logits of the checkpoint's own classes."""
-        return self.head.fc(features)
+    def _classifier(self) -> Linear | None:
+        return self.head.fc
 
 
 def resample(x: Float[Array, "n h w c"], rows: int, columns: int) -> Float[Array, "n h2 w2 c"]:

@@ -18,7 +18,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from substrate_jax.encoders.networks.convolutions import ConvNorm, SqueezeExcite
-from substrate_jax.encoders.networks.layers import Head, Tap, no_tap
+from substrate_jax.encoders.networks.layers import Head, Linear, Tap, no_tap
+from substrate_jax.encoders.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Block(nnx.Module):
         return jax.nn.relu(x + self.conv3(y))
 
 
-class RegNet(nnx.Module):
+class RegNet(Network[RegNetConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
     def __init__(self, config: RegNetConfig, *, rngs: nnx.Rngs):
@@ -151,6 +152,5 @@ class RegNet(nnx.Module):
             tap(f"s{stage}", x)
         return x.mean((1, 2))
 
-    def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
-        """Logits of the checkpoint's own classes."""
-        return self.head.fc(features)
+    def _classifier(self) -> Linear | None:
+        return self.head.fc

@@ -15,7 +15,15 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from substrate_jax.encoders.networks.convolutions import Conv, max_pool
-from substrate_jax.encoders.networks.layers import BatchNorm, Tap, classifier, no_tap, run_blocks
+from substrate_jax.encoders.networks.layers import (
+    BatchNorm,
+    Linear,
+    Tap,
+    classifier,
+    no_tap,
+    run_blocks,
+)
+from substrate_jax.encoders.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ class Block(nnx.Module):
         """Apply the block."""
         y = jax.nn.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        if self.conv3 is not None:
+        if self.conv3 is not None and self.bn3 is not None:
             y = self.bn3(self.conv3(jax.nn.relu(y)))
         if self.downsample is not None:
             convolution, norm = self.downsample
@@ -112,7 +120,7 @@ class Block(nnx.Module):
         return jax.nn.relu(x + y)
 
 
-class ResNet(nnx.Module):
+class ResNet(Network[ResNetConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
     def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
@@ -151,6 +159,5 @@ class ResNet(nnx.Module):
             tap(name, x)
         return x.mean((1, 2))
 
-    def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
-        """Logits of the checkpoint's own classes."""
-        return self.fc(features)
+    def _classifier(self) -> Linear | None:
+        return self.fc

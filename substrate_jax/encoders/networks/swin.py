@@ -39,6 +39,7 @@ from substrate_jax.encoders.networks.layers import (
     run_blocks,
     truncated_normal,
 )
+from substrate_jax.encoders.networks.network import Network
 
 # What the published networks were trained with; weights behind it underflow to 0.
 MASKED = -100.0
@@ -112,7 +113,8 @@ def shift_regions(side: int, window: int, shift: int) -> Int[np.ndarray, "w t"]:
     """
     region = np.searchsorted([side - window, side - shift], np.arange(side), side="right")
     regions = 3 * region[:, None] + region
-    return cut(regions[None, :, :, None], window)[0, :, :, 0]
+    windows = regions.reshape(side // window, window, side // window, window).swapaxes(1, 2)
+    return windows.reshape(-1, window**2)
 
 
 class WindowAttention(nnx.Module):
@@ -135,7 +137,7 @@ class WindowAttention(nnx.Module):
         if regions is not None:
             apart = jnp.asarray(regions[:, :, None] != regions[:, None, :])
             bias = bias + jnp.where(apart, MASKED, 0.0)[None, :, None]
-        return self.proj(attend(*split_heads(self.qkv(x), 3, self.heads), bias))
+        return self.proj(attend(*split_heads(self.qkv(x), 3, self.heads), bias=bias))
 
 
 class Block(nnx.Module):
@@ -212,7 +214,7 @@ class PatchEmbed(nnx.Module):
         return self.norm(self.proj(images))
 
 
-class Swin(nnx.Module):
+class Swin(Network[SwinConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
     def __init__(self, config: SwinConfig, *, rngs: nnx.Rngs):
@@ -237,9 +239,8 @@ class Swin(nnx.Module):
         tap("norm", x)
         return x.mean((1, 2))
 
-    def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
-        """Logits of the checkpoint's own classes."""
-        return self.head.fc(features)
+    def _classifier(self) -> Linear | None:
+        return self.head.fc
 
     def adapt_checkpoint(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Leave out the index and mask tables of older files, which follow from the config."""

@@ -39,6 +39,7 @@ from substrate_jax.encoders.networks.layers import (
     run_blocks,
     truncated_normal,
 )
+from substrate_jax.encoders.networks.network import Network
 
 ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu}
 
@@ -203,7 +204,7 @@ class PatchEmbed(nnx.Module):
         return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
-class ViT(nnx.Module):
+class ViT(Network[ViTConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
     def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs):
@@ -258,22 +259,26 @@ class ViT(nnx.Module):
 
     def pool(self, tokens: Float[Array, "n t c"]) -> Float[Array, "n c"]:
         """What `features` makes of encoded tokens, by the config's `pool`."""
-        if self.config.pool == "token":
-            return tokens[:, :2].mean(1) if self.config.distilled else tokens[:, 0]
         patches = tokens[:, self.config.prefix :]
         if self.attn_pool is not None:
             return self.attn_pool(patches)
-        return self.fc_norm(patches.mean(1))
+        if self.fc_norm is not None:
+            return self.fc_norm(patches.mean(1))
+        return tokens[:, :2].mean(1) if self.config.distilled else tokens[:, 0]
 
     def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
         """Logits of the checkpoint's own classes.
 
         Raises:
-            ValueError: a distilled network, whose heads want one token each and not their mean.
+            ValueError: a network without a classifier, or a distilled one, whose heads want one
+                token each and not their mean.
         """
         if self.config.distilled:
             raise ValueError("distilled=True: the two heads take one token each, not the features")
-        return self.head(features)
+        return super().classify(features)
+
+    def _classifier(self) -> Linear | None:
+        return self.head
 
     def adapt_checkpoint(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Resample a position table made for another image size."""

@@ -9,12 +9,13 @@ from substrate_jax.encoders.networks.convnext import ConvNeXtConfig
 from substrate_jax.encoders.networks.efficientnet import EfficientNetConfig
 from substrate_jax.encoders.networks.maxvit import MaxViTConfig
 from substrate_jax.encoders.networks.mobilevit import MobileViTV2Config
+from substrate_jax.encoders.networks.network import Config
 from substrate_jax.encoders.networks.regnet import RegNetConfig
 from substrate_jax.encoders.networks.resnet import ResNetConfig
 from substrate_jax.encoders.networks.swin import SwinConfig
 from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.encoders.records.timm import SHARED
-from substrate_jax.encoders.registry import EncoderSpec, register_encoder
+from substrate_jax.encoders.registry import EncoderSpec, Paradigm, register_encoder
 
 
 def _resnet(depths: tuple[int, ...]) -> ResNetConfig:
@@ -39,9 +40,18 @@ def _vit_large() -> ViTConfig:
     return ViTConfig(128, 6, 4, patch_size=4, image_size=32, pool="avg", num_classes=100)
 
 
-def _convnext(**options) -> ConvNeXtConfig:
-    options = {"num_classes": 100} | options
-    return ConvNeXtConfig((2, 4), (64, 128), patch_size=4, image_size=32, **options)
+def _convnext(
+    layer_scale: float | None, *, grn: bool = False, num_classes: int = 100
+) -> ConvNeXtConfig:
+    return ConvNeXtConfig(
+        (2, 4),
+        (64, 128),
+        patch_size=4,
+        layer_scale=layer_scale,
+        grn=grn,
+        num_classes=num_classes,
+        image_size=32,
+    )
 
 
 def _regnet() -> RegNetConfig:
@@ -88,11 +98,11 @@ def _beit() -> BEiTConfig:
 
 
 # stands in for, configuration, paper
-_MEMBERS = {
+_MEMBERS: dict[Paradigm, tuple[tuple[str, Config, str], ...]] = {
     "supervised": (
         ("resnet50", _resnet((1, 1, 2, 1)), "1512.03385"),
         ("resnet101", _resnet((1, 2, 4, 1)), "1512.03385"),
-        ("convnext_base", _convnext(layer_scale=0.1), "2201.03545"),
+        ("convnext_base", _convnext(0.1), "2201.03545"),
         ("vit_base", _vit(4, pool="avg", num_classes=100), "2010.11929"),
         ("vit_large", _vit_large(), "2010.11929"),
         ("regnety_032", _regnet(), "2003.13678"),
@@ -105,7 +115,7 @@ _MEMBERS = {
     "self_supervised": (("dinov2_base", _vit(8, layer_scale=0.1, num_classes=0), "2002.05709"),),
     "masked_reconstruction": (
         ("mae_base", _vit(4, num_classes=0), "2111.06377"),
-        ("fcmae_base", _convnext(layer_scale=None, grn=True, num_classes=0), "2301.00808"),
+        ("fcmae_base", _convnext(None, grn=True, num_classes=0), "2301.00808"),
     ),
     "image_text": (("clip_base", _vit(8, pre_norm=True, eps=1e-5, num_classes=64), "2103.00020"),),
 }

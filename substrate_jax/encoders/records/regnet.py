@@ -12,7 +12,7 @@ _SOURCES = {
     "sw_in12k_ft_in1k": ("apache-2.0", 0.95),
 }
 # timm's name with its tag; depth, w_0, w_a, w_m and group width of the paper's tables
-for _model, *_shape in (
+for _model, _depth, _initial_width, _slope, _multiplier, _group_width in (
     ("regnetx_002.pycls_in1k", 13, 24, 36.44, 2.49, 8),
     ("regnetx_004.pycls_in1k", 22, 24, 24.48, 2.54, 16),
     ("regnetx_006.pycls_in1k", 16, 48, 36.97, 2.24, 24),
@@ -43,7 +43,14 @@ for _model, *_shape in (
     register_timm(
         _name,
         _model,
-        RegNetConfig(*_shape, se_ratio=0.25 if _name.startswith("regnety") else 0.0),
+        RegNetConfig(
+            _depth,
+            _initial_width,
+            _slope,
+            _multiplier,
+            _group_width,
+            se_ratio=0.25 if _name.startswith("regnety") else 0.0,
+        ),
         crop_fraction=_crop,
         license=_license,
         paper="2003.13678",

@@ -9,14 +9,27 @@ from substrate_jax.data.preprocess import (
     INCEPTION_STD,
     Preprocess,
 )
-from substrate_jax.encoders.registry import Config, EncoderSpec, Paradigm, register_encoder
+from substrate_jax.encoders.networks.network import Config
+from substrate_jax.encoders.registry import EncoderSpec, Paradigm, register_encoder
 
 # Members of the panel of arXiv:2606.07882, and those of its five-encoder panel across domains.
 PAPER = {
-    "resnet50", "resnet101", "regnety_032", "efficientnet_b0", "convnext_base", "vit_base",
-    "vit_large", "swin_tiny", "mobilevitv2_175", "maxvit_base", "beitv2_base", "dinov2_base",
-    "mae_base", "fcmae_base", "clip_base",
-}  # fmt: skip
+    "resnet50",
+    "resnet101",
+    "regnety_032",
+    "efficientnet_b0",
+    "convnext_base",
+    "vit_base",
+    "vit_large",
+    "swin_tiny",
+    "mobilevitv2_175",
+    "maxvit_base",
+    "beitv2_base",
+    "dinov2_base",
+    "mae_base",
+    "fcmae_base",
+    "clip_base",
+}
 SHARED = {"resnet50", "convnext_base", "vit_base", "dinov2_base", "efficientnet_b0"}
 NORMALIZATION = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),

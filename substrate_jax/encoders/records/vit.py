@@ -1,6 +1,9 @@
 """Vision transformers: supervised, DINO and DINOv2, MAE, and towers of CLIP and SigLIP."""
 
+import dataclasses
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.encoders.records.timm import register_timm
@@ -23,10 +26,27 @@ _MODEL = re.compile(r"(?:vit|deit3?)_([a-z0-9]+?)(?:_distilled)?_patch(\d+)\w*?(
 _NON_COMMERCIAL = "cc-by-nc-4.0"
 
 
+def _parts(model: str) -> tuple[str, int, int]:
+    """Size, patch and pixels that timm's name of a vision transformer says; 224 where it does not.
+
+    Example:
+        >>> _parts("vit_small_patch8_224.dino"), _parts("vit_base_patch16_224.mae")
+        (('small', 8, 224), ('base', 16, 224))
+    """
+    found = _MODEL.match(model)
+    if found is None:
+        raise ValueError(f"model={model!r} is no name of a vision transformer in timm")
+    size, patch, pixels = found.groups(default="224")
+    return size, int(patch), int(pixels)
+
+
 def _register(
-    models: dict[str, str], options: dict, paradigm: Paradigm = "supervised", **facts
+    models: dict[str, str],
+    options: Mapping[str, Any],
+    paradigm: Paradigm = "supervised",
+    **facts: Any,
 ) -> None:
-    """Add records whose size, patch and pixels are read off timm's names; 224 where it is not.
+    """Add records whose size, patch and pixels are read off timm's names.
 
     Args:
         models: our name to timm's with its tag.
@@ -34,15 +54,17 @@ def _register(
         paradigm, facts: see `register_timm`.
     """
     for name, model in models.items():
-        size, patch, pixels = _MODEL.match(model).groups(default="224")
-        shape = dict(zip(("width", "depth", "heads", "mlp_ratio"), _SIZES[size], strict=True))
-        shape |= {"patch_size": int(patch), "image_size": int(pixels)}
-        config = ViTConfig(**(shape | options))
+        size, patch, pixels = _parts(model)
+        width, depth, heads, ratio = _SIZES[size]
+        config = ViTConfig(
+            width, depth, heads, patch_size=patch, image_size=pixels, mlp_ratio=ratio
+        )
+        config = dataclasses.replace(config, **options)
         register_timm(name, model, config, paradigm, **facts)
 
 
 # Trained on labels: ImageNet-21k, then ImageNet-1k unless the name says otherwise.
-_AUGREG = {"crop_fraction": 0.9, "normalization": "inception", "paper": "2106.10270"}
+_AUGREG: dict[str, Any] = {"crop_fraction": 0.9, "normalization": "inception"}
 _register(
     {
         "vit_tiny": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
@@ -56,6 +78,7 @@ _register(
         "vit_base_in1k": "vit_base_patch16_224.augreg_in1k",
     },
     {},
+    paper="2106.10270",
     **_AUGREG,
 )
 _register(
@@ -64,6 +87,7 @@ _register(
         for size in ("tiny", "small", "base", "large")
     },
     {"num_classes": 21843},
+    paper="2106.10270",
     **_AUGREG,
 )
 _register(
@@ -72,7 +96,8 @@ _register(
         "vit_huge_in21k": "vit_huge_patch14_224.orig_in21k",
     },
     {"num_classes": 0},
-    **(_AUGREG | {"paper": "2010.11929"}),
+    paper="2010.11929",
+    **_AUGREG,
 )
 _register(
     {
@@ -80,7 +105,8 @@ _register(
         "vit_base_patch32_sam": "vit_base_patch32_224.sam_in1k",
     },
     {},
-    **(_AUGREG | {"paper": "2106.01548"}),
+    paper="2106.01548",
+    **_AUGREG,
 )
 _register(
     {f"deit_{size}": f"deit_{size}_patch16_224.fb_in1k" for size in ("tiny", "small", "base")},
@@ -163,9 +189,9 @@ _CLIP = {"pre_norm": True, "eps": 1e-5}
 _EMBEDDING = {"base": 512, "large": 768, "huge": 1024, "giant": 1024, "gigantic": 1280}
 
 
-def _register_clip(models: dict[str, str], quick_gelu: bool = False, **facts) -> None:
+def _register_clip(models: dict[str, str], quick_gelu: bool = False, **facts: Any) -> None:
     for name, model in models.items():
-        size = _MODEL.match(model).group(1)
+        size, *_ = _parts(model)
         activation = "quick_gelu" if quick_gelu else "gelu"
         options = _CLIP | {"num_classes": _EMBEDDING[size], "activation": activation}
         common = {"normalization": "clip", "crop_fraction": 1.0}

@@ -16,11 +16,12 @@ from substrate_jax.encoders.networks.beit import BEiTConfig
 from substrate_jax.encoders.networks.convnext import ConvNeXtConfig
 from substrate_jax.encoders.networks.efficientnet import STAGES, EfficientNetConfig
 from substrate_jax.encoders.networks.mobilevit import MobileViTV2Config
+from substrate_jax.encoders.networks.network import Config
 from substrate_jax.encoders.networks.regnet import RegNetConfig
 from substrate_jax.encoders.networks.resnet import ResNetConfig
 from substrate_jax.encoders.networks.swin import SwinConfig
 from substrate_jax.encoders.networks.vit import ViTConfig
-from substrate_jax.encoders.registry import Config, Paradigm
+from substrate_jax.encoders.registry import Paradigm
 from substrate_jax.encoders.transformers.options import (
     ACTIVATIONS,
     BEIT,

@@ -47,7 +47,8 @@ from substrate_jax.encoders.hub import (
     shards,
     weight_map,
 )
-from substrate_jax.encoders.registry import Config, EncoderSpec
+from substrate_jax.encoders.networks.network import Config
+from substrate_jax.encoders.registry import EncoderSpec
 from substrate_jax.encoders.transformers.configs import MODEL_TYPES, Options, model_options
 from substrate_jax.encoders.transformers.keys import rename
 from substrate_jax.encoders.weights import read_safetensors
