@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import errno
 import importlib.metadata
+import json
 import logging as python_logging
 import os
 import platform
@@ -170,6 +171,35 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
+def is_quiet() -> bool:
+    """Whether no progress is drawn: as --quiet says, without a terminal, in all but one process."""
+    return FLAGS.quiet or not sys.stderr.isatty() or not is_first_process()
+
+
+def keep_arguments(path: Path, arguments: dict[str, Any]) -> None:
+    """Note what decides an unfinished run, or check that it goes on as it was begun.
+
+    Args:
+        path: where the note is.
+        arguments: name -> value, what JSON can hold.
+
+    Raises:
+        ValueError: the run was begun with other arguments.
+    """
+    from substrate_jax.report.files import write_file
+
+    if not path.is_file():
+        write_file(path, json.dumps(arguments, indent=1) + "\n")
+        return
+    begun = json.loads(path.read_text())
+    for name, value in arguments.items():
+        if begun.get(name) != value:
+            raise ValueError(
+                f"{name}={value!r}: the run that {str(path.parent)!r} holds was begun with "
+                f"{begun.get(name)!r}; give that, or another --out"
+            )
+
+
 class Stages:
     """Seconds spent in named stages of a run."""
 
@@ -194,8 +224,7 @@ def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int, i
     """A callback `(done, total)` that draws a bar on a terminal, unless --quiet."""
     from tqdm import tqdm
 
-    hidden = FLAGS.quiet or not sys.stderr.isatty() or not is_first_process()
-    with tqdm(total=total, desc=label, unit=unit, disable=hidden) as bar:
+    with tqdm(total=total, desc=label, unit=unit, disable=is_quiet()) as bar:
         yield lambda done, total: bar.update(done - bar.n)
 
 

@@ -2,6 +2,8 @@
 
 import errno
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,19 @@ from experiments.common import launch
 from substrate_jax.encoders import list_encoders
 from substrate_jax.encoders.table import COLUMNS
 
-LAUNCHERS = ("cka", "layers", "bench")
+ROOT = Path(__file__).parents[3]
+SHARED = {"out", "quiet", "dry_run", "seed", "compilation_cache", "profile"}
+DEVICES = {"mesh", "coordinator", "num_processes", "process_id"}
+NETWORKS = {"encoders", "dtype", "batch_size"}
+PANEL = {"panel", "list_encoders", "weights_dir", "n", "normalization", "workers", "store", "alpha"}
+# Launcher -> the shared flags that it takes; it must know no other of them.
+LAUNCHERS = {
+    "cka": SHARED | DEVICES | NETWORKS | PANEL | {"permutations", "domains", "components"},
+    "domains": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
+    "layers": SHARED | DEVICES | NETWORKS | PANEL | {"permutations"},
+    "bench": SHARED | NETWORKS,
+    "pretrain": SHARED,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +36,23 @@ def parsed_flags():
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_help_and_arguments_hold_the_shared_flags(name):
+def test_help_and_arguments_hold_the_flags_that_a_launcher_takes(name):
     module = importlib.import_module(f"experiments.{name}")
     keys = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)}
-    assert {"out", "seed", "mesh", "dry_run", "coordinator", "encoders", "weights_dir"} <= keys
+    shared = set().union(*LAUNCHERS.values())
+    assert keys & shared == LAUNCHERS[name]
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_flags_that_a_launcher_would_ignore_are_unknown_to_it(name):
+    ignored = sorted(set().union(*LAUNCHERS.values()) - LAUNCHERS[name])
+    code = (
+        f"import experiments.{name}, sys\n"
+        "from absl import flags\n"
+        f"sys.exit(', '.join(name for name in {ignored!r} if name in flags.FLAGS))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr.strip() == ""
 
 
 @pytest.mark.parametrize("name", ["out", "store", "weights_dir", "profile"])
@@ -68,7 +95,7 @@ def break_off(out):
 
 
 ENDS = {
-    fill_the_disk: "error: {out}: No space left on device; make room or mend the path, and run",
+    fill_the_disk: "error: {out}: No space left on device; make room or fix the path, and run",
     read_nothing: "error: {out}/absent: No such file or directory; make room",
     break_off: "error: bad input\n",
 }
