@@ -1,53 +1,23 @@
-"""Configs of Hugging Face transformers as ours, one builder and one table of options a model type.
+"""Our configs from the options of Hugging Face transformers, one function per architecture.
 
-`MODEL_TYPES` gives each architecture transformers' own default of every option that decides the
-output, since files leave defaults out, and the values we compute where that is not all. Any other
-value is an error that names the option.
+Options are complete (see `model_types`); what depends on several of them, or on the size of the
+images, is checked here. An option that we do not compute is an error that names it.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from substrate_jax.encoders.hub import CONFIG
 from substrate_jax.encoders.networks.beit import BEiTConfig
 from substrate_jax.encoders.networks.convnext import ConvNeXtConfig
 from substrate_jax.encoders.networks.efficientnet import STAGES, EfficientNetConfig
 from substrate_jax.encoders.networks.mobilevit import MobileViTV2Config
-from substrate_jax.encoders.networks.network import Config
 from substrate_jax.encoders.networks.regnet import RegNetConfig
 from substrate_jax.encoders.networks.resnet import ResNetConfig
 from substrate_jax.encoders.networks.swin import SwinConfig
 from substrate_jax.encoders.networks.vit import ViTConfig
-from substrate_jax.encoders.registry import Paradigm
-from substrate_jax.encoders.transformers.options import (
-    ACTIVATIONS,
-    BEIT,
-    BEIT_SUPPORTED,
-    CLIP,
-    CLIP_SUPPORTED,
-    CONVNEXT,
-    CONVNEXT_SUPPORTED,
-    DINOV2,
-    EFFICIENTNET,
-    EFFICIENTNET_SUPPORTED,
-    MOBILEVITV2,
-    MOBILEVITV2_SUPPORTED,
-    REGNET,
-    REGNET_SUPPORTED,
-    RESNET,
-    RESNET_SUPPORTED,
-    SIGLIP,
-    SIGLIP_SUPPORTED,
-    SWIN,
-    SWIN_SUPPORTED,
-    VIT,
-    VIT_SUPPORTED,
-)
-
-Options = Mapping[str, Any]
+from substrate_jax.encoders.transformers.options import ACTIVATIONS, Options, refuse
 
 
 @dataclass(frozen=True)
@@ -62,36 +32,14 @@ class ListedRegNetConfig(RegNetConfig):
         return self.listed
 
 
-@dataclass(frozen=True)
-class ModelType:
-    """One architecture of transformers.
-
-    Args:
-        build: our config, from the options and the side of the images.
-        defaults: transformers' default of every option that decides the output.
-        supported: values that an option may have, where it may not have all.
-        processor: the preprocessor's name where its file has none.
-        any_size: whether the images may differ in size from the config's `image_size`.
-        paradigm: what its published weights were trained on.
-        paper: arXiv id.
-    """
-
-    build: Callable[[Options, int], Config]
-    defaults: Options
-    supported: Mapping[str, tuple]
-    processor: str
-    any_size: bool
-    paradigm: Paradigm
-    paper: str
-
-
 def _ratio(hidden: int, width: int) -> float:
     """The float r next to hidden / width for which int(width * r) is `hidden`."""
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
-def _vit(options: Options, size: int, **changes) -> ViTConfig:
+def vit(options: Options, size: int, **changes) -> ViTConfig:
+    """A vision transformer, also of MAE; `changes` are options of ours."""
     width, heads = options["hidden_size"], options["num_attention_heads"]
     _require(options, "head_dim", options["head_dim"] in (None, width // heads), "leave it out")
     hidden = options.get("intermediate_size") or int(width * options["mlp_ratio"])
@@ -100,7 +48,7 @@ def _vit(options: Options, size: int, **changes) -> ViTConfig:
             "width": width,
             "depth": options["num_hidden_layers"],
             "heads": heads,
-            "patch_size": _side(options, "patch_size"),
+            "patch_size": square_side(options, "patch_size"),
             "image_size": size,
             "mlp_ratio": _ratio(hidden, width),
             "activation": ACTIVATIONS[options["hidden_act"]],
@@ -111,28 +59,33 @@ def _vit(options: Options, size: int, **changes) -> ViTConfig:
     )
 
 
-def _dinov2(options: Options, size: int, **changes) -> ViTConfig:
+def dinov2(options: Options, size: int, **changes) -> ViTConfig:
+    """A vision transformer with layer scale, SwiGLU where the options say so."""
     width = options["hidden_size"]
     if options["use_swiglu_ffn"]:
         half = (int(int(width * options["mlp_ratio"]) * 2 / 3) + 7) // 8 * 8
         changes |= {"ffn": "swiglu", "mlp_ratio": _ratio(2 * half, width)}
-    return _vit(options, size, layer_scale=1.0, **changes)
+    return vit(options, size, layer_scale=1.0, **changes)
 
 
-def _dinov2_with_registers(options: Options, size: int) -> ViTConfig:
+def dinov2_with_registers(options: Options, size: int) -> ViTConfig:
+    """A DINOv2 with registers."""
     # The class token's row of the table is added to the token on loading.
-    return _dinov2(options, size, registers=options["num_register_tokens"], prefix_positions=False)
+    return dinov2(options, size, registers=options["num_register_tokens"], prefix_positions=False)
 
 
-def _clip(options: Options, size: int) -> ViTConfig:
-    return _vit(options, size, pre_norm=True)
+def clip(options: Options, size: int) -> ViTConfig:
+    """The image tower of CLIP."""
+    return vit(options, size, pre_norm=True)
 
 
-def _siglip(options: Options, size: int) -> ViTConfig:
-    return _vit(options, size, class_token=False, pool="map")
+def siglip(options: Options, size: int) -> ViTConfig:
+    """The image tower of SigLIP."""
+    return vit(options, size, class_token=False, pool="map")
 
 
-def _beit(options: Options, size: int) -> BEiTConfig:
+def beit(options: Options, size: int) -> BEiTConfig:
+    """A BEiT with a bias for each relative position."""
     scale = options["layer_scale_init_value"]
     _require(options, "layer_scale_init_value", scale > 0, "give a positive value")
     width = options["hidden_size"]
@@ -140,7 +93,7 @@ def _beit(options: Options, size: int) -> BEiTConfig:
         width,
         options["num_hidden_layers"],
         options["num_attention_heads"],
-        patch_size=_side(options, "patch_size"),
+        patch_size=square_side(options, "patch_size"),
         image_size=size,
         mlp_ratio=_ratio(options["intermediate_size"], width),
         eps=options["layer_norm_eps"],
@@ -148,7 +101,8 @@ def _beit(options: Options, size: int) -> BEiTConfig:
     )
 
 
-def _convnext(options: Options, size: int) -> ConvNeXtConfig:
+def convnext(options: Options, size: int) -> ConvNeXtConfig:
+    """A ConvNeXt, or a V2 where no option gives a layer scale."""
     channels, depths = _stages(options)
     _require(options, "num_stages", options["num_stages"] == len(depths), "give one depth a stage")
     # transformers halves the resolution before every stage but the first, we where channels change.
@@ -158,7 +112,7 @@ def _convnext(options: Options, size: int) -> ConvNeXtConfig:
     return ConvNeXtConfig(
         depths,
         channels,
-        patch_size=_side(options, "patch_size"),
+        patch_size=square_side(options, "patch_size"),
         layer_scale=1e-6 if scale and scale > 0 else None,
         grn=scale is None,
         head_eps=options["layer_norm_eps"],
@@ -167,7 +121,8 @@ def _convnext(options: Options, size: int) -> ConvNeXtConfig:
     )
 
 
-def _resnet(options: Options, size: int) -> ResNetConfig:
+def resnet(options: Options, size: int) -> ResNetConfig:
+    """A ResNet of basic blocks or bottlenecks."""
     channels, depths = _stages(options)
     bottleneck = options["layer_type"] == "bottleneck"
     whole = not bottleneck or all(c % 4 == 0 for c in channels)
@@ -182,7 +137,8 @@ def _resnet(options: Options, size: int) -> ResNetConfig:
     )
 
 
-def _regnet(options: Options, size: int) -> RegNetConfig:
+def regnet(options: Options, size: int) -> RegNetConfig:
+    """A RegNetX, or a RegNetY."""
     channels, depths = _stages(options)
     return ListedRegNetConfig(
         depth=sum(depths),
@@ -198,7 +154,8 @@ def _regnet(options: Options, size: int) -> RegNetConfig:
     )
 
 
-def _swin(options: Options, size: int) -> SwinConfig:
+def swin(options: Options, size: int) -> SwinConfig:
+    """A Swin transformer."""
     depths, heads = options["depths"], options["num_heads"]
     channels = tuple(options["embed_dim"] * 2**stage for stage in range(len(depths)))
     alike = len(heads) == len(depths) and all(
@@ -210,7 +167,7 @@ def _swin(options: Options, size: int) -> SwinConfig:
         channels,
         windows=(options["window_size"],) * len(depths),
         head_width=channels[0] // heads[0],
-        patch_size=_side(options, "patch_size"),
+        patch_size=square_side(options, "patch_size"),
         mlp_ratio=options["mlp_ratio"],
         eps=options["layer_norm_eps"],
         num_classes=0,
@@ -218,7 +175,8 @@ def _swin(options: Options, size: int) -> SwinConfig:
     )
 
 
-def _efficientnet(options: Options, size: int) -> EfficientNetConfig:
+def efficientnet(options: Options, size: int) -> EfficientNetConfig:
+    """An EfficientNet, padded as in TensorFlow."""
     config = EfficientNetConfig(
         options["width_coefficient"],
         options["depth_coefficient"],
@@ -251,7 +209,8 @@ def _first_blocks(config: EfficientNetConfig) -> set[int]:
     return {sum(counts[:i]) for i, (_, stride, *_) in enumerate(STAGES) if stride == 2}
 
 
-def _mobilevitv2(options: Options, size: int) -> MobileViTV2Config:
+def mobilevitv2(options: Options, size: int) -> MobileViTV2Config:
+    """A MobileViTV2."""
     multiplier = options["width_multiplier"]
     # Elsewhere transformers rounds the channels, and timm does not.
     plain = 0.5 <= multiplier <= 2 and (4 * multiplier) % 1 == 0
@@ -261,11 +220,13 @@ def _mobilevitv2(options: Options, size: int) -> MobileViTV2Config:
     return MobileViTV2Config(multiplier, image_size=size, num_classes=0)
 
 
-def _side(options: Options, name: str) -> int:
+def square_side(options: Options, name: str) -> int:
+    """Pixels of an option that is one number, or height and width alike."""
     value = options[name]
     if isinstance(value, tuple) and len(set(value)) == 1:
-        return value[0]
-    _require(options, name, isinstance(value, int), "only squares are supported")
+        value = value[0]
+    if not isinstance(value, int):
+        refuse(CONFIG, options, name, "only squares are supported")
     return value
 
 
@@ -275,124 +236,6 @@ def _stages(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return channels, depths
 
 
-def _is_like(name: str, value: Any, default: Any) -> bool:
-    """Whether an option's value has the type of its default."""
-    if isinstance(value, tuple):
-        if name in ("image_size", "patch_size"):  # one number, or height and width
-            default = (default,)
-        first = next(iter(default), 0) if isinstance(default, tuple) else ()
-        return first != () and all(_is_like(name, one, first) for one in value)
-    if value is None or isinstance(value, bool):
-        return isinstance(default, type(value))
-    kinds = (
-        (int, float) if isinstance(default, float) else int if default is None else type(default)
-    )
-    return isinstance(value, kinds)
-
-
-def _require(options: Options, name: str, condition: bool, mend: str) -> None:
+def _require(options: Options, name: str, condition: bool, fix: str) -> None:
     if not condition:
-        raise ValueError(f"{CONFIG}: {name}={options[name]!r} is not supported; {mend}")
-
-
-MODEL_TYPES = {
-    "vit": ModelType(_vit, VIT, VIT_SUPPORTED, "ViT", False, "supervised", "2010.11929"),
-    "vit_mae": ModelType(
-        _vit, VIT, VIT_SUPPORTED, "ViT", False, "masked_reconstruction", "2111.06377"
-    ),
-    "dinov2": ModelType(
-        _dinov2, DINOV2, VIT_SUPPORTED, "Bit", True, "self_supervised", "2304.07193"
-    ),
-    "dinov2_with_registers": ModelType(
-        _dinov2_with_registers,
-        DINOV2 | {"patch_size": 16, "num_register_tokens": 4},
-        VIT_SUPPORTED,
-        "Bit",
-        True,
-        "self_supervised",
-        "2309.16588",
-    ),
-    "clip": ModelType(_clip, CLIP, CLIP_SUPPORTED, "CLIP", False, "image_text", "2103.00020"),
-    "siglip": ModelType(
-        _siglip, SIGLIP, SIGLIP_SUPPORTED, "Siglip", False, "image_text", "2303.15343"
-    ),
-    "beit": ModelType(_beit, BEIT, BEIT_SUPPORTED, "Beit", False, "supervised", "2106.08254"),
-    "convnext": ModelType(
-        _convnext,
-        CONVNEXT | {"layer_scale_init_value": 1e-6},
-        CONVNEXT_SUPPORTED,
-        "ConvNext",
-        True,
-        "supervised",
-        "2201.03545",
-    ),
-    "convnextv2": ModelType(
-        _convnext, CONVNEXT, CONVNEXT_SUPPORTED, "ConvNext", True, "supervised", "2301.00808"
-    ),
-    "resnet": ModelType(
-        _resnet, RESNET, RESNET_SUPPORTED, "ConvNext", True, "supervised", "1512.03385"
-    ),
-    "regnet": ModelType(
-        _regnet, REGNET, REGNET_SUPPORTED, "ConvNext", True, "supervised", "2003.13678"
-    ),
-    "swin": ModelType(_swin, SWIN, SWIN_SUPPORTED, "ViT", False, "supervised", "2103.14030"),
-    "efficientnet": ModelType(
-        _efficientnet,
-        EFFICIENTNET,
-        EFFICIENTNET_SUPPORTED,
-        "EfficientNet",
-        True,
-        "supervised",
-        "1905.11946",
-    ),
-    "mobilevitv2": ModelType(
-        _mobilevitv2,
-        MOBILEVITV2,
-        MOBILEVITV2_SUPPORTED,
-        "MobileViT",
-        True,
-        "supervised",
-        "2206.02680",
-    ),
-}
-TOWERS = {"clip": "vision_config", "siglip": "vision_config"}
-
-
-def model_options(config: Options) -> tuple[str, dict[str, Any]]:
-    """The key of `MODEL_TYPES` and every option that decides the output, as transformers reads it.
-
-    Of an image-text model the options of its image tower.
-
-    Raises:
-        ValueError: a model type or the value of an option that we do not compute.
-
-    Example:
-        >>> model_options({"model_type": "clip", "vision_config": {"patch_size": 14}})[0]
-        'clip'
-    """
-    model_type = config.get("model_type")
-    name = str(model_type)
-    if name in TOWERS:
-        # transformers lets the older key, written with all options, override the other.
-        config = config.get(f"{TOWERS[name]}_dict") or config.get(TOWERS[name]) or {}
-        if not isinstance(config, Mapping):
-            raise ValueError(f"{CONFIG}: {TOWERS[name]}={config!r} is not supported; give options")
-    name = name.removesuffix("_vision_model")
-    if name not in MODEL_TYPES:
-        raise ValueError(
-            f"{CONFIG}: model_type={model_type!r} is not supported; give one of "
-            f"{', '.join(MODEL_TYPES)}"
-        )
-    kind = MODEL_TYPES[name]
-    given = {key: config[key] for key in kind.defaults if config.get(key) is not None}
-    options = dict(kind.defaults) | {
-        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-    }
-    for key, value in options.items():
-        default = kind.defaults[key]
-        like = _is_like(key, value, default)
-        _require(options, key, like, f"give what transformers writes, such as {default!r}")
-    for key, values in kind.supported.items():
-        one_of = " or ".join(map(repr, values))
-        _require(options, key, options[key] in values, f"{name} is computed with {one_of}")
-    return name, options
+        refuse(CONFIG, options, name, fix)

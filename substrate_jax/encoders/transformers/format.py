@@ -3,7 +3,7 @@
 A folder holds `config.json`, `preprocessor_config.json` (or since transformers 5 the part
 `image_processor` of `processor_config.json`) and `model.safetensors`, or the shards that
 `model.safetensors.index.json` lists. The config becomes one of our configs, the preprocessor a
-`Preprocess`, the checkpoint's keys timm's names (see transformers_keys). Nothing is guessed: every
+`Preprocess`, the checkpoint's keys timm's names (see `keys`). Nothing is guessed: every
 option that decides the output is read or must have the one value we compute, with transformers'
 own default where a file leaves it out; every key of the checkpoint is used or dropped by name.
 
@@ -13,14 +13,11 @@ Features are what transformers pools before a classifier or projection:
     attention-pooling head                  siglip
     `pooler_output`, a spatial mean         all others
 
-Not guaranteed: pixels equal to the last level. Resampling is Pillow's, which transformers' `Pil`
-processors share and its torchvision ones come within a level or two of; where an odd number of
-pixels is cut off, the crop is torchvision's.
+Not guaranteed: pixels equal to the last level; see `preprocessing`.
 """
 
 import hashlib
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,13 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from substrate_jax.data.preprocess import (
-    CLIP_MEAN,
-    CLIP_STD,
-    INCEPTION_MEAN,
-    INCEPTION_STD,
-    Preprocess,
-)
+from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders.hub import (
     CONFIG,
     INDEX,
@@ -49,40 +40,13 @@ from substrate_jax.encoders.hub import (
 )
 from substrate_jax.encoders.networks.network import Config
 from substrate_jax.encoders.registry import EncoderSpec
-from substrate_jax.encoders.transformers.configs import MODEL_TYPES, Options, model_options
+from substrate_jax.encoders.transformers.configs import square_side
 from substrate_jax.encoders.transformers.keys import rename
+from substrate_jax.encoders.transformers.model_types import MODEL_TYPES, model_options
+from substrate_jax.encoders.transformers.options import Options, refuse
+from substrate_jax.encoders.transformers.preprocessing import preprocess_of, settings_of
 from substrate_jax.encoders.weights import read_safetensors
 
-_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
-_CLIP = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
-_SHARED = {
-    "do_resize": True,
-    "resample": 3,
-    "do_center_crop": False,
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "rescale_offset": False,
-    "do_normalize": True,
-    "image_mean": INCEPTION_MEAN,
-    "image_std": INCEPTION_STD,
-    "include_top": False,
-    "do_flip_channel_order": False,
-    "do_pad": False,
-    "use_square_size": False,
-}
-# transformers' defaults; `square` says whether a size of one number is that of both sides.
-_CENTER = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224}
-_PROCESSORS = {
-    "ViT": {"size": 224, "resample": 2, "square": True},
-    "CLIP": {**_CENTER, **_CLIP, "square": False},
-    "Bit": {**_CENTER, **_CLIP, "square": False},
-    "Siglip": {"size": {"height": 224, "width": 224}, "square": False},
-    "ConvNext": {"size": {"shortest_edge": 384}, "crop_pct": 224 / 256, "square": False},
-    "Beit": {"size": 224, "crop_size": 224, "square": True},
-    "DeiT": {"size": 256, "do_center_crop": True, "crop_size": 224, "square": True},
-    "EfficientNet": {"size": 346, "crop_size": 289, "include_top": True, "square": True},
-    "MobileViT": {**_CENTER, "crop_size": 256, "do_flip_channel_order": True, "square": False},
-}
 # First convolution of the networks that are fed BGR: our images are RGB, so its inputs turn round.
 _STEMS = {"mobilevitv2": "stem.conv.weight"}
 
@@ -122,10 +86,10 @@ def _translated(
     name: str, options: Options, preprocessor: Options | None
 ) -> tuple[Config, Preprocess]:
     kind = MODEL_TYPES[name]
-    settings = _settings(preprocessor, kind.processor)
+    settings = settings_of(preprocessor, kind.processor)
     if settings["do_flip_channel_order"] and name not in _STEMS:
-        _refuse(settings, "do_flip_channel_order", f"{name} takes RGB")
-    preprocess = _preprocess(settings)
+        refuse(PREPROCESSOR, settings, "do_flip_channel_order", f"{name} takes RGB")
+    preprocess = preprocess_of(settings)
     own = options.get("image_size")
     if not kind.any_size and own not in (preprocess.size, (preprocess.size,) * 2):
         raise ValueError(
@@ -158,7 +122,7 @@ def to_timm(
         raise ValueError(f"flip_channels=True: {name} takes RGB")
     renamed = rename(name, options, arrays)
     if name == "dinov2" and image_size is not None and "pos_embed" in renamed:
-        grid = image_size // MODEL_TYPES[name].build(options, image_size).patch_size
+        grid = image_size // square_side(options, "patch_size")
         renamed["pos_embed"] = resample_bicubic(renamed["pos_embed"], grid)
     if name == "dinov2_with_registers" and {"pos_embed", "cls_token"} <= renamed.keys():
         table = renamed["pos_embed"]
@@ -282,7 +246,7 @@ def transformers_encoder(folder: Path, name: str) -> tuple[EncoderSpec, dict[str
         config,
         read_transformers_arrays(folder),
         image_size=spec.preprocess.size,
-        flip_channels=_settings(preprocessor, kind.processor)["do_flip_channel_order"],
+        flip_channels=settings_of(preprocessor, kind.processor)["do_flip_channel_order"],
     )
     return spec, arrays
 
@@ -294,93 +258,3 @@ def _preprocessor(folder: Path) -> tuple[Path, dict[str, Any]]:
         if isinstance(nested, dict):
             return folder / PROCESSOR, nested
     return folder / PREPROCESSOR, read_json(folder / PREPROCESSOR)
-
-
-def _settings(preprocessor: Options | None, default: str) -> dict[str, Any]:
-    """The preprocessor's file over the defaults of its class."""
-    if preprocessor is None:
-        raise ValueError(
-            f"{PREPROCESSOR} is missing: it says how images are resized and normalized; "
-            "fetch it with the checkpoint"
-        )
-    kind = preprocessor.get("image_processor_type") or preprocessor.get("feature_extractor_type")
-    name = re.sub(r"(FeatureExtractor|ImageProcessor)(Fast|Pil)?$", "", kind or default)
-    if name not in _PROCESSORS:
-        raise ValueError(
-            f"{PREPROCESSOR}: image_processor_type={kind!r} is not supported; give one of "
-            f"{', '.join(f'{known}ImageProcessor' for known in _PROCESSORS)}"
-        )
-    given = {key: value for key, value in preprocessor.items() if value is not None}
-    return {**_SHARED, **_PROCESSORS[name], **given, "processor": name}
-
-
-def _refuse(settings: Options, name: str, mend: str) -> None:
-    raise ValueError(f"{PREPROCESSOR}: {name}={settings[name]!r} is not supported; {mend}")
-
-
-def _preprocess(settings: Options) -> Preprocess:
-    resized, side, crop_mode = _geometry(settings)
-    if settings["resample"] not in _FILTERS:
-        _refuse(settings, "resample", f"give one of {', '.join(map(str, _FILTERS))}")
-    fraction = side / resized
-    if math.floor(side / fraction) != resized:
-        fraction = math.nextafter(fraction, 0.0)
-    mean, std = _normalization(settings)
-    return Preprocess(side, fraction, mean, std, _FILTERS[settings["resample"]], crop_mode)
-
-
-def _geometry(settings: Options) -> tuple[int, int, str]:
-    """Side after resizing, side after the crop, and Preprocess's name for the way to resize."""
-    for name, want in (("do_resize", True), ("do_pad", False), ("use_square_size", False)):
-        if settings[name] != want:
-            _refuse(settings, name, f"give {want}")
-    resized, square = _sides(settings, "size", settings["square"])
-    if settings["processor"] == "ConvNext":
-        if square or settings["do_center_crop"]:
-            _refuse(settings, "size" if square else "do_center_crop", "crop_pct says the crop")
-        # From 384 pixels on the picture is squashed, below it is cropped.
-        if resized >= 384:
-            return resized, resized, "squash"
-        return int(resized / settings["crop_pct"]), resized, "center"
-    if not settings["do_center_crop"]:
-        if not square:
-            _refuse(settings, "do_center_crop", "a resized shorter side alone leaves no square")
-        return resized, resized, "squash"
-    side, equal = _sides(settings, "crop_size", True)
-    if not equal or side > resized:
-        _refuse(settings, "crop_size", f"give a square within the resized {resized} pixels")
-    return resized, side, "squash" if square else "center"
-
-
-def _sides(settings: Options, name: str, square: bool) -> tuple[int, bool]:
-    """Pixels a side, and whether of both sides or of the shorter."""
-    value = settings[name]
-    if isinstance(value, int):
-        return value, square
-    if isinstance(value, list) and len(value) == 2:
-        value = dict(zip(("height", "width"), value, strict=True))
-    if isinstance(value, dict) and value.keys() == {"shortest_edge"}:
-        return value["shortest_edge"], False
-    if (
-        not isinstance(value, dict)
-        or value.keys() != {"height", "width"}
-        or value["height"] != value["width"]
-    ):
-        _refuse(settings, name, "give a shortest_edge, or a height and width that are equal")
-    return value["height"], True
-
-
-def _normalization(settings: Options) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of pixels x in [0, 1], from (factor x + offset - mean) / std."""
-
-    def channels(name):
-        return np.broadcast_to(np.asarray(settings[name], float), (3,))
-
-    factor = 255 * (settings["rescale_factor"] if settings["do_rescale"] else 1.0)
-    offset = -1.0 if settings["do_rescale"] and settings["rescale_offset"] else 0.0
-    mean, std = np.zeros(3), np.ones(3)
-    if settings["do_normalize"] and settings["processor"] != "MobileViT":
-        mean, std = channels("image_mean"), channels("image_std")
-    if settings["include_top"]:  # EfficientNet divides once more
-        std = std * channels("image_std")
-    return tuple((mean - offset) / factor), tuple(std / factor)

@@ -6,9 +6,11 @@ heads, text towers and decoders are not here: they do not change the features.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from substrate_jax.encoders.networks.efficientnet import STAGES, EfficientNetConfig
+
+Options = Mapping[str, Any]
 
 _IMAGE = {"num_channels": 3, "image_size": 224, "patch_size": 16}
 _TRANSFORMER = {
@@ -124,7 +126,7 @@ ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": 
 _SILU = ("swish", "silu")
 
 
-def _only(options: Mapping[str, Any], *names: str) -> dict[str, tuple]:
+def _only(options: Options, *names: str) -> dict[str, tuple]:
     """Options that must keep their default."""
     return {name: (options[name],) for name in names}
 
@@ -155,3 +157,8 @@ SWIN_SUPPORTED = {
 }
 EFFICIENTNET_SUPPORTED = {"hidden_act": _SILU, **_only(EFFICIENTNET, "num_channels", *_STAGE)}
 MOBILEVITV2_SUPPORTED = {"hidden_act": _SILU, **_only(MOBILEVITV2, *_MOBILEVITV2_FIXED)}
+
+
+def refuse(file: str, options: Options, name: str, fix: str) -> NoReturn:
+    """Raise the ValueError of an option, or of its value, that we do not compute."""
+    raise ValueError(f"{file}: {name}={options[name]!r} is not supported; {fix}")

@@ -5,7 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from substrate_jax.encoders.transformers import format as F
+from substrate_jax.data.preprocess import CLIP_STD
+from substrate_jax.encoders.transformers.format import from_transformers
+from tests.encoders.transformers.goldens import DEFAULTS
 
 # (model type, preprocessor) -> side, resized, way, filter, mean and std of the first channel
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -29,7 +31,7 @@ PREPROCESSING = {
             "crop_size": {"height": 224, "width": 224},
             "image_mean": [0.25] * 3,
         },
-        (224, 257, "center", "bicubic", 0.25, F.CLIP_STD[0]),
+        (224, 257, "center", "bicubic", 0.25, CLIP_STD[0]),
     ),
     "share of the crop": (
         "convnext",
@@ -65,7 +67,7 @@ def test_preprocessing_is_that_of_the_file(case):
     config = {"model_type": model_type}
     if model_type == "efficientnet":
         config |= {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
-    got = F.from_transformers(config, preprocessor)[1]
+    got = from_transformers(config, preprocessor)[1]
     assert (got.size, got.resized, got.crop_mode, got.interpolation) == want[:4]
     # Folding the scale into mean and deviation rounds a few times.
     np.testing.assert_allclose((got.mean[0], got.std[0]), want[4:], rtol=1e-14, atol=1e-15)
@@ -85,8 +87,17 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_preprocessing_that_we_do_not_do_is_refused(name):
-    value, mend = REFUSED[name]
+    value, fix = REFUSED[name]
     preprocessor = {"image_processor_type": "CLIPImageProcessor", name: value}
-    message = re.escape(f"{name}={value!r} is not supported; ") + f".*{mend}"
+    message = re.escape(f"{name}={value!r} is not supported; ") + f".*{fix}"
     with pytest.raises(ValueError, match=message):
-        F.from_transformers({"model_type": "resnet"}, preprocessor)
+        from_transformers({"model_type": "resnet"}, preprocessor)
+
+
+@pytest.mark.parametrize("processor", DEFAULTS["processors"])
+def test_default_preprocessing_is_that_of_transformers(processor):
+    config = {"model_type": "mobilevitv2" if processor == "MobileViT" else "resnet"}
+    size = {"size": {"shortest_edge": 288}} if processor == "MobileViT" else {}  # else it would pad
+    bare = {"image_processor_type": f"{processor}ImageProcessor"}
+    want = from_transformers(config, DEFAULTS["processors"][processor] | size)
+    assert from_transformers(config, bare | size) == want

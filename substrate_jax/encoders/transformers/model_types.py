@@ -1,0 +1,251 @@
+"""Which architectures of Hugging Face transformers we compute, and with which of their options.
+
+`MODEL_TYPES` gives each architecture transformers' own default of every option that decides the
+output, since files leave defaults out, and the values we compute where that is not all. Any other
+value is an error that names the option.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from substrate_jax.encoders.hub import CONFIG
+from substrate_jax.encoders.networks.network import Config
+from substrate_jax.encoders.registry import Paradigm
+from substrate_jax.encoders.transformers import configs
+from substrate_jax.encoders.transformers.options import (
+    BEIT,
+    BEIT_SUPPORTED,
+    CLIP,
+    CLIP_SUPPORTED,
+    CONVNEXT,
+    CONVNEXT_SUPPORTED,
+    DINOV2,
+    EFFICIENTNET,
+    EFFICIENTNET_SUPPORTED,
+    MOBILEVITV2,
+    MOBILEVITV2_SUPPORTED,
+    REGNET,
+    REGNET_SUPPORTED,
+    RESNET,
+    RESNET_SUPPORTED,
+    SIGLIP,
+    SIGLIP_SUPPORTED,
+    SWIN,
+    SWIN_SUPPORTED,
+    VIT,
+    VIT_SUPPORTED,
+    Options,
+    refuse,
+)
+
+
+@dataclass(frozen=True)
+class ModelType:
+    """One architecture of transformers.
+
+    Args:
+        build: our config, from the options and the side of the images.
+        defaults: transformers' default of every option that decides the output.
+        supported: values that an option may have, where it may not have all.
+        processor: the preprocessor's name where its file has none.
+        any_size: whether the images may differ in size from the config's `image_size`.
+        paradigm: what its published weights were trained on.
+        paper: arXiv id.
+    """
+
+    build: Callable[[Options, int], Config]
+    defaults: Options
+    supported: Mapping[str, tuple]
+    processor: str
+    any_size: bool
+    paradigm: Paradigm
+    paper: str
+
+
+MODEL_TYPES = {
+    "vit": ModelType(
+        build=configs.vit,
+        defaults=VIT,
+        supported=VIT_SUPPORTED,
+        processor="ViT",
+        any_size=False,
+        paradigm="supervised",
+        paper="2010.11929",
+    ),
+    "vit_mae": ModelType(
+        build=configs.vit,
+        defaults=VIT,
+        supported=VIT_SUPPORTED,
+        processor="ViT",
+        any_size=False,
+        paradigm="masked_reconstruction",
+        paper="2111.06377",
+    ),
+    "dinov2": ModelType(
+        build=configs.dinov2,
+        defaults=DINOV2,
+        supported=VIT_SUPPORTED,
+        processor="Bit",
+        any_size=True,
+        paradigm="self_supervised",
+        paper="2304.07193",
+    ),
+    "dinov2_with_registers": ModelType(
+        build=configs.dinov2_with_registers,
+        defaults=DINOV2 | {"patch_size": 16, "num_register_tokens": 4},
+        supported=VIT_SUPPORTED,
+        processor="Bit",
+        any_size=True,
+        paradigm="self_supervised",
+        paper="2309.16588",
+    ),
+    "clip": ModelType(
+        build=configs.clip,
+        defaults=CLIP,
+        supported=CLIP_SUPPORTED,
+        processor="CLIP",
+        any_size=False,
+        paradigm="image_text",
+        paper="2103.00020",
+    ),
+    "siglip": ModelType(
+        build=configs.siglip,
+        defaults=SIGLIP,
+        supported=SIGLIP_SUPPORTED,
+        processor="Siglip",
+        any_size=False,
+        paradigm="image_text",
+        paper="2303.15343",
+    ),
+    "beit": ModelType(
+        build=configs.beit,
+        defaults=BEIT,
+        supported=BEIT_SUPPORTED,
+        processor="Beit",
+        any_size=False,
+        paradigm="supervised",
+        paper="2106.08254",
+    ),
+    "convnext": ModelType(
+        build=configs.convnext,
+        defaults=CONVNEXT | {"layer_scale_init_value": 1e-6},
+        supported=CONVNEXT_SUPPORTED,
+        processor="ConvNext",
+        any_size=True,
+        paradigm="supervised",
+        paper="2201.03545",
+    ),
+    "convnextv2": ModelType(
+        build=configs.convnext,
+        defaults=CONVNEXT,
+        supported=CONVNEXT_SUPPORTED,
+        processor="ConvNext",
+        any_size=True,
+        paradigm="supervised",
+        paper="2301.00808",
+    ),
+    "resnet": ModelType(
+        build=configs.resnet,
+        defaults=RESNET,
+        supported=RESNET_SUPPORTED,
+        processor="ConvNext",
+        any_size=True,
+        paradigm="supervised",
+        paper="1512.03385",
+    ),
+    "regnet": ModelType(
+        build=configs.regnet,
+        defaults=REGNET,
+        supported=REGNET_SUPPORTED,
+        processor="ConvNext",
+        any_size=True,
+        paradigm="supervised",
+        paper="2003.13678",
+    ),
+    "swin": ModelType(
+        build=configs.swin,
+        defaults=SWIN,
+        supported=SWIN_SUPPORTED,
+        processor="ViT",
+        any_size=False,
+        paradigm="supervised",
+        paper="2103.14030",
+    ),
+    "efficientnet": ModelType(
+        build=configs.efficientnet,
+        defaults=EFFICIENTNET,
+        supported=EFFICIENTNET_SUPPORTED,
+        processor="EfficientNet",
+        any_size=True,
+        paradigm="supervised",
+        paper="1905.11946",
+    ),
+    "mobilevitv2": ModelType(
+        build=configs.mobilevitv2,
+        defaults=MOBILEVITV2,
+        supported=MOBILEVITV2_SUPPORTED,
+        processor="MobileViT",
+        any_size=True,
+        paradigm="supervised",
+        paper="2206.02680",
+    ),
+}
+TOWERS = {"clip": "vision_config", "siglip": "vision_config"}
+
+
+def model_options(config: Options) -> tuple[str, dict[str, Any]]:
+    """The key of `MODEL_TYPES` and every option that decides the output, as transformers reads it.
+
+    Of an image-text model the options of its image tower.
+
+    Raises:
+        ValueError: a model type or the value of an option that we do not compute.
+
+    Example:
+        >>> model_options({"model_type": "clip", "vision_config": {"patch_size": 14}})[0]
+        'clip'
+    """
+    model_type = config.get("model_type")
+    name = str(model_type)
+    if name in TOWERS:
+        # transformers lets the older key, written with all options, override the other.
+        config = config.get(f"{TOWERS[name]}_dict") or config.get(TOWERS[name]) or {}
+        if not isinstance(config, Mapping):
+            raise ValueError(f"{CONFIG}: {TOWERS[name]}={config!r} is not supported; give options")
+    name = name.removesuffix("_vision_model")
+    if name not in MODEL_TYPES:
+        raise ValueError(
+            f"{CONFIG}: model_type={model_type!r} is not supported; give one of "
+            f"{', '.join(MODEL_TYPES)}"
+        )
+    kind = MODEL_TYPES[name]
+    given = {key: config[key] for key in kind.defaults if config.get(key) is not None}
+    options = dict(kind.defaults) | {
+        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
+    for key, value in options.items():
+        default = kind.defaults[key]
+        if not _is_like(key, value, default):
+            fix = f"give what transformers writes, such as {default!r}"
+            refuse(CONFIG, options, key, fix)
+    for key, values in kind.supported.items():
+        if options[key] not in values:
+            one_of = " or ".join(map(repr, values))
+            refuse(CONFIG, options, key, f"{name} is computed with {one_of}")
+    return name, options
+
+
+def _is_like(name: str, value: Any, default: Any) -> bool:
+    """Whether an option's value has the type of its default."""
+    if isinstance(value, tuple):
+        if name in ("image_size", "patch_size"):  # one number, or height and width
+            default = (default,)
+        first = next(iter(default), 0) if isinstance(default, tuple) else ()
+        return first != () and all(_is_like(name, one, first) for one in value)
+    if value is None or isinstance(value, bool):
+        return isinstance(default, type(value))
+    kinds = (
+        (int, float) if isinstance(default, float) else int if default is None else type(default)
+    )
+    return isinstance(value, kinds)
