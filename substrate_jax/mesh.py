@@ -15,7 +15,7 @@ differs by rounding.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -23,6 +23,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int64, PyTree, Shaped
 
 DATA_AXIS = "data"
+# How arrays lie on a mesh: rows split over the data axis, columns split over it, or all everywhere.
+ROWS = PartitionSpec(DATA_AXIS)
+COLUMNS = PartitionSpec(None, DATA_AXIS)
+EVERYWHERE = PartitionSpec()
 
 
 def make_mesh(spec: str | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -69,7 +73,7 @@ def make_mesh(spec: str | None = None, devices: Sequence[jax.Device] | None = No
 
 
 def _rows_sharding(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    return NamedSharding(mesh, ROWS)
 
 
 def local_rows(mesh: Mesh, n: int) -> Int64[np.ndarray, " m"]:
@@ -149,6 +153,56 @@ def shard_rows(
     return place_rows(rows, mesh, padded), place_rows(mine < n, mesh, padded)
 
 
+def shard_blocks(
+    blocks: Iterable[Shaped[np.ndarray, "n _"]], mesh: Mesh
+) -> tuple[list[Shaped[Array, "m _"]], Bool[Array, " m"]]:
+    """Blocks of the same rows as `shard_rows` gives them, with the one mask of all.
+
+    Args:
+      blocks: [n, d] each, widths may differ.
+      mesh: from `make_mesh`.
+
+    Returns:
+      The blocks, padded and split over the data axis; and a mask [m], true for the n rows given.
+
+    Raises:
+      ValueError: no block, or blocks with different numbers of rows.
+
+    Example:
+      >>> blocks = [np.ones((3, 2), np.float32), np.ones((3, 5), np.float32)]
+      >>> placed, mask = shard_blocks(blocks, make_mesh("data=1"))
+      >>> [block.shape for block in placed], mask.tolist()
+      ([(3, 2), (3, 5)], [True, True, True])
+    """
+    blocks = list(blocks)
+    rows = [len(block) for block in blocks]
+    if len(set(rows)) != 1:
+        raise ValueError(f"blocks have {rows} rows: give at least one, all with the same rows")
+    placed = [shard_rows(block, mesh) for block in blocks]
+    return [block for block, _ in placed], placed[0][1]
+
+
+def over_rows(
+    function: Callable, mesh: Mesh, in_specs: PyTree, out_specs: PyTree = EVERYWHERE
+) -> Callable:
+    """A function of one device's shards as a compiled function of whole arrays.
+
+    Args:
+      function: sees its own shard of each argument, and reduces over `DATA_AXIS` by collectives
+        where a result is the same on every device.
+      mesh: from `make_mesh`.
+      in_specs: of the arguments, one each or one for all: `ROWS`, `COLUMNS` or `EVERYWHERE`.
+      out_specs: of the results, likewise.
+
+    Example:
+      >>> mesh = make_mesh("data=1")
+      >>> total = over_rows(lambda x: jax.lax.psum(x.sum(0), DATA_AXIS), mesh, ROWS)
+      >>> total(np.ones((4, 2), np.float32)).tolist()
+      [4.0, 4.0]
+    """
+    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs))
+
+
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """A copy of every array of `tree` on every device of the mesh; equal in all processes.
 
@@ -156,7 +210,7 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
       >>> replicate({"w": np.ones(3)}, make_mesh("data=1"))["w"].sharding.is_fully_replicated
       True
     """
-    sharding = NamedSharding(mesh, PartitionSpec())
+    sharding = NamedSharding(mesh, EVERYWHERE)
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
     return jax.tree.map(

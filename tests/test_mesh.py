@@ -6,7 +6,6 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from substrate_jax import mesh as meshes
-from substrate_jax.processes import initialize_distributed
 
 
 @pytest.mark.parametrize(
@@ -81,15 +80,35 @@ def test_shard_rows_pads_and_masks(n, m):
     np.testing.assert_array_equal(mask, np.arange(m) < n)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((None, 2, 0), "coordinator=None with num_processes=2"),
-        (("localhost", 2, 0), "coordinator='localhost': give host:port"),
-        (("localhost:1", 2, 2), "0 <= process_id < num_processes"),
-        (("localhost:1", None, 0), "give both"),
-    ],
-)
-def test_initialize_distributed_refuses(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        initialize_distributed(*arguments)
+def test_blocks_of_the_same_rows_have_one_mask():
+    mesh, rng = meshes.make_mesh(), np.random.default_rng(0)
+    given = [rng.normal(size=(11, width)).astype(np.float32) for width in (2, 5)]
+    placed, mask = meshes.shard_blocks(iter(given), mesh)
+    for block, rows in zip(placed, given, strict=True):
+        np.testing.assert_array_equal(np.asarray(block)[np.asarray(mask)], rows)
+        assert block.sharding.spec == meshes.ROWS
+    assert mask.sum() == 11
+
+
+@pytest.mark.parametrize("lengths", [(), (3, 4)])
+def test_blocks_of_other_rows_are_refused(lengths):
+    blocks = [np.ones((n, 2), np.float32) for n in lengths]
+    with pytest.raises(ValueError, match="give at least one, all with the same rows"):
+        meshes.shard_blocks(blocks, meshes.make_mesh())
+
+
+@pytest.mark.parametrize("spec", ["data=8", "data=4,model=2", "data=1"])
+def test_a_function_over_rows_sees_its_shard_and_gives_what_all_give(spec):
+    mesh, x = meshes.make_mesh(spec), np.arange(24, dtype=np.float32).reshape(8, 3)
+    seen = []
+
+    def compute(rows, scale):
+        seen.append(rows.shape)
+        return jax.lax.psum((scale * rows).sum(0), meshes.DATA_AXIS), rows + scale
+
+    specs = (meshes.ROWS, meshes.EVERYWHERE), (meshes.EVERYWHERE, meshes.ROWS)
+    total, shifted = meshes.over_rows(compute, mesh, *specs)(x, np.float32(2))
+    assert seen == [(8 // mesh.shape["data"], 3)]
+    np.testing.assert_allclose(total, 2 * x.sum(0))
+    np.testing.assert_array_equal(shifted, x + 2)
+    assert shifted.sharding.spec == meshes.ROWS
