@@ -6,7 +6,7 @@
 
 They read what lies in the folder for manual downloads (`download.data_folder()` when called by
 `substrate_jax.data.prepare`), and hand TFDS encoded images, so that neither preparing nor reading
-needs TensorFlow. TFDS sorts up to 1 GB a split in memory and uses TensorFlow's files beyond: the
+needs TensorFlow. TFDS sorts up to 1 GB per split in memory and uses TensorFlow's files beyond: the
 subsets above stay below that, and are far more than the 1,000 images that a domain draws.
 
 Importing this module imports tensorflow_datasets and registers the builders with it.
@@ -159,7 +159,7 @@ def color_depth(depth: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
 
         t = clip((z - q01) / (q99 - q01), 0, 1),  q over the known depths of this image alone
 
-    So an image tells near from far and not how many metres, and one stray pixel does not darken
+    So an image tells near from far and not how many meters, and one stray pixel does not darken
     the rest. Where depth is unknown (not finite, or not positive) the image is black.
 
     Args:

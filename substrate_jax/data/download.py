@@ -10,7 +10,7 @@ ranges sends all again. A file takes its name, by an atomic rename, only with th
 Processes of one machine take turns (a lock beside the file), so the file is fetched once.
 
 Cost: the download; and one pass over a file at hand, whose checksum is verified every time
-(about 2 s a gigabyte), so that a file placed by hand is as good as a fetched one.
+(about 2 s per gigabyte), so that a file placed by hand is as good as a fetched one.
 
 Not guaranteed: that the sizes are exact. They are for plans and progress; checksums decide.
 """

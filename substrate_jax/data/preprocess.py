@@ -84,7 +84,7 @@ class Preprocess:
         for name in ("mean", "std"):
             value = tuple(float(v) for v in getattr(self, name))
             if len(value) != 3:
-                raise ValueError(f"{name}={value}: give three values, one a channel (RGB)")
+                raise ValueError(f"{name}={value}: give three values, one per channel (RGB)")
             object.__setattr__(self, name, value)  # a list from JSON would not hash
         if min(self.std) <= 0:
             raise ValueError(f"std={self.std}: give positive values")

@@ -11,7 +11,7 @@ to the square root of their area. A crop whose gray values deviate by less than 
 (the surround of a retina, the inside of a phantom's ellipse), or whose pixels are those of a crop
 kept before, is passed over.
 
-Cost: decoding the pictures once a process (about 10 ms each), then array slices.
+Cost: decoding the pictures once per process (about 10 ms each), then array slices.
 
 Not guaranteed: independence. Crops of one picture overlap and share light, focus and subject, so
 an error bar or p-value from them is too small, and a random split leaks. They show that the

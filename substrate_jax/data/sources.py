@@ -51,7 +51,7 @@ class Source:
 
     Args:
       name: what to call it in messages and reports.
-      ids: one string a row, unique.
+      ids: one string per row, unique.
       labels: int64 [n], or None.
       fingerprint: hash of what determines the rows.
       read: row number -> uint8 [h, w, 3]; called from several threads at once.
@@ -211,7 +211,7 @@ def open_npz(path: str | os.PathLike, split: str | None = None) -> Source:
     """Arrays `train_images`, `train_labels`, `val_...`, `test_...` of one npz file (MedMNIST).
 
     Images are uint8 [n, h, w] or [n, h, w, 3]. Ids are `split/row`. Labels of shape [n] or [n, 1]
-    are kept; several labels an image (ChestMNIST) are not, and the source then has none.
+    are kept; several labels per image (ChestMNIST) are not, and the source then has none.
 
     Args:
       path: a local file.

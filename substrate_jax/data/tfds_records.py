@@ -4,7 +4,7 @@
 
 Preparing them is `substrate_jax.data.prepare`'s.
 
-Cost: opening reads every record once if the set has an `id` feature or labels (about 0.1 ms a
+Cost: opening reads every record once if the set has an `id` feature or labels (about 0.1 ms per
 record).
 
 Not guaranteed: ids across slices. Without an `id` feature a row is called `split/row`, so ids of

@@ -35,8 +35,8 @@ paper's panel) has it, `clip_base_quickgelu` as trained.
 Left out of what timm has of these families: MaxViT's and MaxxViT's `rw` and `rmlp` sizes, CoAtNet,
 MobileViT V1, Swin V2, EfficientNetV2 and EfficientNet's Lite and EdgeTPU sizes, ResNets with other
 stems or with attention (`d`, `ts`, SE, ECA, CLIP), RegNetZ, hybrids of ResNet and ViT, and other
-weights of the same networks: those run with `--weights_dir`, under the name of a network of that
-shape.
+weights of the same networks: those run under the name of a network of that shape, with
+`load_encoder(NAME, weights=FILE)` or with a launcher's `--weights_dir`.
 
 """
 MARKERS = "<!-- encoders: begin -->\n", "<!-- encoders: end -->\n"
@@ -70,7 +70,7 @@ def rows(names: Iterable[str] | None = None) -> list[tuple[str, ...]]:
 
 
 def text_table(names: Iterable[str] | None = None) -> str:
-    """Aligned columns, one encoder a line.
+    """Aligned columns, one encoder per line.
 
     Example:
         >>> print(text_table(["resnet18"]))
@@ -92,7 +92,7 @@ def markdown_table() -> str:
 
 
 def family_table() -> str:
-    """One line a family, for README."""
+    """One line per family, for README."""
     lines = [
         "| family | published checkpoints | parameters | in the paper's panel |",
         "|---" * 4 + "|",

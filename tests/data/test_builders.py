@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from substrate_jax.data import builders, bytes_to_download, open_source, prepare
-from substrate_jax.data import tfds_records as prepared
+from substrate_jax.data import builders, bytes_to_download, open_source, prepare, tfds_records
 from substrate_jax.data.builders import color_depth
 from substrate_jax.data.download import RemoteFile
 from tests.data.server import dead_address
@@ -28,14 +27,14 @@ def folder(tmp_path, monkeypatch):
 
 def place(folder, monkeypatch, name: str, **arrays) -> None:
     """An HDF5 file under the published name, taken for the published one."""
-    published = prepared.TFDS_FILES[name]
+    published = tfds_records.TFDS_FILES[name]
     path = folder / published.name
     with h5py.File(path, "w") as file:
         for key, value in arrays.items():
             file.create_dataset(key, data=value, compression="gzip")
     checksum = f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}"
     file = RemoteFile(published.name, dead_address(), checksum, path.stat().st_size)
-    monkeypatch.setitem(prepared.TFDS_FILES, name, file)
+    monkeypatch.setitem(tfds_records.TFDS_FILES, name, file)
 
 
 def test_nyu_depth(folder, monkeypatch):

@@ -57,7 +57,7 @@ VIT = ViTConfig(
 SWIN = SwinConfig((2, 1), (4, 8), (2, 7), 2, patch_size=2, num_classes=3, image_size=8)
 BEIT = BEiTConfig(8, 1, 2, patch_size=4, image_size=8, num_classes=3)
 
-# One small network a family, with all of its options. Taps in order, where the classifier is:
+# One small network per family, with all of its options. Taps in order, where the classifier is:
 FAMILIES = {
     "resnet": (RESNET, "stem layer1.0 layer1 layer2.0 layer2", "fc"),
     "regnet": (REGNET, "stem s1.b1 s1 s2.b1 s2", "head.fc"),
@@ -202,7 +202,7 @@ REFUSED = [
     (VIT, {"class_token": False, "pool": "token"}, "pool='token': set class_token=True"),
     (SWIN, {"image_size": 32}, r"image_size=32: maps of \(16, 8\).*give a multiple of 56$"),
     (SWIN, {"image_size": 9}, "image_size=9: .*give a multiple of 56$"),
-    (SWIN, {"windows": (4,)}, r"windows=\(4,\) .*give one of each a stage"),
+    (SWIN, {"windows": (4,)}, r"windows=\(4,\) .*give one of each per stage"),
     (SWIN, {"head_width": 3}, "head_width=3 .*give a divisor"),
     (BEIT, {"image_size": 7}, "image_size=7 .*give a multiple of 4"),
     (BEIT, {"heads": 3}, "heads=3 .*give a divisor of 8"),

@@ -155,7 +155,7 @@ def check(name: str, outputs: dict[str, np.ndarray]) -> str:
     first, second = outputs["features"]
     contrast = float(np.linalg.norm(first - second) / np.linalg.norm(outputs["features"].mean(0)))
     if contrast < 0.05 or not all(1e-3 < s < 1e2 for s in sizes.values()):
-        raise ValueError(f"{name}: contrast {contrast:.3f}, sizes {sizes}; mend weights.GAINS")
+        raise ValueError(f"{name}: contrast {contrast:.3f}, sizes {sizes}; change weights.GAINS")
     return f"contrast {contrast:.3f}  " + "  ".join(f"{k} {s:.3g}" for k, s in sizes.items())
 
 

@@ -1,4 +1,4 @@
-"""Makes the reference outputs that tests/encoders/test_transformers_format.py compares with.
+"""Makes the reference outputs that tests/encoders/transformers/test_format.py compares with.
 
     pip install torch==2.13.0 timm==1.0.31 torchvision==0.28.0 transformers==5.23.0
     python -m tests.golden.make_transformers_golden            # or with names of CASES
@@ -25,7 +25,7 @@ from safetensors.numpy import load_file, save_file
 from tests.golden import transformers_weights, weights
 from tests.golden.timm_import import import_timm
 
-import_timm()  # with it torchvision, which transformers imports, mended where it needs that
+import_timm()  # with it torchvision, which transformers imports, repaired where it needs that
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 HERE = Path(__file__).parent / "transformers"

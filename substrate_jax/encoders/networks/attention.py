@@ -10,8 +10,8 @@ On NVIDIA GPUs half-precision attention over 128 tokens or more is cuDNN's, whic
 is of the input's dtype.
 
 A map [n, h, w, c] is cut into windows of side x side positions: [n, windows, positions, c], both in
-row-major order. A bias learnt for each offset of two positions of a window is a table of
-(2 side - 1)^2 rows, one column a head.
+row-major order. A bias learned for each offset of two positions of a window is a table of
+(2 side - 1)^2 rows, one column per head.
 """
 
 import math

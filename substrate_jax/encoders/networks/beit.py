@@ -1,6 +1,6 @@
 """BEiT (Bao et al. 2021, arXiv:2106.08254) and BEiT V2 (Peng et al. 2022, arXiv:2208.06366).
 
-A vision transformer that knows positions only by a bias on the scores of attention, learnt in
+A vision transformer that knows positions only by a bias on the scores of attention, learned in
 every block for each offset of two patches: (2 g - 1)^2 rows of a table for a grid of g x g, and
 three more for pairs with the class token. Queries and values have a bias, keys have none. Both
 versions are one network, of different pretraining; the checkpoints are fine-tuned on labels.
@@ -72,7 +72,7 @@ class BEiTConfig:
 
     @property
     def grid(self) -> int:
-        """Patches a side."""
+        """Patches per side."""
         return self.image_size // self.patch_size
 
     def build(self, rngs: nnx.Rngs) -> "BEiT":

@@ -33,7 +33,7 @@ from substrate_jax.encoders.networks.network import Network
 
 @dataclass(frozen=True)
 class ConvNeXtConfig:
-    """Shape of a ConvNeXt: blocks and channels a stage, its stem and its head.
+    """Shape of a ConvNeXt: blocks and channels per stage, its stem and its head.
 
     With `conv_mlp` the checkpoint keeps the two maps of each MLP as 1 x 1 convolutions. `eps` is of
     every LayerNorm; the head's has `head_eps` where that is given.
@@ -56,12 +56,12 @@ class ConvNeXtConfig:
 
     @property
     def width(self) -> int:
-        """Features an image."""
+        """Features per image."""
         return self.head_hidden or self.channels[-1]
 
     @property
     def stride(self) -> int:
-        """Pixels a side behind one position of the last stage."""
+        """Pixels per side behind one position of the last stage."""
         return self.patch_size * 2 ** (len(self.depths) - 1)
 
     def build(self, rngs: nnx.Rngs) -> "ConvNeXt":

@@ -1,10 +1,10 @@
 """EfficientNet (Tan & Le 2019, arXiv:1905.11946): inverted residuals under compound scaling.
 
-One table of stages serves all sizes: channels are multiplied and rounded to eights, blocks a stage
-multiplied and rounded up. Squeeze-and-excitation reduces to a quarter of a block's input channels.
-Pooled features are the spatial mean after the head convolution. Module names are timm's
-(`conv_stem`, `blocks.0.0.conv_dw`, `conv_head`, `classifier`). Weights ported from TensorFlow want
-its padding ("same") and its epsilon of batch normalization (1e-3).
+One table of stages serves all sizes: channels are multiplied and rounded to eights, the number of
+blocks of a stage is multiplied and rounded up. Squeeze-and-excitation reduces to a quarter of a
+block's input channels. Pooled features are the spatial mean after the head convolution. Module
+names are timm's (`conv_stem`, `blocks.0.0.conv_dw`, `conv_head`, `classifier`). Weights ported from
+TensorFlow want its padding ("same") and its epsilon of batch normalization (1e-3).
 """
 
 import math
@@ -45,7 +45,7 @@ STAGES = (
 
 @dataclass(frozen=True)
 class EfficientNetConfig:
-    """Shape of an EfficientNet: multipliers of B0's channels and of its blocks a stage, and B0.
+    """Shape of an EfficientNet: multipliers of B0's channels and of its blocks per stage, and B0.
 
     `padding` is "symmetric", as torch pads odd kernels, or "same", as TensorFlow does.
 
@@ -75,7 +75,7 @@ class EfficientNetConfig:
 
     @property
     def width(self) -> int:
-        """Features an image."""
+        """Features per image."""
         return self.scale(self.head_channels)
 
     def scale(self, channels: int) -> int:

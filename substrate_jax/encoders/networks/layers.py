@@ -131,7 +131,7 @@ class LayerNorm(nnx.Module):
 class BatchNorm(nnx.Module):
     """Normalize each channel by running statistics, or by the batch's own in training.
 
-    `module.train()` and `module.eval()` switch. Running statistics move by `momentum` towards the
+    `module.train()` and `module.eval()` switch. Running statistics move by `momentum` toward the
     batch's mean and unbiased variance, as torch's do.
     """
 

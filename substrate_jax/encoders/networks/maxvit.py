@@ -51,9 +51,9 @@ Partition = Literal["window", "grid"]
 
 @dataclass(frozen=True)
 class MaxViTConfig:
-    """Shape of a MaxViT: blocks and channels a stage, its stem, and the side of its windows.
+    """Shape of a MaxViT: blocks and channels per stage, its stem, and the side of its windows.
 
-    The published ones have windows and grids of `image_size` / 32 positions a side, the default.
+    The published ones have windows and grids of `image_size` / 32 positions per side, the default.
     """
 
     family: ClassVar[str] = "maxvit"
@@ -79,7 +79,7 @@ class MaxViTConfig:
 
     @property
     def width(self) -> int:
-        """Features an image."""
+        """Features per image."""
         return self.channels[-1]
 
     @property

@@ -65,7 +65,7 @@ class MobileViTV2Config:
 
     @property
     def width(self) -> int:
-        """Features an image."""
+        """Features per image."""
         return self.channels[-1]
 
     def build(self, rngs: nnx.Rngs) -> "MobileViTV2":

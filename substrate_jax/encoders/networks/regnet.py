@@ -29,9 +29,9 @@ class RegNetConfig:
     Args:
         depth: blocks of all stages together.
         initial_width: w_0, a multiple of 8.
-        slope: w_a, channels a block.
+        slope: w_a, channels per block.
         multiplier: w_m, the least ratio between the widths of stages; above 1.
-        group_width: channels a group of the 3 x 3 convolutions.
+        group_width: channels per group of the 3 x 3 convolutions.
         se_ratio: squeezed channels over a block's input channels; 0 for RegNetX.
 
     Raises:
@@ -78,12 +78,12 @@ class RegNetConfig:
         )
 
     def group(self, channels: int) -> int:
-        """Channels a group of the 3 x 3 convolutions; all where there are fewer."""
+        """Channels per group of the 3 x 3 convolutions; all where there are fewer."""
         return min(self.group_width, channels)
 
     @property
     def width(self) -> int:
-        """Features an image."""
+        """Features per image."""
         return self.stages[-1][0]
 
     def build(self, rngs: nnx.Rngs) -> "RegNet":

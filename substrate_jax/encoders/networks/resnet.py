@@ -28,7 +28,7 @@ from substrate_jax.encoders.networks.network import Network
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """Shape of a ResNet: blocks a stage, channels a stage, and its stem.
+    """Shape of a ResNet: blocks per stage, channels per stage, and its stem.
 
     The 3 x 3 convolution of a bottleneck has `cardinality` groups, each `base_width` wide where the
     stage has 64 channels and in proportion elsewhere.
@@ -62,7 +62,7 @@ class ResNetConfig:
 
     @property
     def width(self) -> int:
-        """Features an image."""
+        """Features per image."""
         return self.channels[-1] * self.expansion
 
     def build(self, rngs: nnx.Rngs) -> "ResNet":

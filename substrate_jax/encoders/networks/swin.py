@@ -3,7 +3,7 @@
 A map of side s is cut into windows of w x w positions, and attention stays within each. Every
 second block first rolls the map by w // 2, so that its windows straddle the borders of the last
 block's; positions that only the roll made neighbors are masked. A stage whose window covers its
-map neither cuts nor rolls. Scores get a learnt bias for each offset of two positions: a table of
+map neither cuts nor rolls. Scores get a learned bias for each offset of two positions: a table of
 (2 w - 1)^2 rows. Attention costs O(s^2 w^2 c) in place of the O(s^4 c) of a whole map.
 
 Between stages 2 x 2 positions are merged into one. Features are the mean over space of the
@@ -47,7 +47,7 @@ MASKED = -100.0
 
 @dataclass(frozen=True)
 class SwinConfig:
-    """Shape of a Swin transformer: blocks, channels and window side a stage.
+    """Shape of a Swin transformer: blocks, channels and window side per stage.
 
     Raises:
         ValueError: a stage's map cannot be cut into its windows, or its channels into heads.
@@ -74,7 +74,7 @@ class SwinConfig:
         if not stages == len(self.channels) == len(self.windows):
             raise ValueError(
                 f"depths={self.depths}, channels={self.channels} and windows={self.windows} "
-                "differ in length; give one of each a stage"
+                "differ in length; give one of each per stage"
             )
         if any(channels % self.head_width for channels in self.channels):
             raise ValueError(
@@ -86,19 +86,19 @@ class SwinConfig:
             side % min(side, window) for side, window in zip(self.sides, self.windows, strict=True)
         ):
             raise ValueError(
-                f"image_size={self.image_size}: maps of {self.sides} positions a side do not "
+                f"image_size={self.image_size}: maps of {self.sides} positions per side do not "
                 f"divide into windows of {self.windows}; give a multiple of "
                 f"{unit * math.lcm(*self.windows)}"
             )
 
     @property
     def width(self) -> int:
-        """Features an image."""
+        """Features per image."""
         return self.channels[-1]
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """Positions a side of each stage's map."""
+        """Positions per side of each stage's map."""
         return tuple(self.image_size // self.patch_size // 2**i for i in range(len(self.depths)))
 
     def build(self, rngs: nnx.Rngs) -> "Swin":

@@ -57,7 +57,7 @@ class ViTConfig:
         layer_scale: initial scale of the residual branches, None for none.
         pre_norm: whether tokens are normalized before the first block.
         class_token: whether there is one.
-        distilled: whether there is a second class token, which learnt from a teacher; each has a
+        distilled: whether there is a second class token, which learned from a teacher; each has a
             head of its own (arXiv:2012.12877).
         registers: extra tokens that are attended to and never read out (arXiv:2309.16588).
         prefix_positions: whether the tokens before the patches have rows in the position table.
@@ -109,7 +109,7 @@ class ViTConfig:
 
     @property
     def grid(self) -> int:
-        """Patches a side."""
+        """Patches per side."""
         return self.image_size // self.patch_size
 
     def build(self, rngs: nnx.Rngs) -> "ViT":

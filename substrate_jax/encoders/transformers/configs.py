@@ -22,7 +22,7 @@ from substrate_jax.encoders.transformers.options import ACTIVATIONS, Options, re
 
 @dataclass(frozen=True)
 class ListedRegNetConfig(RegNetConfig):
-    """A RegNet of `listed` (channels, blocks) a stage, whatever line they may lie on."""
+    """A RegNet of `listed` (channels, blocks) per stage, whatever line they may lie on."""
 
     listed: tuple[tuple[int, int], ...] = ()
 
@@ -104,7 +104,8 @@ def beit(options: Options, size: int) -> BEiTConfig:
 def convnext(options: Options, size: int) -> ConvNeXtConfig:
     """A ConvNeXt, or a V2 where no option gives a layer scale."""
     channels, depths = _stages(options)
-    _require(options, "num_stages", options["num_stages"] == len(depths), "give one depth a stage")
+    alike = options["num_stages"] == len(depths)
+    _require(options, "num_stages", alike, "give one depth per stage")
     # transformers halves the resolution before every stage but the first, we where channels change.
     changes = all(a != b for a, b in itertools.pairwise(channels))
     _require(options, "hidden_sizes", changes, "give each stage other channels than the last")
@@ -191,7 +192,7 @@ def efficientnet(options: Options, size: int) -> EfficientNetConfig:
     for _, stride, _, channels, count in STAGES:
         channels = config.scale(channels)
         skips = stride > 1 or in_channels != channels
-        _require(options, "width_coefficient", skips, "give one that changes channels each stage")
+        _require(options, "width_coefficient", skips, "channels must change at each stage")
         if stride == 2:
             odd += [number] if side % 2 else []
             side = -(-side // 2)
@@ -232,7 +233,9 @@ def square_side(options: Options, name: str) -> int:
 
 def _stages(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
     channels, depths = options["hidden_sizes"], options["depths"]
-    _require(options, "hidden_sizes", len(channels) == len(depths), "give one and a depth a stage")
+    _require(
+        options, "hidden_sizes", len(channels) == len(depths), "give one, and a depth, per stage"
+    )
     return channels, depths
 
 

@@ -19,7 +19,7 @@ from tests.encoders.networks.oracles import (
 )
 from tests.helpers import relative_error, tolerance
 
-# Blocks and channels a stage as printed in arXiv:2003.13678, figures 16 and 17.
+# Blocks and channels per stage as printed in arXiv:2003.13678, figures 16 and 17.
 PUBLISHED = {
     "regnetx_002": ((1, 1, 4, 7), (24, 56, 152, 368)),
     "regnetx_032": ((2, 6, 15, 2), (96, 192, 432, 1008)),

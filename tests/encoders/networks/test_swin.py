@@ -10,7 +10,7 @@ from tests.encoders.networks.modules import filled
 from tests.encoders.networks.oracles import float64, layer_norm, linear, mlp
 from tests.helpers import relative_error, tolerance
 
-# Maps of 12 and 6 positions a side: nine windows that roll, then one that covers its map.
+# Maps of 12 and 6 positions per side: nine windows that roll, then one that covers its map.
 CONFIG = SwinConfig(
     (2, 2), (4, 8), (4, 7), head_width=2, patch_size=2, num_classes=3, image_size=24
 )

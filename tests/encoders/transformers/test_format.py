@@ -240,7 +240,7 @@ def test_resampled_positions_follow_a_cubic():
     want = 2 * center[:, None] - center[None] + 1
     got = got[0, 1:].reshape(grid, grid, 2)
     np.testing.assert_allclose(got[..., 1], 3.0, rtol=1e-14)
-    # a = -0.75 is exact for constants only; for a line it is off by at most 0.06 a position.
+    # a = -0.75 is exact for constants only; for a line it is off by at most 0.06 per position.
     inner = np.abs(got[2:-2, 2:-2, 0] - want[2:-2, 2:-2])
     assert inner.max() <= 0.06 * 3
     np.testing.assert_array_equal(F.resample_bicubic(table, side), table)
