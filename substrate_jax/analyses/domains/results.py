@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from substrate_jax.analyses.cka.results import PanelTest
 from substrate_jax.report.run import ImageSet, Run
@@ -241,6 +241,21 @@ class ComponentCorrelations:
     energy_of_first: float
     largest_of_others: LargestCorrelation | None
     paper: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Extremes:
+    """Images at the two ends of a component, the most extreme first.
+
+    Attributes:
+        component: its number, from 0.
+        top: those with the highest scores.
+        bottom: those with the lowest.
+    """
+
+    component: int
+    top: Sequence[UInt8[np.ndarray, "_ _ 3"]]
+    bottom: Sequence[UInt8[np.ndarray, "_ _ 3"]]
 
 
 @dataclasses.dataclass(frozen=True)
