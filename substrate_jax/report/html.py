@@ -1,9 +1,14 @@
-"""A page as one self-contained HTML file."""
+"""A page as one self-contained HTML file.
+
+The template, the style sheet and the script are files of their own in `templates/`; rendering puts
+all three into the one file.
+"""
 
 import functools
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from substrate_jax.report.page import Page
 from substrate_jax.report.text import number
@@ -33,4 +38,10 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "plain": plain}
+    environment.globals["verbatim"] = _verbatim
     return environment
+
+
+def _verbatim(file: str) -> Markup:
+    """A file of the templates, not read as a template: braces are everyday in CSS and JavaScript."""
+    return Markup((_TEMPLATES / file).read_text(encoding="utf-8"))
