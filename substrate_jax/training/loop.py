@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import Array
 from tqdm import tqdm
@@ -132,17 +131,21 @@ class _Saver:
     """The newest checkpoint in a folder; leaves are stored under their tree paths."""
 
     def __init__(self, folder: Path):
+        # Half a second to import, and only runs that are to be resumed need it.
+        import orbax.checkpoint as ocp
+
+        self._args = ocp.args
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def save(self, step: int, state) -> None:
-        self._manager.save(step, args=ocp.args.StandardSave(_named(state)))
+        self._manager.save(step, args=self._args.StandardSave(_named(state)))
 
     def restore(self, state):
         step = self._manager.latest_step()
         if step is None:
             return 0, state
-        named = self._manager.restore(step, args=ocp.args.StandardRestore(_named(state)))
+        named = self._manager.restore(step, args=self._args.StandardRestore(_named(state)))
         leaves = [named[name] for name in _named(state)]
         return step, jax.tree.unflatten(jax.tree.structure(state), leaves)
 
