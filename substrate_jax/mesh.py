@@ -5,7 +5,9 @@ One named axis, `DATA_AXIS`, carries rows of images, features or Gram matrices; 
 are Auto: the compiler places collectives, and `jax.shard_map` works as written.
 
 Rows come in any number, devices do not: `shard_rows` fills up with zeros and gives the mask that
-tells rows from padding. In a run of several processes each reads only its `local_rows`.
+tells rows from padding, `shard_blocks` does so for several blocks of the same rows. `over_rows`
+compiles a function of one device's rows for all devices. In a run of several processes each reads
+only its `local_rows`.
 
 Cost: O(n d) for the copies.
 
@@ -29,7 +31,10 @@ COLUMNS = PartitionSpec(None, DATA_AXIS)
 EVERYWHERE = PartitionSpec()
 
 
-def make_mesh(spec: str | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(
+    spec: str | None = None,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
+) -> Mesh:
     """A mesh of the given axis sizes, all axes Auto.
 
     Args:
@@ -50,11 +55,13 @@ def make_mesh(spec: str | None = None, devices: Sequence[jax.Device] | None = No
     devices = list(jax.devices() if devices is None else devices)
     if spec is None:
         spec = f"{DATA_AXIS}={len(devices)}"
-    pairs = [re.fullmatch(r"\s*([A-Za-z_]\w*)\s*=\s*(\d+)\s*", part) for part in spec.split(",")]
-    if not all(pairs):
+    parts = spec.split(",")
+    matches = [re.fullmatch(r"\s*([A-Za-z_]\w*)\s*=\s*(\d+)\s*", part) for part in parts]
+    pairs = [match.groups() for match in matches if match]
+    if len(pairs) < len(parts):
         raise ValueError(f"mesh={spec!r}: write axis=size,..., for instance data={len(devices)}")
-    names = tuple(pair[1] for pair in pairs)
-    sizes = tuple(int(pair[2]) for pair in pairs)
+    names = tuple(name for name, _ in pairs)
+    sizes = tuple(int(size) for _, size in pairs)
     if DATA_AXIS not in names or len(set(names)) < len(names):
         raise ValueError(f"mesh={spec!r}: name the axis {DATA_AXIS!r} once, and no axis twice")
     if not 1 <= math.prod(sizes) <= len(devices):

@@ -1,4 +1,16 @@
-"""Runs of several processes: joining one, and what its processes tell each other."""
+"""Runs of several processes: joining one, and what its processes tell each other.
+
+One process drives the devices of one host. `initialize_distributed` makes it one of several before
+anything touches a device; `jax.devices()` are then those of all, and a mesh over them spans the
+run. What only one process knows travels over the host's network: JSON-like values by `exchange`,
+rows of an array by `join_rows`. A process alone is a run of one: nothing travels.
+
+Cost: two rounds of messages per exchange, each as long as the longest value; n d values received
+by every process for joined rows.
+
+Not guaranteed: an end. All processes must make the same calls in the same order; where one has
+failed, the others wait for it.
+"""
 
 import glob
 import importlib.util

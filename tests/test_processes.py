@@ -1,7 +1,12 @@
-"""Joining a run of several processes: what is refused. tests/multiprocess has real ones."""
+"""A run of one process, and what joining several refuses. tests/multiprocess has real ones."""
 
+import fnmatch
+import importlib.machinery
+
+import numpy as np
 import pytest
 
+from substrate_jax import processes
 from substrate_jax.processes import initialize_distributed
 
 
@@ -17,3 +22,28 @@ from substrate_jax.processes import initialize_distributed
 def test_initialize_distributed_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         initialize_distributed(*arguments)
+
+
+def test_one_process_tells_itself_everything():
+    value = {"rows": [1, 2], "text": "ä", "none": None}
+    assert processes.exchange(value) == [value]
+    block = np.ones((3, 2), np.float32)
+    assert processes.join_rows(block, [0, 3]) is block
+
+
+@pytest.mark.parametrize(
+    ("library", "device", "found"),
+    [
+        (True, "/dev/accel0", True),
+        (True, "/dev/vfio/0", True),
+        (True, "/dev/vfio/vfio", False),
+        (True, None, False),
+        (False, "/dev/accel0", False),
+    ],
+)
+def test_a_tpu_is_a_library_and_a_device(monkeypatch, library, device, found):
+    spec = importlib.machinery.ModuleSpec("libtpu", None) if library else None
+    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: spec)
+    devices = [device] if device else []
+    monkeypatch.setattr(processes.glob, "glob", lambda pattern: fnmatch.filter(devices, pattern))
+    assert processes.on_tpu() == found
