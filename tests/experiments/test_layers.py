@@ -16,6 +16,7 @@ from substrate_jax.analyses.layers.matches import best_matches, match_table
 from substrate_jax.analyses.layers.page import layers_page
 from substrate_jax.analyses.layers.results import LayersResult
 from substrate_jax.report.files import write_report
+from tests.golden import result_keys
 
 SMALL = {
     "encoders": ["mini_mae_base", "mini_clip_base"],
@@ -66,6 +67,8 @@ def test_result_says_what_was_run(finished):
     assert set(result["seconds"]) == {"load", "extract", "analyse", "report", "total"}
     assert result["arguments"]["pool"] == "mean" if result["arguments"] else True
     assert (out / "features").is_dir()
+    got, want = result_keys.key_tree(result), result_keys.recorded("layers")
+    assert result_keys.differences(got, want) == []
 
 
 def test_report_names_every_layer_and_the_best_matches(finished):

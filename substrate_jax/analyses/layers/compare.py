@@ -31,7 +31,7 @@ from contextlib import AbstractContextManager
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Float
 
 from substrate_jax import kernels
@@ -47,10 +47,10 @@ from substrate_jax.analyses.layers.results import (
 from substrate_jax.analyses.layers.rows import MEMORY, LayerRows, choose_layers, plan_layers
 from substrate_jax.data.sources import Source
 from substrate_jax.encoders.encoder import Encoder
-from substrate_jax.features import StoredRows, extract
+from substrate_jax.features import extract
 from substrate_jax.kernels.nulls.permutation import tail_from_sample
 from substrate_jax.kernels.validate import check_fraction
-from substrate_jax.mesh import DATA_AXIS, make_mesh, shard_rows
+from substrate_jax.mesh import DATA_AXIS, ROWS, make_mesh, over_rows, shard_blocks
 
 
 def compare_layers(
@@ -107,7 +107,7 @@ def compare_layers(
     check_fraction("alpha", alpha)
     # A Gram matrix takes some features of all images; in feature space devices take some images.
     gather = plan.space == "gram" or extraction.get("store") is None
-    blocks, grams = [], []
+    blocks, edges, grams = [], [], []
     for number, group in enumerate(plan.groups):
         stacked = [LayerRows(by_name[name], part, pool) for name, part in group.items()]
         counted = _over_passes(progress, number, len(plan.groups))
@@ -123,7 +123,8 @@ def compare_layers(
                     parts = np.split(block, rows.edges, axis=1)
                     grams += [layer_gram(part, mesh) for part in parts]
                 else:
-                    blocks.append((block, rows.edges))
+                    blocks.append(block)
+                    edges.append(rows.edges)
         del features, block  # before the next group takes their place
     if n < 4:
         raise ValueError(f"n={n} images are too few to compare layers; give 4 or more")
@@ -138,7 +139,7 @@ def compare_layers(
                 options = {"permutations": permutations, "seed": seed}
                 maxima = null_maxima(stack, hsic, family, mesh, **options)
         else:
-            hsic = _feature_hsic(blocks, mesh)
+            hsic = _feature_hsic(blocks, edges, mesh)
         raw, debiased, calibrated = _scores(hsic, family, alpha)
         maximum = None
         if maxima is not None and family.members.any():
@@ -218,11 +219,11 @@ def _scores_of_all(hsic: kernels.PairwiseHsic, *, alpha: float):
 
 
 def _feature_hsic(
-    blocks: Sequence[tuple[np.ndarray | StoredRows, tuple[int, ...]]], mesh: Mesh
+    blocks: Sequence[Float[np.ndarray, "n _"]], edges: Sequence[tuple[int, ...]], mesh: Mesh
 ) -> kernels.PairwiseHsic:
     """The sums of all pairs in feature space; of layers side by side, each process's own rows."""
-    placed, masks = zip(*(shard_rows(block, mesh) for block, _ in blocks), strict=True)
-    return _feature_program(mesh, tuple(edges for _, edges in blocks))(list(placed), masks[0])
+    placed, mask = shard_blocks(blocks, mesh)
+    return _feature_program(mesh, tuple(edges))(placed, mask)
 
 
 @functools.lru_cache
@@ -232,5 +233,4 @@ def _feature_program(mesh: Mesh, edges: tuple[tuple[int, ...], ...]):
         layers = [layer for block, at in pairs for layer in jnp.split(block, at, axis=1)]
         return kernels.pairwise_hsic(layers, space="feature", mask=mask, axis_name=DATA_AXIS)
 
-    rows = PartitionSpec(DATA_AXIS)
-    return jax.jit(jax.shard_map(sums, mesh=mesh, in_specs=(rows, rows), out_specs=PartitionSpec()))
+    return over_rows(sums, mesh, ROWS)

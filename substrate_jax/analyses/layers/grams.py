@@ -22,14 +22,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 
 from substrate_jax import kernels
 from substrate_jax.analyses.layers.results import LayerFamily
 from substrate_jax.kernels.arithmetic import divide, is_constant, matmul
 from substrate_jax.kernels.nulls.permutation import permuted_products
-from substrate_jax.mesh import DATA_AXIS
+from substrate_jax.mesh import COLUMNS, DATA_AXIS, EVERYWHERE, over_rows
 
 BLOCK_BYTES = 2**26  # of a layer's features on each device at a time
 
@@ -52,7 +52,7 @@ def layer_gram(rows: Float[np.ndarray, "n d"], mesh: Mesh) -> LayerGram:
     """The Gram matrix of a layer, its features spread over the devices."""
     (n, width), devices = rows.shape, mesh.shape[DATA_AXIS]
     step = devices * max(1, BLOCK_BYTES // (4 * n))
-    sharding = NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
+    sharding = NamedSharding(mesh, COLUMNS)
 
     def of_block(start: int):
         block = rows[:, start : start + step]
@@ -74,10 +74,7 @@ def _block_program(mesh: Mesh):
         product, reach = matmul(centered, centered.T), jnp.max(jnp.abs(features))
         return jax.lax.psum(product, DATA_AXIS), jax.lax.pmax(reach, DATA_AXIS)
 
-    over_features = PartitionSpec(None, DATA_AXIS)
-    return jax.jit(
-        jax.shard_map(block_gram, mesh=mesh, in_specs=over_features, out_specs=PartitionSpec())
-    )
+    return over_rows(block_gram, mesh, COLUMNS)
 
 
 @jax.jit
@@ -138,5 +135,4 @@ def _null_program(mesh: Mesh, permutations: int, family: LayerFamily):
 
         return kernels.sample_null(highest, key, permutations, stack.shape[1], axis_name=DATA_AXIS)
 
-    everywhere = PartitionSpec()
-    return jax.jit(jax.shard_map(maxima, mesh=mesh, in_specs=everywhere, out_specs=everywhere))
+    return over_rows(maxima, mesh, EVERYWHERE)
