@@ -8,7 +8,6 @@ import functools
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
 
 from substrate_jax.report.page import Page
 from substrate_jax.report.text import number
@@ -42,6 +41,6 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _verbatim(file: str) -> Markup:
+def _verbatim(file: str) -> str:
     """A file of the templates, not read as a template: braces are everyday in CSS and JavaScript."""
-    return Markup((_TEMPLATES / file).read_text(encoding="utf-8"))
+    return (_TEMPLATES / file).read_text(encoding="utf-8")
