@@ -159,11 +159,17 @@ def compare_layers(
     )
 
 
-def _over_passes(progress, number: int, passes: int):
+def _over_passes(
+    progress: Callable[[int, int], object] | None, number: int, passes: int
+) -> Callable[[int, int], None] | None:
     """The callback of one pass, which counts images over all of them."""
     if progress is None:
         return None
-    return lambda done, total: progress((number * total + done) // passes, total)
+
+    def counted(done: int, total: int) -> None:
+        progress((number * total + done) // passes, total)
+
+    return counted
 
 
 def _scores(
