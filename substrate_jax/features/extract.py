@@ -39,7 +39,7 @@ import contextlib
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,11 +48,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, UInt8
 
 from substrate_jax import mesh as meshes
-from substrate_jax.data.preprocess import Preprocess, normalize
+from substrate_jax.data.preprocess import normalize
 from substrate_jax.data.sources import Source, digest
 from substrate_jax.features import processes
 from substrate_jax.features.features import Features, StoredRows
 from substrate_jax.features.pixels import Batch, Pixels, decode_ahead
+from substrate_jax.features.protocol import Extractor
 from substrate_jax.features.store import CHUNKS_AHEAD, FeatureStore, written_behind
 from substrate_jax.processes import join_rows
 
@@ -77,32 +78,8 @@ def finite_rows(values: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
     return finite
 
 
-class Spec(Protocol):
-    """The part of an encoder's record that extraction reads."""
-
-    name: str
-    width: int
-    preprocess: Preprocess
-
-
-class Encoder(Protocol):
-    """What `extract` asks of an encoder.
-
-    `functional()` returns (function, state) with function(state, images) -> [n, width], a pure
-    function of images float32 [n, h, w, 3], already normalized. The state is an argument, so that
-    weights are no constants of the program. The function must not change during the encoder's
-    life: its compiled program is kept with it, from one source to the next.
-    """
-
-    spec: Spec
-    fingerprint: str
-    dtype: Any
-
-    def functional(self) -> tuple[Callable[[Any, Array], Array], Any]: ...  # noqa: D102
-
-
 def extract(
-    encoders: Sequence[Encoder],
+    encoders: Sequence[Extractor],
     source: Source,
     *,
     mesh: Mesh | None = None,
@@ -117,7 +94,7 @@ def extract(
     """Features of every image of a source under every encoder, in one pass over the images.
 
     Args:
-      encoders: see `Encoder`; names must differ.
+      encoders: see `Extractor`; names must differ.
       source: the images.
       mesh: from `make_mesh`; None means all devices on the data axis.
       store: where to keep and look up features; a path makes a `FeatureStore`. In a run of

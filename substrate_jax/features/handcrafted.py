@@ -52,10 +52,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
-from substrate_jax.analyses.layers.rows import RowSpec
 from substrate_jax.data.preprocess import Preprocess, normalize
 from substrate_jax.data.sources import Source, digest
-from substrate_jax.features import FeatureStore, extract
+from substrate_jax.features.extract import extract
+from substrate_jax.features.protocol import PlainSpec
+from substrate_jax.features.store import FeatureStore
 from substrate_jax.kernels.arithmetic import HIGHEST, divide
 
 VERSION = 1  # of the definitions: stored features of another are computed anew
@@ -129,7 +130,7 @@ class ImageReader:
         state: its constants.
     """
 
-    spec: RowSpec
+    spec: PlainSpec
     fingerprint: str
     function: Callable[[Any, Array], Array]
     state: Any
@@ -153,7 +154,7 @@ def image_readers() -> tuple[ImageReader, ImageReader]:
         return images.reshape(len(images), -1)
 
     def reader(name: str, width: int, size: int, function, state) -> ImageReader:
-        spec = RowSpec(name, width, Preprocess(size, mean=(0, 0, 0), std=(1, 1, 1)))
+        spec = PlainSpec(name, width, Preprocess(size, mean=(0, 0, 0), std=(1, 1, 1)))
         return ImageReader(spec, digest(name, str(VERSION)), function, state)
 
     return (

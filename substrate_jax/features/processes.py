@@ -18,14 +18,15 @@ import jax.numpy as jnp
 
 from substrate_jax.data.decode import UnreadableImage
 from substrate_jax.data.sources import Source, digest
+from substrate_jax.features.protocol import Extractor
 from substrate_jax.processes import exchange as exchange_values
 
 
-def determinants(encoder, source: Source, ids: str) -> dict[str, Any]:
+def determinants(encoder: Extractor, source: Source, ids: str) -> dict[str, Any]:
     """What decides the rows of an encoder on a source; the store's key is a hash of it.
 
     Args:
-      encoder: see `extract`.
+      encoder: see `Extractor`.
       source: the images.
       ids: digest of their ids.
     """

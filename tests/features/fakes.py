@@ -1,6 +1,5 @@
 """Encoders small enough to compute by hand, and sources made of noise."""
 
-import types
 from collections import Counter
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.data.sources import Source, UnreadableImage
+from substrate_jax.features.protocol import PlainSpec
 
 
 class LinearEncoder:
@@ -18,7 +18,7 @@ class LinearEncoder:
         rng = np.random.default_rng(seed)
         preprocess = preprocess or Preprocess(size, 1.0)
         self.size = preprocess.size
-        self.spec = types.SimpleNamespace(name=name, width=width, preprocess=preprocess)
+        self.spec = PlainSpec(name, width, preprocess)
         self.fingerprint = f"{name}-{width}-{seed}-{conv}"
         self.dtype = jnp.dtype(jnp.float32)
         self.traces = 0

@@ -127,7 +127,7 @@ def test_other_failures_of_a_source_are_not_hidden():
 def test_refuses():
     source = noise_source(4)
     wrong = LinearEncoder("wrong")
-    wrong.spec.width = 6
+    wrong.spec = dataclasses.replace(wrong.spec, width=6)
     for encoders, options, message in [
         ([], {}, r"encoders=\[\]: give at least one"),
         ([LinearEncoder("a"), LinearEncoder("a")], {}, "none twice"),

@@ -146,7 +146,8 @@ ENCODER = LinearEncoder("a")
 
 def changed_preprocess():
     encoder = LinearEncoder("a")
-    encoder.spec.preprocess = dataclasses.replace(encoder.spec.preprocess, mean=(0.5, 0.5, 0.5))
+    preprocess = dataclasses.replace(encoder.spec.preprocess, mean=(0.5, 0.5, 0.5))
+    encoder.spec = dataclasses.replace(encoder.spec, preprocess=preprocess)
     return encoder
 
 

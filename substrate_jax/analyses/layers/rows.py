@@ -29,27 +29,19 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.data.sources import digest
 from substrate_jax.encoders.encoder import Encoder, list_taps
+from substrate_jax.features.protocol import PlainSpec
 
 POOLS = ("mean", "flatten")
 MEMORY = 4 * 2**30
 
 Layers = Mapping[str, tuple[int, ...]]
-
-
-class RowSpec(NamedTuple):
-    """What extraction reads of an encoder's record."""
-
-    name: str
-    width: int
-    preprocess: Preprocess
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,10 +65,10 @@ class LayerRows:
     pool: str
 
     @property
-    def spec(self) -> RowSpec:
+    def spec(self) -> PlainSpec:
         """Name, width and preprocessing."""
         width = sum(width_of(shape, self.pool) for shape in self.layers.values())
-        return RowSpec(self.encoder.name, width, self.encoder.spec.preprocess)
+        return PlainSpec(self.encoder.name, width, self.encoder.spec.preprocess)
 
     @property
     def dtype(self) -> Any:
