@@ -35,7 +35,7 @@ RESAMPLING = ("bootstrap", "subsample")
 SHARE = 0.8  # m / n of a subsample
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Measure:
     """A similarity measure of all pairs of encoders.
 
@@ -43,37 +43,37 @@ class Measure:
       title: what it is called in print.
       compute: function(blocks, *, mask=None, axis_name=None, **options) -> [E, E].
       symmetric: whether entry [x, y] equals [y, x].
-      low: the least value there is; -inf if there is none.
-      one: what 1, the highest value, means.
-      zero: what 0 means.
+      lowest: the lowest value there is; -inf if there is none.
+      meaning_of_one: what 1, the highest value, means.
+      meaning_of_zero: what 0 means.
       invariances: the changes of one encoder's features that leave it alone.
-      copies: what duplicate rows do to it.
+      effect_of_duplicates: what duplicate rows do to it.
       resampling: "bootstrap", rows drawn with replacement; "subsample", without, for measures that
         copies of a row would distort.
       citation: its source.
-      rows: the fewest rows it takes with its default options.
-      self_one: whether an encoder has 1 with itself.
+      minimum_rows: the fewest rows it takes with its default options.
+      one_with_itself: whether an encoder has 1 with itself.
       sharded: whether sharded rows stay where they are.
       options: keywords of `compute` with their defaults.
 
     Example:
       >>> entry = MEASURES["pwcca"]
-      >>> entry.symmetric, entry.low, sorted(entry.invariances)
+      >>> entry.symmetric, entry.lowest, sorted(entry.invariances)
       (False, 0.0, ['scale', 'shift'])
     """
 
     title: str
     compute: Callable[..., Float[Array, "E E"]]
     symmetric: bool
-    low: float
-    one: str
-    zero: str
+    lowest: float
+    meaning_of_one: str
+    meaning_of_zero: str
     invariances: frozenset[str]
-    copies: str
+    effect_of_duplicates: str
     resampling: str
     citation: str
-    rows: int
-    self_one: bool = True
+    minimum_rows: int
+    one_with_itself: bool = True
     sharded: bool = True
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
@@ -89,82 +89,183 @@ def _mutual_knn(
 _ALL = frozenset({"rotation", "scale", "shift"})
 _NEIGHBORS = frozenset({"rotation", "scale"})
 _NEAREST = "copies are each other's nearest neighbors in every encoder and raise it"
-_KERNEL = "a copy weighs its image twice"
+_WEIGHT = "a copy weighs its image twice"
 _DEBIASED = "copies count as independent images, which undoes the debiasing and raises it"
+_FEWER = "copies lower the number of images and so raise it"
 
-MEASURES: Mapping[str, Measure] = MappingProxyType({
-    "cka": Measure(
-        "Linear CKA", pairwise_cka, True, 0.0,
-        "same arrangement of the images up to rotation, shift and scale",
-        "no linear relation between the features", _ALL, _KERNEL, "bootstrap",
-        "Kornblith et al. 2019", 2,
-    ),
-    "debiased_cka": Measure(
-        "Debiased linear CKA", functools.partial(pairwise_cka, debiased=True), True, -float("inf"),
-        "same arrangement of the images up to rotation, shift and scale",
-        "the average of unrelated encoders", _ALL, _DEBIASED, "subsample", "Song et al. 2012", 4,
-    ),
-    "rbf_cka": Measure(
-        "RBF CKA", pairwise_rbf_cka, True, 0.0,
-        "same distances between the images up to scale",
-        "independent features", _ALL, _KERNEL + " and makes entries of 1 off the diagonal",
-        "subsample", "Kornblith et al. 2019", 2, options=MappingProxyType({"bandwidth": 1.0}),
-    ),
-    "debiased_rbf_cka": Measure(
-        "Debiased RBF CKA", functools.partial(pairwise_rbf_cka, debiased=True), True,
-        -float("inf"), "same distances between the images up to scale",
-        "the average of independent features", _ALL, _DEBIASED, "subsample", "Song et al. 2012", 4,
-        options=MappingProxyType({"bandwidth": 1.0}),
-    ),
-    "mutual_knn": Measure(
-        "Mutual k-NN recall", _mutual_knn, True, 0.0, "same k nearest neighbors of every image",
-        "no neighbor in common; chance gives k / (n - 1)", _NEIGHBORS, _NEAREST, "subsample",
-        "Huh et al. 2024", 11, options=MappingProxyType({"k": 10}),
-    ),
-    "cknna": Measure(
-        "CKNNA", pairwise_cknna, True, -1.0,
-        "same k nearest neighbors, as similar in both encoders",
-        "no neighbor in common, or unrelated similarities", _NEIGHBORS, _NEAREST, "subsample",
-        "Huh et al. 2024", 11, options=MappingProxyType({"k": 10}),
-    ),
-    "cycle_knn": Measure(
-        "Cycle k-NN", cycle_knn, False, 0.0,
-        "every image is reached again from a neighbor of it", "no image is", _NEIGHBORS, _NEAREST,
-        "subsample", "Huh et al. 2024", 11, self_one=False, options=MappingProxyType({"k": 10}),
-    ),
-    "svcca": Measure(
-        "SVCCA", pairwise_svcca, True, 0.0,
-        "leading components that span the same space, or one within the other",
-        "orthogonal components; more components than images cannot be", _ALL,
-        "copies lower the number of images and so raise it", "subsample", "Raghu et al. 2017", 2,
-        sharded=False, options=MappingProxyType({"variance": 0.99}),
-    ),
-    "pwcca": Measure(
-        "PWCCA", pairwise_pwcca, False, 0.0,
-        "the directions that the row's encoder uses are all in the column's",
-        "none of them is", frozenset({"scale", "shift"}),
-        "copies lower the number of images and so raise it", "subsample", "Morcos et al. 2018", 2,
-        sharded=False, options=MappingProxyType({"variance": 0.99, "side": "row"}),
-    ),
-    "rsa": Measure(
-        "RSA (Spearman)", pairwise_rsa, True, -1.0, "same order of all dissimilarities",
-        "unrelated order", frozenset({"scale"}), "copies add ties at dissimilarity 0 and raise it",
-        "subsample", "Kriegeskorte et al. 2008", 3, sharded=False,
-    ),
-    "procrustes": Measure(
-        "Procrustes similarity", pairwise_procrustes, True, 0.0,
-        "same shape up to rotation, shift and scale", "orthogonal shapes", _ALL, _KERNEL,
-        "bootstrap", "Williams et al. 2021", 2,
-    ),
-    "predictivity": Measure(
-        "Linear predictivity", linear_predictivity, False, -float("inf"),
-        "held-out features of the column are predicted exactly by the row",
-        "no better than their mean; below it, worse", _ALL,
-        "a copy in the training rows leaks the held-out image", "subsample",
-        "Schrimpf et al. 2018", 10, self_one=False,
-        options=MappingProxyType({"folds": 5, "seed": 0}),
-    ),
-})  # fmt: skip
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        "cka": Measure(
+            title="Linear CKA",
+            compute=pairwise_cka,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="same arrangement of the images up to rotation, shift and scale",
+            meaning_of_zero="no linear relation between the features",
+            invariances=_ALL,
+            effect_of_duplicates=_WEIGHT,
+            resampling="bootstrap",
+            citation="Kornblith et al. 2019",
+            minimum_rows=2,
+        ),
+        "debiased_cka": Measure(
+            title="Debiased linear CKA",
+            compute=functools.partial(pairwise_cka, debiased=True),
+            symmetric=True,
+            lowest=-float("inf"),
+            meaning_of_one="same arrangement of the images up to rotation, shift and scale",
+            meaning_of_zero="the average of unrelated encoders",
+            invariances=_ALL,
+            effect_of_duplicates=_DEBIASED,
+            resampling="subsample",
+            citation="Song et al. 2012",
+            minimum_rows=4,
+        ),
+        "rbf_cka": Measure(
+            title="RBF CKA",
+            compute=pairwise_rbf_cka,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="same distances between the images up to scale",
+            meaning_of_zero="independent features",
+            invariances=_ALL,
+            effect_of_duplicates=_WEIGHT + " and makes entries of 1 off the diagonal",
+            resampling="subsample",
+            citation="Kornblith et al. 2019",
+            minimum_rows=2,
+            options=MappingProxyType({"bandwidth": 1.0}),
+        ),
+        "debiased_rbf_cka": Measure(
+            title="Debiased RBF CKA",
+            compute=functools.partial(pairwise_rbf_cka, debiased=True),
+            symmetric=True,
+            lowest=-float("inf"),
+            meaning_of_one="same distances between the images up to scale",
+            meaning_of_zero="the average of independent features",
+            invariances=_ALL,
+            effect_of_duplicates=_DEBIASED,
+            resampling="subsample",
+            citation="Song et al. 2012",
+            minimum_rows=4,
+            options=MappingProxyType({"bandwidth": 1.0}),
+        ),
+        "mutual_knn": Measure(
+            title="Mutual k-NN recall",
+            compute=_mutual_knn,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="same k nearest neighbors of every image",
+            meaning_of_zero="no neighbor in common; chance gives k / (n - 1)",
+            invariances=_NEIGHBORS,
+            effect_of_duplicates=_NEAREST,
+            resampling="subsample",
+            citation="Huh et al. 2024",
+            minimum_rows=11,
+            options=MappingProxyType({"k": 10}),
+        ),
+        "cknna": Measure(
+            title="CKNNA",
+            compute=pairwise_cknna,
+            symmetric=True,
+            lowest=-1.0,
+            meaning_of_one="same k nearest neighbors, as similar in both encoders",
+            meaning_of_zero="no neighbor in common, or unrelated similarities",
+            invariances=_NEIGHBORS,
+            effect_of_duplicates=_NEAREST,
+            resampling="subsample",
+            citation="Huh et al. 2024",
+            minimum_rows=11,
+            options=MappingProxyType({"k": 10}),
+        ),
+        "cycle_knn": Measure(
+            title="Cycle k-NN",
+            compute=cycle_knn,
+            symmetric=False,
+            lowest=0.0,
+            meaning_of_one="every image is reached again from a neighbor of it",
+            meaning_of_zero="no image is",
+            invariances=_NEIGHBORS,
+            effect_of_duplicates=_NEAREST,
+            resampling="subsample",
+            citation="Huh et al. 2024",
+            minimum_rows=11,
+            one_with_itself=False,
+            options=MappingProxyType({"k": 10}),
+        ),
+        "svcca": Measure(
+            title="SVCCA",
+            compute=pairwise_svcca,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="leading components that span the same space, or one within the other",
+            meaning_of_zero="orthogonal components; more components than images cannot be",
+            invariances=_ALL,
+            effect_of_duplicates=_FEWER,
+            resampling="subsample",
+            citation="Raghu et al. 2017",
+            minimum_rows=2,
+            sharded=False,
+            options=MappingProxyType({"variance": 0.99}),
+        ),
+        "pwcca": Measure(
+            title="PWCCA",
+            compute=pairwise_pwcca,
+            symmetric=False,
+            lowest=0.0,
+            meaning_of_one="the directions that the row's encoder uses are all in the column's",
+            meaning_of_zero="none of them is",
+            invariances=frozenset({"scale", "shift"}),
+            effect_of_duplicates=_FEWER,
+            resampling="subsample",
+            citation="Morcos et al. 2018",
+            minimum_rows=2,
+            sharded=False,
+            options=MappingProxyType({"variance": 0.99, "side": "row"}),
+        ),
+        "rsa": Measure(
+            title="RSA (Spearman)",
+            compute=pairwise_rsa,
+            symmetric=True,
+            lowest=-1.0,
+            meaning_of_one="same order of all dissimilarities",
+            meaning_of_zero="unrelated order",
+            invariances=frozenset({"scale"}),
+            effect_of_duplicates="copies add ties at dissimilarity 0 and raise it",
+            resampling="subsample",
+            citation="Kriegeskorte et al. 2008",
+            minimum_rows=3,
+            sharded=False,
+        ),
+        "procrustes": Measure(
+            title="Procrustes similarity",
+            compute=pairwise_procrustes,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="same shape up to rotation, shift and scale",
+            meaning_of_zero="orthogonal shapes",
+            invariances=_ALL,
+            effect_of_duplicates=_WEIGHT,
+            resampling="bootstrap",
+            citation="Williams et al. 2021",
+            minimum_rows=2,
+        ),
+        "predictivity": Measure(
+            title="Linear predictivity",
+            compute=linear_predictivity,
+            symmetric=False,
+            lowest=-float("inf"),
+            meaning_of_one="held-out features of the column are predicted exactly by the row",
+            meaning_of_zero="no better than their mean; below it, worse",
+            invariances=_ALL,
+            effect_of_duplicates="a copy in the training rows leaks the held-out image",
+            resampling="subsample",
+            citation="Schrimpf et al. 2018",
+            minimum_rows=10,
+            one_with_itself=False,
+            options=MappingProxyType({"folds": 5, "seed": 0}),
+        ),
+    }
+)
 
 
 def measure_named(name: str) -> Measure:
@@ -201,7 +302,7 @@ def rows_needed(name: str, *, resampled: bool = False, **options) -> int:
     """
     measure = measure_named(name)
     options = {**measure.options, **options}
-    rows = measure.rows
+    rows = measure.minimum_rows
     if "k" in options:
         k = options["k"]
         rows = (k if isinstance(k, int) else max(k)) + 1

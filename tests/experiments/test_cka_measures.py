@@ -50,7 +50,7 @@ def test_measures_reach_the_result_and_the_report(tmp_path):
         assert value.shape == (2, 2)
         assert f"texture-measure-{name}.png" in {p.name for p in (tmp_path / "figures").iterdir()}
     page = (tmp_path / "report.html").read_text()
-    assert MEASURES["procrustes"].one in page
+    assert MEASURES["procrustes"].meaning_of_one in page
     assert "95%" in page
 
 

@@ -82,10 +82,10 @@ def _picture(key, found, slug, names, tags, tree) -> Picture:
             quantity=measure.title,
             titles=("x", "y"),
         )
-    words = f"1: {measure.one}. 0: {measure.zero}."
+    words = f"1: {measure.meaning_of_one}. 0: {measure.meaning_of_zero}."
     if not measure.symmetric:
         words += " Of the pair (x, y): not the same both ways."
-    if measure.low < 0:
+    if measure.lowest < 0:
         words += " Can be negative; colors stop at 0."
     if "error" in found:
         errors = upper(square(found["error"], m, f"{key}: error"))
