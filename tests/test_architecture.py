@@ -1,15 +1,24 @@
-"""The house: what an import loads, how an analysis is added, and how long a module may be."""
+"""What an import loads, how an analysis is added, and that documents say what the code says."""
 
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from substrate_jax.version import __version__
+
 ROOT = Path(__file__).parents[1]
 COMMANDS = set((ROOT / "experiments").glob("*.py")) - {ROOT / "experiments" / "__init__.py"}
+COMPUTATIONS = {
+    f"{path.parent.name}.{path.stem}"
+    for name in ("compare", "compute", "results")
+    for path in (ROOT / "substrate_jax" / "analyses").glob(f"*/{name}.py")
+}
 LINES = 350
 HEAVY = {"jax", "numpy", "matplotlib", "transformers", "tensorflow_datasets"}
 
@@ -60,10 +69,10 @@ def test_help_of_a_command_waits_for_nothing_heavy(command):
     assert not packages_loaded(f"import experiments.{command}") & HEAVY
 
 
-@pytest.mark.parametrize("analysis", ["cka", "domains", "layers"])
-def test_importing_a_computation_loads_no_page(analysis):
-    loaded = packages_loaded(f"import substrate_jax.analyses.{analysis}.compare")
-    assert "jax" in loaded
+@pytest.mark.parametrize("module", sorted(COMPUTATIONS))
+def test_importing_a_computation_loads_no_page(module):
+    loaded = packages_loaded(f"import substrate_jax.analyses.{module}")
+    assert "substrate_jax" in loaded
     assert "matplotlib" not in loaded
 
 
@@ -174,3 +183,43 @@ def test_modules_are_short():
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules}
     assert len(lengths) > 100
     assert {name: lines for name, lines in lengths.items() if lines > LINES} == {}
+
+
+def resolved(name: str) -> object:
+    """The module, or what it holds, of a dotted name as docs/architecture.md writes it."""
+    package = "" if name.startswith("experiments.") else "substrate_jax."
+    parts = f"{package}{name}".split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            fields = getattr(found, "__dataclass_fields__", {})
+            found = fields[part] if part in fields else getattr(found, part)
+        return found
+    raise ModuleNotFoundError(name)
+
+
+def named_in_architecture() -> list[str]:
+    """Every dotted name in docs/architecture.md that is one of ours."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    ours = {path.stem for path in (ROOT / "substrate_jax").iterdir()} | {"experiments"}
+    names = re.findall(r"`([a-z]\w*(?:\.\w+)+)`", text)
+    return sorted({name for name in names if name.partition(".")[0] in ours})
+
+
+def test_the_architecture_page_names_what_there_is():
+    names = named_in_architecture()
+    assert len(names) > 30
+    for name in names:
+        assert resolved(name) is not None, name
+
+
+def test_contributors_run_what_ci_runs():
+    checks = re.findall(r"^\.venv/bin/(?!pip).*", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert "\n".join(checks) in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_the_citation_is_of_this_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
