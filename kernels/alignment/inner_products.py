@@ -70,7 +70,7 @@ class Halving(NamedTuple):
         return math.prod(min(side, self.rows) for side in self.tile)
 
 
-def cut(length: int, multiple: int = 1, most: int | None = None) -> Halving:
+def halve(length: int, multiple: int = 1, most: int | None = None) -> Halving:
     """Parts whose rows are a multiple, and tiles of `most` entries at most, if that is possible."""
     most = most or math.prod(TILE)
     levels = max(0, math.ceil(math.log2(max(length, 1) / LEAST_ROWS)))
@@ -86,7 +86,7 @@ def cut(length: int, multiple: int = 1, most: int | None = None) -> Halving:
     return Halving(levels, unit, tuple(side))
 
 
-def gram_cut(
+def gram_halving(
     blocks, axis_name, feature_axis_name, itemsize: int, *, cubic: bool, memory: int | None
 ) -> tuple[Halving, int]:
     """The largest tiles of Gram space within `memory` bytes, or the least, and the bytes held."""
@@ -100,20 +100,20 @@ def gram_cut(
         extra = 2 * local * widest + 3 * min(all_rows(local, axis_name), widest) ** 2
     most = math.prod(TILE)
     while True:
-        parts = cut(local, 2 * shards, most)
-        tiles = (3 if cubic else 2) * encoders * parts.entries
-        held = itemsize * (copies * parts.rows * sum(widths) + tiles + extra)
+        halving = halve(local, 2 * shards, most)
+        tiles = (3 if cubic else 2) * encoders * halving.entries
+        held = itemsize * (copies * halving.rows * sum(widths) + tiles + extra)
         if memory is None or held <= memory or most <= LEAST_TILE:
-            return parts, held
+            return halving, held
         most //= 2
 
 
 def feature_bytes(blocks, axis_name, feature_axis_name, itemsize: int) -> int:
     """Bytes that feature space holds beyond the blocks."""
-    parts = cut(sum(block.shape[1] for block in blocks), 2)
+    halving = halve(sum(block.shape[1] for block in blocks), 2)
     copies = COPIES["feature"] + (RING_COPIES if axis_size(feature_axis_name) > 1 else 0)
-    tiles = (2 if axis_size(axis_name) > 1 else 1) * parts.entries
-    return itemsize * (copies * blocks[0].shape[0] * parts.rows + tiles)
+    tiles = (2 if axis_size(axis_name) > 1 else 1) * halving.entries
+    return itemsize * (copies * blocks[0].shape[0] * halving.rows + tiles)
 
 
 def gram_sums(
@@ -132,8 +132,8 @@ def gram_sums(
     encoders, local = len(blocks), blocks[0].shape[0]
     itemsize = blocks[0].dtype.itemsize
     axes = axis_name, feature_axis_name
-    parts, _ = gram_cut(blocks, *axes, itemsize, cubic=cubic, memory=memory)
-    own = [jnp.pad(x, ((0, parts.rows - local), (0, 0))) for x in blocks]  # zeros add nothing
+    halving, _ = gram_halving(blocks, *axes, itemsize, cubic=cubic, memory=memory)
+    own = [jnp.pad(x, ((0, halving.rows - local), (0, 0))) for x in blocks]  # zeros add nothing
 
     def tile_sums(left, right):
         # Encoders come last: the fastest of the layouts for the sums over entries, by 10 %.
@@ -159,7 +159,7 @@ def gram_sums(
         cubes = jnp.sum(jnp.sum(square * gram, axis=1), axis=0)
         return (inner, cubes), jnp.sum(square, axis=1), of_columns
 
-    (inner, cubes), squares = symmetric_sums(own, tile_sums, parts, axis_name)
+    (inner, cubes), squares = symmetric_sums(own, tile_sums, halving, axis_name)
     inner = mirror(psum(psum(inner, axis_name), feature_axis_name))
     if not cubic:
         zeros = jnp.zeros(encoders, inner.dtype)
@@ -173,8 +173,8 @@ def feature_inner(
 ) -> Float[Array, "E E"]:
     """||X_i' X_j||^2 of all pairs."""
     widths = [block.shape[1] for block in blocks]
-    parts = cut(sum(widths), 2)
-    padding = parts.rows - sum(widths)
+    halving = halve(sum(widths), 2)
+    padding = halving.rows - sum(widths)
     # Transposed once: a product that contracts the rows of both runs at half the rate on CPU.
     own = jnp.pad(jnp.concatenate([block.T for block in blocks]), ((0, padding), (0, 0)))
     owner = np.pad(np.repeat(np.eye(len(widths)), widths, axis=0), ((0, padding), (0, 0)))
@@ -188,18 +188,18 @@ def feature_inner(
         rows = jnp.matmul(left[1].T, square, precision=HIGHEST)
         return jnp.matmul(rows, right[1], precision=HIGHEST), (), ()
 
-    inner, _ = symmetric_sums((own, owner), tile_sums, parts, feature_axis_name)
+    inner, _ = symmetric_sums((own, owner), tile_sums, halving, feature_axis_name)
     return psum((inner + inner.T) / 2, feature_axis_name)
 
 
-def symmetric_sums(rows, tile_sums: Callable, parts: Halving, axis_name) -> tuple[Any, Any]:
+def symmetric_sums(rows, tile_sums: Callable, halving: Halving, axis_name) -> tuple[Any, Any]:
     """Sums over all pairs of rows, of this device's with its own and with half of the ring's.
 
     Args:
-      rows: arrays [parts.rows, ...] of this device.
+      rows: arrays [halving.rows, ...] of this device.
       tile_sums: (some rows, others) -> sums over their pairs; sums for each of the first rows;
         sums for each of the others. The first counts twice where the two differ.
-      parts: how `rows` is cut.
+      halving: of `rows`.
       axis_name: the ring; None for one device.
 
     Returns:
@@ -207,14 +207,14 @@ def symmetric_sums(rows, tile_sums: Callable, parts: Halving, axis_name) -> tupl
     """
     tile_sums = jax.checkpoint(tile_sums)
     add = functools.partial(jax.tree.map, jnp.add)
-    total, mine = _own_sums(rows, tile_sums, parts)
+    total, mine = _own_sums(rows, tile_sums, halving)
     size = axis_size(axis_name)
     if size == 1:
         return total, mine
 
     def step(state, _):
         visitor, total, mine, theirs = state
-        both, of_own, of_visitor = _pair_sums(rows, visitor, tile_sums, parts)
+        both, of_own, of_visitor = _pair_sums(rows, visitor, tile_sums, halving)
         total, mine, theirs = add((total, mine, theirs), (_twice(both), of_own, of_visitor))
         visitor, theirs = shift((visitor, theirs), axis_name, 1)
         return (visitor, total, mine, theirs), None
@@ -224,7 +224,7 @@ def symmetric_sums(rows, tile_sums: Callable, parts: Halving, axis_name) -> tupl
     (visitor, total, mine, theirs), _ = jax.lax.scan(step, start, None, length=steps)
     if size % 2 == 0:
         # Two devices at opposite sides see each other: each takes one half of the first one's rows.
-        half = parts.rows // 2
+        half = halving.rows // 2
         first = jax.lax.axis_index(axis_name) < size // 2
 
         def choose(a, b):
@@ -235,30 +235,30 @@ def symmetric_sums(rows, tile_sums: Callable, parts: Halving, axis_name) -> tupl
 
         left = choose(visitor, rows)
         right = choose(_rows(rows, 0, half), _rows(visitor, half, half))
-        both, of_left, of_right = _pair_sums(left, right, tile_sums, parts)
+        both, of_left, of_right = _pair_sums(left, right, tile_sums, halving)
         top, bottom = (jax.tree.map(lambda leaf, b=b: place(leaf, b), of_right) for b in (0, half))
         found = _twice(both), choose(top, of_left), choose(of_left, bottom)
         total, mine, theirs = add((total, mine, theirs), found)
     return total, add(mine, shift(theirs, axis_name, -(steps + 1)))
 
 
-def _own_sums(rows, tile_sums, parts: Halving):
+def _own_sums(rows, tile_sums, halving: Halving):
     """Sums over all pairs of these rows, and for each of them."""
     add = functools.partial(jax.tree.map, jnp.add)
 
     def alone(part):
-        block = _rows(rows, part * parts.unit, parts.unit)
+        block = _rows(rows, part * halving.unit, halving.unit)
         total, of_rows, _ = tile_sums(block, block)
         return total, of_rows
 
-    total, of_rows = _mapped(alone, 1 << parts.levels)
+    total, of_rows = _mapped(alone, 1 << halving.levels)
     total, of_rows = _total(total), jax.tree.map(_merged, of_rows)
-    for level in range(parts.levels):
-        half = parts.rows >> (level + 1)
+    for level in range(halving.levels):
+        half = halving.rows >> (level + 1)
 
         def halves(part, half=half):
             left, right = (_rows(rows, (2 * part + side) * half, half) for side in (0, 1))
-            both, *sides = _pair_sums(left, right, tile_sums, parts)
+            both, *sides = _pair_sums(left, right, tile_sums, halving)
             return both, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *sides)
 
         both, of_halves = _mapped(halves, 1 << level)
@@ -267,10 +267,10 @@ def _own_sums(rows, tile_sums, parts: Halving):
     return total, of_rows
 
 
-def _pair_sums(left, right, tile_sums, parts: Halving):
+def _pair_sums(left, right, tile_sums, halving: Halving):
     """Sums over all pairs of a row on the left and one on the right, tile by tile."""
     lengths = [jax.tree.leaves(side)[0].shape[0] for side in (left, right)]
-    tall, wide = (min(*both) for both in zip(parts.tile, lengths, strict=True))
+    tall, wide = (min(*both) for both in zip(halving.tile, lengths, strict=True))
 
     def column(b):
         some = _rows(right, b * wide, wide)

@@ -49,7 +49,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..arithmetic import HIGHEST, divide, is_constant, pmax, psum
 from ..moments import center_rows
 from ..validate import all_rows, axis_size, check_blocks, check_option, check_rows, compute_dtype
-from .inner_products import feature_bytes, feature_inner, gram_cut, gram_sums, trace_of_cube
+from .inner_products import feature_bytes, feature_inner, gram_halving, gram_sums, trace_of_cube
 
 GRAM_OVERHEAD = 6  # of an E x E product of tiles, as the flops run at a sixth of the rate (AVX2)
 SPACES = ("auto", "feature", "gram")
@@ -173,7 +173,7 @@ def resolve_space(
     itemsize = compute_dtype(*blocks).itemsize
     needed = {
         "feature": feature_bytes(blocks, *axes, itemsize),
-        "gram": gram_cut(blocks, *axes, itemsize, cubic=cubic, memory=0)[1],
+        "gram": gram_halving(blocks, *axes, itemsize, cubic=cubic, memory=0)[1],
     }
     if space == "auto":
         fitting = [name for name in flops if memory is None or needed[name] <= memory]

@@ -33,7 +33,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..arithmetic import HIGHEST, divide, mirror, psum
 from ..blocks import first_row
-from .inner_products import cut, symmetric_sums
+from .inner_products import halve, symmetric_sums
 from .linear_cka import normalized_blocks
 
 
@@ -65,7 +65,7 @@ def weighted_cka(
     local, dtype = scaled[0].shape[0], scaled[0].dtype
     own = jax.lax.dynamic_slice_in_dim(weights.astype(dtype), first_row(local, axis_name), local)
     upper = np.stack(np.triu_indices(len(blocks)), axis=1)
-    parts = cut(local, 2)
+    halving = halve(local, 2)
 
     def tile_sums(left, right):
         grams = jnp.stack(
@@ -78,8 +78,8 @@ def weighted_cka(
 
         return jax.lax.map(pair, jnp.asarray(upper)), (), ()
 
-    padded = jax.tree.map(lambda x: jnp.pad(x, ((0, parts.rows - local), (0, 0))), (scaled, own))
-    sums = psum(symmetric_sums(padded, tile_sums, parts, axis_name)[0], axis_name)
+    padded = jax.tree.map(lambda x: jnp.pad(x, ((0, halving.rows - local), (0, 0))), (scaled, own))
+    sums = psum(symmetric_sums(padded, tile_sums, halving, axis_name)[0], axis_name)
 
     images = [psum(jnp.matmul(x.T, own, precision=HIGHEST), axis_name) for x in scaled]
     rows = jnp.stack(

@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..arithmetic import divide, gather_rows, matmul
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_mask, check_matrix, compute_dtype
-from .tiles import cut_rows, largest_of_tiles, similarity_tiles
+from .tiles import largest_of_tiles, similarity_tiles, tile_grid
 from .top_k import top_k
 
 
@@ -110,25 +110,25 @@ def neighbor_lists(
         queries = jnp.minimum(jnp.arange(count * size), local - 1) + first_row(local, axis_name)
         return jax.lax.map(search, queries.reshape(count, size)).reshape(-1, k)[:local]
 
-    cut = cut_rows(rows, k) if axis_name is None and block_rows is None else None
+    grid = tile_grid(rows, k) if axis_name is None and block_rows is None else None
 
     def tiles(x):
         unit, hashes = directions(x)
-        return similarity_tiles(unit, valid, cut), hashes
+        return similarity_tiles(unit, valid, grid), hashes
 
     def by_tiles():
         branches = [partial(tiles, x) for x in blocks]
 
         def lists(number):
             similarities, hashes = jax.lax.switch(number, branches)
-            return largest_of_tiles(similarities, *_twins(hashes), cut)
+            return largest_of_tiles(similarities, *_twins(hashes), grid)
 
         return jax.lax.map(lists, jnp.arange(len(blocks)))
 
     def each():
         return jnp.stack([by_rows(x) for x in blocks])
 
-    return each() if cut is None else jax.lax.platform_dependent(cpu=by_tiles, default=each)
+    return each() if grid is None else jax.lax.platform_dependent(cpu=by_tiles, default=each)
 
 
 def _hashes(x, valid):

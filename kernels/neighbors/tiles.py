@@ -76,13 +76,13 @@ class TileGrid:
         return tile
 
 
-def cut_rows(rows: int, k: int) -> TileGrid | None:
-    """The cut with the least to compute; None if rows are few, k large or the tiles too many.
+def tile_grid(rows: int, k: int) -> TileGrid | None:
+    """The grid with the least to compute; None if rows are few, k large or the tiles too many.
 
     Example:
-      >>> cut_rows(4096, 100)
+      >>> tile_grid(4096, 100)
       TileGrid(k=100, unit=512, parts=8, chunk=8, most=144)
-      >>> cut_rows(100, 10), cut_rows(1000, 500), cut_rows(20_000, 10)
+      >>> tile_grid(100, 10), tile_grid(1000, 500), tile_grid(20_000, 10)
       (None, None, None)
     """
     step = RANKED_ROWS
@@ -99,25 +99,25 @@ def cut_rows(rows: int, k: int) -> TileGrid | None:
 
 
 def similarity_tiles(
-    unit: Float[Array, "n d"], valid: Bool[Array, " n"], cut: TileGrid
+    unit: Float[Array, "n d"], valid: Bool[Array, " n"], grid: TileGrid
 ) -> Float[Array, "T u u"]:
     """Inner products of the rows of each pair of blocks; -inf where a row does not count."""
-    padding = cut.rows - unit.shape[0]
+    padding = grid.rows - unit.shape[0]
     unit, valid = jnp.pad(unit, ((0, padding), (0, 0))), jnp.pad(valid, (0, padding))
 
     def tile(pair):
-        left, right = (_part(unit, block, cut.unit) for block in pair)
-        rows, columns = (_part(valid, block, cut.unit) for block in pair)
+        left, right = (_part(unit, block, grid.unit) for block in pair)
+        rows, columns = (_part(valid, block, grid.unit) for block in pair)
         return jnp.where(rows[:, None] & columns[None, :], matmul(left, right.T), -jnp.inf)
 
-    return jax.lax.map(tile, tuple(jnp.asarray(blocks) for blocks in cut.pairs))
+    return jax.lax.map(tile, tuple(jnp.asarray(blocks) for blocks in grid.pairs))
 
 
 def largest_of_tiles(
     tiles: Float[Array, "T u u"],
     twins: Int[Array, " n"],
     repeated: Bool[Array, ""],
-    cut: TileGrid,
+    grid: TileGrid,
 ) -> Int[Array, "n k"]:
     """The k columns of largest value in each row but its own, largest first; -1 beyond those.
 
@@ -125,98 +125,98 @@ def largest_of_tiles(
       tiles: `similarity_tiles`.
       twins: lowest index of the rows equal to each row; those share its values.
       repeated: whether any row has another twin than itself.
-      cut: of the rows.
+      grid: of the rows.
     """
     rows = twins.shape[0]
-    twins = jnp.concatenate([twins.astype(jnp.int32), _numbers(rows, cut.rows)])
-    tiles = jax.lax.cond(repeated, lambda t: _tie(t, twins, cut), lambda t: t, tiles)
-    block, within = np.divmod(np.arange(cut.rows), cut.unit)
-    tiles = tiles.at[cut.tile_of[block, block], within, within].set(-jnp.inf)
-    count, words = _candidates(tiles, 0 * twins.astype(tiles.dtype), cut)
+    twins = jnp.concatenate([twins.astype(jnp.int32), _numbers(rows, grid.rows)])
+    tiles = jax.lax.cond(repeated, lambda t: _tie(t, twins, grid), lambda t: t, tiles)
+    block, within = np.divmod(np.arange(grid.rows), grid.unit)
+    tiles = tiles.at[grid.tile_of[block, block], within, within].set(-jnp.inf)
+    count, words = _candidates(tiles, 0 * twins.astype(tiles.dtype), grid)
 
     def ranked(first):
         part = (jax.lax.dynamic_slice_in_dim(a, first, RANKED_ROWS) for a in (count, words))
-        return _ranked(tiles, first + _numbers(0, RANKED_ROWS), *part, cut)
+        return _ranked(tiles, first + _numbers(0, RANKED_ROWS), *part, grid)
 
-    lists = jax.lax.map(ranked, _numbers(0, cut.rows, RANKED_ROWS)).reshape(-1, cut.k)
-    return _sort_the_rest(tiles, lists, count[:, 0] > cut.most, cut)[:rows]
+    lists = jax.lax.map(ranked, _numbers(0, grid.rows, RANKED_ROWS)).reshape(-1, grid.k)
+    return _sort_the_rest(tiles, lists, count[:, 0] > grid.most, grid)[:rows]
 
 
-def _tie(tiles, twins, cut):
+def _tie(tiles, twins, grid):
     """The tiles with every row replaced by the first one equal to it; those stay as they are."""
-    first, second = (jnp.asarray(blocks) for blocks in cut.pairs)
+    first, second = (jnp.asarray(blocks) for blocks in grid.pairs)
 
     def replace(number, tiles):
-        rows, columns = (_part(twins, block[number], cut.unit) for block in (first, second))
-        return tiles.at[number].set(_values(tiles, rows[:, None], columns[None, :], cut))
+        rows, columns = (_part(twins, block[number], grid.unit) for block in (first, second))
+        return tiles.at[number].set(_values(tiles, rows[:, None], columns[None, :], grid))
 
     return jax.lax.fori_loop(0, len(first), replace, tiles)
 
 
-def _values(tiles, rows, columns, cut):
+def _values(tiles, rows, columns, grid):
     low, high = jnp.minimum(rows, columns), jnp.maximum(rows, columns)
-    tile = jnp.asarray(cut.tile_of)[low // cut.unit, high // cut.unit]
-    return tiles[tile, low % cut.unit, high % cut.unit]
+    tile = jnp.asarray(grid.tile_of)[low // grid.unit, high // grid.unit]
+    return tiles[tile, low % grid.unit, high % grid.unit]
 
 
-def _of_all_rows(of_rows, of_columns, cut):
+def _of_all_rows(of_rows, of_columns, grid):
     """[T, u, m] for the rows of each tile and [T, m, u] for its columns -> [P u, P m]."""
     width = of_rows.shape[2]
-    first, second = (jnp.asarray(blocks) for blocks in cut.pairs)
+    first, second = (jnp.asarray(blocks) for blocks in grid.pairs)
 
     def place(number, whole):
         a, b = first[number], second[number]
         turned = of_columns[number].T
-        whole = jax.lax.dynamic_update_slice(whole, turned, (b * cut.unit, a * width))
-        return jax.lax.dynamic_update_slice(whole, of_rows[number], (a * cut.unit, b * width))
+        whole = jax.lax.dynamic_update_slice(whole, turned, (b * grid.unit, a * width))
+        return jax.lax.dynamic_update_slice(whole, of_rows[number], (a * grid.unit, b * width))
 
-    whole = jnp.broadcast_to(of_rows[0, 0, 0], (cut.rows, cut.parts * width))
+    whole = jnp.broadcast_to(of_rows[0, 0, 0], (grid.rows, grid.parts * width))
     return jax.lax.fori_loop(0, len(first), place, whole)
 
 
-def _peaks(tiles, cut):
+def _peaks(tiles, grid):
     """[P u, P u / c] the largest value of each chunk."""
-    chunks = cut.unit // cut.chunk
-    of_rows = jnp.max(tiles.reshape(-1, cut.unit, cut.chunk, chunks), axis=2)
-    of_columns = jnp.max(tiles.reshape(-1, chunks, cut.chunk, cut.unit), axis=2)
-    return _of_all_rows(of_rows, of_columns, cut)
+    chunks = grid.unit // grid.chunk
+    of_rows = jnp.max(tiles.reshape(-1, grid.unit, grid.chunk, chunks), axis=2)
+    of_columns = jnp.max(tiles.reshape(-1, chunks, grid.chunk, grid.unit), axis=2)
+    return _of_all_rows(of_rows, of_columns, grid)
 
 
-def _words(tiles, bound, cut):
+def _words(tiles, bound, grid):
     """[P u, P u / 32] a bit for each value that reaches the bound of its row.
 
     Bit j of word (b, m) is that of column b u + j u / 32 + m.
     """
-    words = cut.unit // WORD
-    of_row, of_column = (bound.reshape(cut.parts, cut.unit)[blocks] for blocks in cut.pairs)
-    reach = tiles.reshape(-1, cut.unit, WORD, words) >= of_row[:, :, None, None]
+    words = grid.unit // WORD
+    of_row, of_column = (bound.reshape(grid.parts, grid.unit)[blocks] for blocks in grid.pairs)
+    reach = tiles.reshape(-1, grid.unit, WORD, words) >= of_row[:, :, None, None]
     of_rows = jnp.sum(jnp.where(reach, BITS[None, None, :, None], 0), axis=2, dtype=jnp.uint32)
-    reach = tiles.reshape(-1, WORD, words, cut.unit) >= of_column[:, None, None, :]
+    reach = tiles.reshape(-1, WORD, words, grid.unit) >= of_column[:, None, None, :]
     of_columns = jnp.sum(jnp.where(reach, BITS[None, :, None, None], 0), axis=1, dtype=jnp.uint32)
-    return _of_all_rows(of_rows, of_columns, cut)
+    return _of_all_rows(of_rows, of_columns, grid)
 
 
-def _candidates(tiles, zero, cut):
+def _candidates(tiles, zero, grid):
     """[P u, 1] how many values reach a bound, at least k or all; [P u, P u / 32] which do.
 
     They are at most C, but where `RAISES` bisections do not get there.
     """
-    peaks = _peaks(tiles, cut).reshape(cut.rows, cut.parts, -1)
+    peaks = _peaks(tiles, grid).reshape(grid.rows, grid.parts, -1)
 
     def reaching_peaks(bound):
         found = jnp.sum(peaks >= bound[:, None, None], axis=1, dtype=jnp.int8)
         return (jnp.sum(found, axis=1, dtype=jnp.int32, keepdims=True),)
 
     def reaching(bound):
-        words = _words(tiles, bound, cut)
+        words = _words(tiles, bound, grid)
         found = jax.lax.population_count(words)
         return jnp.sum(found, axis=1, dtype=jnp.int32, keepdims=True), words
 
     low = zero - 2  # below any cosine
     high = jnp.maximum(jnp.max(jnp.max(peaks, axis=1), axis=1), low)
     steps = jnp.finfo(zero.dtype).nmant
-    low, _ = _raised(reaching_peaks, low, high, cut.k, cut.k + cut.k // 16, steps)
-    return _raised(reaching, low, high, cut.k, cut.most, RAISES)[1]
+    low, _ = _raised(reaching_peaks, low, high, grid.k, grid.k + grid.k // 16, steps)
+    return _raised(reaching, low, high, grid.k, grid.most, RAISES)[1]
 
 
 def _raised(look, bound, high, least, most, steps):
@@ -247,9 +247,9 @@ def _raised(look, bound, high, least, most, steps):
     return bound, found
 
 
-def _ranked(tiles, rows, count, words, cut):
+def _ranked(tiles, rows, count, words, grid):
     """[r, k] candidates of some rows by descending value, then by index; -1 beyond the last."""
-    slots = _numbers(0, cut.most)[None, :]
+    slots = _numbers(0, grid.most)[None, :]
     present = slots < count
     bits = jax.lax.population_count(words).astype(jnp.int32)
     ends = jnp.cumsum(bits, axis=1, dtype=jnp.int32)
@@ -257,18 +257,18 @@ def _ranked(tiles, rows, count, words, cut):
     word = jnp.minimum(search(ends), words.shape[1] - 1)
     below = slots - jnp.take_along_axis(ends - bits, word, axis=1)
     bit = _place_of_bit(jnp.take_along_axis(words, word, axis=1), below)
-    width = cut.unit // WORD
-    index = word // width * cut.unit + bit * width + word % width
+    width = grid.unit // WORD
+    index = word // width * grid.unit + bit * width + word % width
     index = jnp.where(present, index, 0)
-    value = jnp.where(present, _values(tiles, rows[:, None], index, cut), -jnp.inf)
+    value = jnp.where(present, _values(tiles, rows[:, None], index, grid), -jnp.inf)
 
     def count_before(slot, rank):
         here, name = (jax.lax.dynamic_slice_in_dim(a, slot, 1, 1) for a in (value, index))
         return rank + ((here > value) | ((here == value) & (name < index))).astype(jnp.int32)
 
-    rank = jax.lax.fori_loop(0, cut.most, count_before, 0 * index)
-    rank = jnp.where(present, rank, cut.k)
-    lists = jnp.full((len(rows), cut.k), -1, jnp.int32)
+    rank = jax.lax.fori_loop(0, grid.most, count_before, 0 * index)
+    rank = jnp.where(present, rank, grid.k)
+    lists = jnp.full((len(rows), grid.k), -1, jnp.int32)
     return lists.at[jnp.arange(len(rows))[:, None], rank].set(index, mode="drop")
 
 
@@ -284,16 +284,16 @@ def _place_of_bit(word, below):
     return place
 
 
-def _sort_the_rest(tiles, lists, unsettled, cut):
+def _sort_the_rest(tiles, lists, unsettled, grid):
     """The lists, those of unsettled rows found from all values of the row."""
-    everyone = _numbers(0, cut.rows)
+    everyone = _numbers(0, grid.rows)
 
     def settle(state):
         lists, unsettled = state
-        rows = jnp.nonzero(unsettled, size=SORTED_ROWS, fill_value=cut.rows)[0]
+        rows = jnp.nonzero(unsettled, size=SORTED_ROWS, fill_value=grid.rows)[0]
         rows = rows.astype(jnp.int32)
-        value = _values(tiles, jnp.minimum(rows, cut.rows - 1)[:, None], everyone[None, :], cut)
-        value, index = jax.lax.top_k(value, cut.k)
+        value = _values(tiles, jnp.minimum(rows, grid.rows - 1)[:, None], everyone[None, :], grid)
+        value, index = jax.lax.top_k(value, grid.k)
         lists = lists.at[rows].set(jnp.where(value > -jnp.inf, index, -1), mode="drop")
         return lists, unsettled.at[rows].set(False, mode="drop")
 

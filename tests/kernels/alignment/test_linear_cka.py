@@ -319,26 +319,26 @@ def test_auto_takes_the_space_with_fewer_flops(n, space):
     assert flops("auto") == counted[space]
     # Half of the tiles with those on the diagonal, and sums that are one part in n or D.
     for name, length, products in (("feature", 200, n), ("gram", n, 200 + 9)):
-        parts = inner_products.cut(length, 2)
-        area = (parts.rows**2 + parts.rows * parts.unit) // 2
+        halving = inner_products.halve(length, 2)
+        area = (halving.rows**2 + halving.rows * halving.unit) // 2
         means = 2 * 2 * n * 200  # two, of all columns
         assert 2 * products * area <= counted[name] <= 2 * (products + 3 + 9) * area + means
-        assert parts.rows < length + (2 << parts.levels)
+        assert halving.rows < length + (2 << halving.levels)
 
 
 @pytest.mark.parametrize("length", [1, 7, 160, 161, 1000, 13394])
 @pytest.mark.parametrize("multiple", [1, 2, 16])
 @pytest.mark.parametrize("most", [None, 1, 5000])
-def test_parts_cover_the_rows_and_tiles_divide_them(length, multiple, most):
-    parts = inner_products.cut(length, multiple, most)
-    assert length <= parts.rows < length + (multiple << parts.levels)
-    assert parts.unit % multiple == 0
-    assert parts.unit <= max(multiple, inner_products.LEAST_ROWS + multiple)
+def test_halving_covers_the_rows_and_tiles_divide_them(length, multiple, most):
+    halving = inner_products.halve(length, multiple, most)
+    assert length <= halving.rows < length + (multiple << halving.levels)
+    assert halving.unit % multiple == 0
+    assert halving.unit <= max(multiple, inner_products.LEAST_ROWS + multiple)
     most = most or math.prod(inner_products.TILE)
-    assert math.prod(parts.tile) <= max(most, multiple**2)
-    for side, limit in zip(parts.tile, inner_products.TILE, strict=True):
-        power = side // parts.unit
-        assert side == parts.unit * power <= max(limit, parts.unit)
+    assert math.prod(halving.tile) <= max(most, multiple**2)
+    for side, limit in zip(halving.tile, inner_products.TILE, strict=True):
+        power = side // halving.unit
+        assert side == halving.unit * power <= max(limit, halving.unit)
         assert power & (power - 1) == 0
 
 

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from substrate_jax.kernels import nearest_neighbors
 from substrate_jax.kernels.neighbors.search import neighbor_lists
-from substrate_jax.kernels.neighbors.tiles import cut_rows, largest_of_tiles
+from substrate_jax.kernels.neighbors.tiles import largest_of_tiles, tile_grid
 from substrate_jax.kernels.reference import statistics as reference
 from tests.helpers import AXIS, random_orthogonal, tolerance
 
@@ -136,7 +136,7 @@ def signs(kind, width, rng):
     "kind", ["few ties", "more ties than candidates", "repeated and zero rows"]
 )
 def test_tiles_give_what_the_oracle_gives(kind, masked):
-    assert cut_rows(MANY, FEW) is not None
+    assert tile_grid(MANY, FEW) is not None
     rng = np.random.default_rng(masked)
     mask = np.arange(MANY) >= 0
     mask[rng.permutation(MANY)[:masked]] = False
@@ -163,13 +163,13 @@ def test_tiles_rank_what_is_within_rounding_as_well_as_it_can_be():
 
 def test_rows_with_a_twin_take_its_values():
     rng = np.random.default_rng(1)
-    rows, cut = 512, cut_rows(512, FEW)
+    rows, grid = 512, tile_grid(512, FEW)
     values = rng.uniform(-1, 1, size=(rows, rows)).astype(np.float32)
     values = np.triu(values) + np.triu(values, 1).T
     owner = rng.integers(200, size=rows)
     twins = np.array([np.flatnonzero(owner == mine)[0] for mine in owner])
-    blocks = values.reshape(cut.parts, cut.unit, cut.parts, cut.unit).swapaxes(1, 2)
-    got = jax.jit(partial(largest_of_tiles, cut=cut))(blocks[cut.pairs], twins, True)
+    blocks = values.reshape(grid.parts, grid.unit, grid.parts, grid.unit).swapaxes(1, 2)
+    got = jax.jit(partial(largest_of_tiles, grid=grid))(blocks[grid.pairs], twins, True)
     tied = values[twins][:, twins]
     np.fill_diagonal(tied, -np.inf)
     assert (got == np.argsort(-tied, axis=1, kind="stable")[:, :FEW]).all()
@@ -188,13 +188,13 @@ def test_tiles_may_be_inside_a_map_or_a_gradient():
 
 def test_tiles_are_left_where_they_cannot_serve():
     """Few rows, many neighbors, tiles beyond 512 MiB, blocks of rows or shards asked for."""
-    assert cut_rows(511, 8) is cut_rows(1000, 251) is cut_rows(17_000, 8) is None
+    assert tile_grid(511, 8) is tile_grid(1000, 251) is tile_grid(17_000, 8) is None
     for rows in (512, 1000, 4096, 5000, 13_394, 16_000):
-        cut = cut_rows(rows, 100)
-        assert rows <= cut.rows < 1.1 * rows
-        assert cut.parts <= 32
-        assert cut.unit % (64 * cut.chunk // min(cut.chunk, 64)) == 0
-        assert len(cut.pairs[0]) * cut.unit**2 <= 2**27
+        grid = tile_grid(rows, 100)
+        assert rows <= grid.rows < 1.1 * rows
+        assert grid.parts <= 32
+        assert grid.unit % (64 * grid.chunk // min(grid.chunk, 64)) == 0
+        assert len(grid.pairs[0]) * grid.unit**2 <= 2**27
     text = str(jax.make_jaxpr(partial(nearest_neighbors, k=2, block_rows=8))(jnp.ones((512, 4))))
     assert "population_count" not in text
 
