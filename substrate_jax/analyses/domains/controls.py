@@ -44,7 +44,6 @@ References:
     Y. Radwan, "The Cross-Architecture Substrate", arXiv:2606.07882, 2026.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
@@ -54,92 +53,9 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from substrate_jax import kernels
+from substrate_jax.analyses.domains.readings import READINGS
 from substrate_jax.mesh import make_mesh
 from substrate_jax.substrate.sharded import PlacedDomains
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """One way to read a control.
-
-    Attributes:
-        control: name of the control.
-        name: of the reading.
-        title: for tables and figures.
-        says: what a high value means.
-        primary: whether it is the one to compare with the substrate first.
-        paper: median that arXiv:2606.07882 reports for the control, where it does.
-        paper_high: its 95 % tail, likewise.
-    """
-
-    control: str
-    name: str
-    title: str
-    says: str
-    primary: bool = False
-    paper: float | None = None
-    paper_high: float | None = None
-
-
-READINGS = (
-    Reading(
-        "pixels", "own", "pixels, own components",
-        "components of plain 32 x 32 pixels transport between domains as well",
-        primary=True, paper=0.263,
-    ),
-    Reading(
-        "pixels", "carried", "pixels, in the panel's space",
-        "directions of the panel's features that follow pixel components transport as well",
-        paper=0.263,
-    ),
-    Reading(
-        "pixels", "overlap", "pixels, overlap with the substrate",
-        "within a domain, pixel components arrange the images as the substrate does",
-    ),
-    Reading(
-        "handcrafted", "own", "hand-crafted, own components",
-        "components of 59 hand-crafted features transport between domains as well",
-        primary=True, paper=0.31,
-    ),
-    Reading(
-        "handcrafted", "carried", "hand-crafted, in the panel's space",
-        "directions of the panel's features that follow hand-crafted components transport as well",
-        paper=0.31,
-    ),
-    Reading(
-        "handcrafted", "overlap", "hand-crafted, overlap with the substrate",
-        "within a domain, hand-crafted components arrange the images as the substrate does",
-    ),
-    Reading(
-        "random", "both", "random bases",
-        "any two subspaces agree as well, because few directions hold most of the variance",
-        primary=True, paper=0.041, paper_high=0.087,
-    ),
-    Reading(
-        "random", "one", "random basis against the substrate",
-        "a random subspace stands in for the other domain's basis as well",
-        paper=0.041, paper_high=0.087,
-    ),
-    Reading(
-        "random", "carried", "random scores, in the panel's space",
-        "pixels and hand-crafted features in the panel's space agree as well for being carried "
-        "there, whatever they are",
-    ),
-    Reading(
-        "random", "overlap", "random scores, overlap with the substrate",
-        "an overlap of this size is chance",
-    ),
-    Reading(
-        "shuffled", "panel", "encoders' rows shuffled",
-        "each encoder's own covariance is enough; nothing shared between encoders is needed",
-        primary=True,
-    ),
-    Reading(
-        "untrained", "panel", "untrained encoders",
-        "the architectures alone, without training, give bases that transport as well",
-        primary=True,
-    ),
-)  # fmt: skip
 
 
 def control_agreement(
