@@ -7,18 +7,27 @@ tau, the calibrated score and p mean, and docs/maths.md for the formulas.
 """
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float
+from jax.sharding import Mesh
+from jaxtyping import Array, ArrayLike, Float
 
 from substrate_jax import kernels
+from substrate_jax.analyses.cka.results import (
+    CalibratedPairs,
+    CalibratedRecall,
+    DomainAgreement,
+    EncoderComparison,
+    MeasuredPairs,
+    PairIntervals,
+)
 from substrate_jax.kernels.nulls.calibration import choose_skewness
 from substrate_jax.kernels.validate import check_rows
-from substrate_jax.mesh import DATA_AXIS, make_mesh, shard_rows
+from substrate_jax.mesh import DATA_AXIS, EVERYWHERE, ROWS, make_mesh, over_rows, shard_blocks
 
 
 def compare_encoders(
@@ -31,8 +40,8 @@ def compare_encoders(
     skewness: str = "auto",
     seed: int = 0,
     mesh: Mesh | None = None,
-) -> dict:
-    """Every pairwise measure of a panel on one set of images.
+) -> EncoderComparison:
+    """CKA, its calibration and mutual neighbors of every pair of a panel on one set of images.
 
     Args:
         features: encoder name -> [n, d], rows of all encoders in the same order.
@@ -46,18 +55,16 @@ def compare_encoders(
         mesh: where to compute; all devices by default.
 
     Returns:
-        `n`; `cka` and `cka_debiased` [E, E]; `calibrated` with `score`, `tau`, `p_value`,
-        `log10_p_value` (also where p underflows), `q_value` [E, E], `method`, `skewness` ("exact",
-        "gamma", or None for permutations) and `alpha`; `mutual_knn`: k -> `recall` and the same.
-        q-values are Benjamini-Hochberg over the pairs; p and q of an encoder with itself are NaN.
+        Matrices [E, E] in the order of `features`. q-values are Benjamini-Hochberg over the pairs;
+        p and q of an encoder with itself are NaN.
 
     Raises:
         ValueError: NaN or inf, fewer than 4 rows, a k not below n, or an option out of range.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
-        >>> result = compare_encoders({"one": x, "two": 2 * x}, ks=(5,))
-        >>> result["n"], round(float(result["calibrated"]["score"][0, 1]), 4)
+        >>> found = compare_encoders({"one": x, "two": 2 * x}, ks=(5,))
+        >>> found.n, round(float(found.calibrated.score[0, 1]), 4)
         (60, 1.0)
     """
     mesh = mesh or make_mesh()
@@ -66,30 +73,45 @@ def compare_encoders(
     check_rows(n, 4, "calibration")
     if too_large := [k for k in ks if k >= n]:
         raise ValueError(f"k={too_large[0]} with n={n} images: give k below n, or more images")
-    blocks, masks = zip(*(shard_rows(block, mesh) for block in features.values()), strict=True)
-    mask = masks[0]
+    blocks, mask = shard_blocks(features.values(), mesh)
     closed_form = method == "closed_form"
     if closed_form:
         skewness = choose_skewness(skewness, blocks)
     program = _program(mesh, tuple(ks), method, permutations, alpha, skewness == "exact")
     cka, cka_debiased, calibrated, q_values = jax.tree.map(
-        np.asarray, program(list(blocks), mask, jax.random.key(seed))
+        np.asarray, program(blocks, mask, jax.random.key(seed))
     )
 
-    def null(index: int, tail: str) -> dict:
-        how = {"method": method, "skewness": tail if closed_form else None, "alpha": alpha}
-        return how | _calibration(calibrated, q_values, index)
+    def against_chance(index: int, tail: str) -> CalibratedPairs:
+        p_value, log10_p_value = (
+            np.array(values[index]) for values in (calibrated.p_value, calibrated.log10_p_value)
+        )
+        for values in (p_value, log10_p_value):
+            np.fill_diagonal(values, np.nan)
+        q_value = np.full_like(p_value, np.nan)
+        upper = np.triu_indices(len(q_value), 1)
+        q_value[upper] = q_value.T[upper] = q_values[index]
+        return CalibratedPairs(
+            method=method,
+            skewness=tail if closed_form else None,
+            alpha=alpha,
+            score=calibrated.score[index],
+            tau=calibrated.tau[index],
+            p_value=p_value,
+            log10_p_value=log10_p_value,
+            q_value=q_value,
+        )
 
-    return {
-        "n": n,
-        "cka": cka,
-        "cka_debiased": cka_debiased,
-        "calibrated": null(0, skewness),
-        "mutual_knn": {
-            str(k): {"recall": calibrated.observed[i], **null(i, "exact")}
+    return EncoderComparison(
+        n=n,
+        cka=cka,
+        cka_debiased=cka_debiased,
+        calibrated=against_chance(0, skewness),
+        mutual_knn={
+            k: CalibratedRecall(calibrated.observed[i], against_chance(i, "exact"))
             for i, k in enumerate(ks, start=1)
         },
-    }
+    )
 
 
 def measure_encoders(
@@ -100,7 +122,7 @@ def measure_encoders(
     level: float = 0.95,
     seed: int = 0,
     mesh: Mesh | None = None,
-) -> dict[str, dict]:
+) -> dict[str, MeasuredPairs]:
     """Measures of the table `kernels.MEASURES` for all pairs of a panel on one set of images.
 
     Args:
@@ -112,60 +134,66 @@ def measure_encoders(
         mesh: where to compute; all devices by default.
 
     Returns:
-        measure -> `matrix` [E, E], entry [x, y] for the ordered pair; with draws also `low`, `high`
-        and `error` [E, E], `draws`, `level` and `resampling` (`kernels.measures.bootstrap` says
-        which).
+        measure -> matrix [E, E], entry [x, y] for the ordered pair; with draws also intervals.
+        `kernels.measures.bootstrap` says how each measure's rows are drawn.
 
     Raises:
         ValueError: an unknown measure, or too few images for one.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
-        >>> result = measure_encoders({"one": x, "two": 2 * x}, ["procrustes"])
-        >>> round(float(result["procrustes"]["matrix"][0, 1]), 4)
+        >>> found = measure_encoders({"one": x, "two": 2 * x}, ["procrustes"])
+        >>> round(float(found["procrustes"].matrix[0, 1]), 4)
         1.0
     """
     entries = {name: kernels.measure_named(name) for name in measures}
     mesh = mesh or make_mesh()
-    blocks, masks = zip(*(shard_rows(block, mesh) for block in features.values()), strict=True)
+    blocks, mask = shard_blocks(features.values(), mesh)
     result = {}
     for name, entry in entries.items():
-        found = _measure_program(mesh, name, draws, level)(
-            list(blocks), masks[0], jax.random.key(seed)
-        )
+        program = _measure_program(mesh, name, draws, level)
+        found = jax.tree.map(np.asarray, program(blocks, mask, jax.random.key(seed)))
         if not draws:
-            result[name] = {"matrix": np.asarray(found)}
+            result[name] = MeasuredPairs(found)
             continue
-        found = jax.tree.map(np.asarray, found)
-        result[name] = {
-            "matrix": found.value,
-            "low": found.low,
-            "high": found.high,
-            "error": found.error,
-            "draws": draws,
-            "level": level,
-            "resampling": entry.resampling,
-        }
+        intervals = PairIntervals(
+            found.low, found.high, found.error, draws, level, entry.resampling
+        )
+        result[name] = MeasuredPairs(found.value, intervals)
     return result
 
 
-def _calibration(calibration: kernels.Calibration, q_values: np.ndarray, index: int) -> dict:
-    """Matrices of one measure's calibration; p and q of an encoder with itself are NaN."""
-    p_value, log10_p_value = (
-        np.array(values[index]) for values in (calibration.p_value, calibration.log10_p_value)
+def domain_agreement(
+    domains: Sequence[str], pcka: Float[ArrayLike, "m m"], k: int
+) -> DomainAgreement | None:
+    """Median and minimum of the PCKA between domains.
+
+    Args:
+        domains: names.
+        pcka: of every pair, as `substrate.pairwise_pcka` gives it.
+        k: components of each substrate.
+
+    Returns:
+        The agreement; None for a single domain.
+
+    Example:
+        >>> domain_agreement(["sky", "sea"], np.array([[1, 0.5], [0.5, 1]]), k=4).min_pair
+        ['sky', 'sea']
+    """
+    if len(domains) < 2:
+        return None
+    matrix = np.asarray(pcka, np.float64)
+    pairs = list(itertools.combinations(range(len(domains)), 2))
+    values = np.array([matrix[pair] for pair in pairs])
+    lowest = int(np.nanargmin(values))
+    return DomainAgreement(
+        domains=list(domains),
+        matrix=matrix,
+        median=float(np.nanmedian(values)),
+        min=float(values[lowest]),
+        min_pair=[domains[i] for i in pairs[lowest]],
+        k=k,
     )
-    upper = np.triu_indices(len(p_value), 1)
-    q_value = np.full_like(p_value, np.nan)
-    q_value[upper] = q_value.T[upper] = q_values[index]
-    for values in (p_value, log10_p_value):
-        np.fill_diagonal(values, np.nan)
-    return {
-        "score": calibration.score[index],
-        "tau": calibration.tau[index],
-        "p_value": p_value,
-        "log10_p_value": log10_p_value,
-        "q_value": q_value,
-    }
 
 
 @functools.lru_cache
@@ -211,11 +239,7 @@ def _program(
     def stack(cka: Array, knn: Array) -> Array:
         return jnp.concatenate([cka[None], knn])
 
-    rows = PartitionSpec(DATA_AXIS)
-    mapped = jax.shard_map(
-        compare, mesh=mesh, in_specs=(rows, rows, PartitionSpec()), out_specs=PartitionSpec()
-    )
-    return jax.jit(mapped)
+    return over_rows(compare, mesh, (ROWS, ROWS, EVERYWHERE))
 
 
 @functools.lru_cache
@@ -228,8 +252,4 @@ def _measure_program(mesh: Mesh, name: str, draws: int, level: float):
             return kernels.pairwise_measure(name, blocks, **options)
         return kernels.bootstrap(name, blocks, key, draws=draws, level=level, **options)
 
-    rows = PartitionSpec(DATA_AXIS)
-    mapped = jax.shard_map(
-        compute, mesh=mesh, in_specs=(rows, rows, PartitionSpec()), out_specs=PartitionSpec()
-    )
-    return jax.jit(mapped)
+    return over_rows(compute, mesh, (ROWS, ROWS, EVERYWHERE))

@@ -74,26 +74,37 @@ class EncoderComparison:
 
 
 @dataclasses.dataclass(frozen=True)
-class MeasuredPairs:
-    """One measure of `kernels.MEASURES`, with intervals if images were resampled.
+class PairIntervals:
+    """Intervals of a measure over resampled images; `kernels.measures.bootstrap` says how.
 
     Attributes:
-        matrix: [E, E].
-        low: [E, E] lower ends; None without draws, as all that follows.
+        low: [E, E] lower ends.
         high: [E, E] upper ends.
         error: [E, E] standard errors.
         draws: resamples of the images.
-        level: of the intervals.
+        level: of the intervals, in (0, 1).
         resampling: "bootstrap" or "subsample".
     """
 
+    low: Pairs
+    high: Pairs
+    error: Pairs
+    draws: int
+    level: float
+    resampling: str
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredPairs:
+    """One measure of `kernels.MEASURES`.
+
+    Attributes:
+        matrix: [E, E] in the measure's own range.
+        intervals: over resampled images; None without draws.
+    """
+
     matrix: Pairs
-    low: Pairs | None = None
-    high: Pairs | None = None
-    error: Pairs | None = None
-    draws: int | None = None
-    level: float | None = None
-    resampling: str | None = None
+    intervals: PairIntervals | None = dataclasses.field(default=None, metadata=INLINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +116,8 @@ class SeparationOfMeans:
         discriminative_pairs: how many there are.
         mim_mean: over the pairs of MIM encoders, None without a pair.
         mim_pairs: how many there are.
-        ratio: the first mean over the second; None where either is missing or the second is 0.
+        ratio: the first mean over the second; None where either is missing or the second is not
+            above 0.
     """
 
     discriminative_mean: float | None
