@@ -54,7 +54,7 @@ def run() -> None:
     least = max([4, FLAGS.components + 1, *(k + 1 for k in ks)])
     if least > FLAGS.n:
         raise ValueError(
-            f"n={FLAGS.n} images a domain are too few for k={max(ks)} neighbors and "
+            f"n={FLAGS.n} images per domain are too few for k={max(ks)} neighbors and "
             f"{FLAGS.components} components; give --n={least} or more"
         )
     calibration.check_alpha()
@@ -77,14 +77,19 @@ def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> 
     """Everything after the plan; `out` is held by this run."""
     import jax
 
-    from substrate_jax.analyses.cka.compare import compare_encoders, measure_encoders
+    from substrate_jax.analyses.cka.compare import (
+        compare_encoders,
+        domain_agreement,
+        measure_encoders,
+    )
+    from substrate_jax.analyses.cka.page import cka_page
+    from substrate_jax.analyses.cka.results import CkaDomain, CkaResult
     from substrate_jax.analyses.cka.separation import separation
-    from substrate_jax.features import FeatureStore
-    from substrate_jax.report import files as report
-    from substrate_jax.substrate.fitted import pairwise_pcka
+    from substrate_jax.analyses.cka.summary import cka_summary
+    from substrate_jax.substrate import pairwise_pcka
 
     stages = launch.Stages()
-    store = FeatureStore(FLAGS.store or out / "features", FLAGS.chunk_rows)
+    store = panel.open_store(out)
     with stages("load"):
         encoders = [panel.load(spec) for spec in specs]
     features = {}
@@ -97,7 +102,7 @@ def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> 
     domains = {}
     for name, source in sources.items():
         with stages("analyse"):
-            result = compare_encoders(
+            comparison = compare_encoders(
                 features[name],
                 ks=ks,
                 method=FLAGS.calibration,
@@ -106,34 +111,28 @@ def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> 
                 seed=FLAGS.seed,
                 mesh=mesh,
             )
-            result["separation"] = separation(result["calibrated"]["score"], groups)
+            measured = None
             if measures:
-                result["measures"] = measure_encoders(
+                measured = measure_encoders(
                     features[name], measures, draws=FLAGS.bootstrap, seed=FLAGS.seed, mesh=mesh
                 )
-        domains[name] = panel.domain_record(name, specs_of_domains[name], source) | result
-    with stages("analyse"):
-        pcka = domain_agreement(
-            list(features),
-            pairwise_pcka(list(features.values()), FLAGS.components, mesh=mesh),
+        domains[name] = CkaDomain(
+            images=panel.image_set(name, specs_of_domains[name], source),
+            comparison=comparison,
+            separation=separation(comparison.calibrated.score, groups),
+            measures=measured,
         )
+    with stages("analyse"):
+        pcka = pairwise_pcka(list(features.values()), FLAGS.components, mesh=mesh)
+        agreement = domain_agreement(list(features), pcka, FLAGS.components)
     if not launch.is_first_process():
         return
+    records = [panel.encoder_record(encoder) for encoder in encoders]
+    run = launch.describe_run("cka", mesh, records, notes(specs, sources, features))
     with stages("report"):
-        result = {
-            "experiment": "cka",
-            **launch.provenance(mesh),
-            "encoders": [panel.encoder_record(encoder) for encoder in encoders],
-            "domains": domains,
-            "pcka": pcka,
-            "notes": notes(specs, sources, features),
-        }
         thumbnails = {name: panel.thumbnails(source) for name, source in sources.items()}
-        path = report.write_report(result | {"seconds": stages.total()}, out, thumbnails=thumbnails)
-    result["seconds"] = stages.total()
-    report.write_result(result, out)
-    print(report.summary_table(result))
-    print(f"report: {path}")
+    result = CkaResult(run, domains, agreement)
+    launch.publish(result, lambda made: cka_page(made, thumbnails), cka_summary, out, stages)
 
 
 def neighbor_counts(words: list[str]) -> tuple[int, ...]:
@@ -161,32 +160,14 @@ def chosen_measures(words: list[str], draws: int, n: int) -> tuple[str, ...]:
     if draws and not names:
         raise ValueError(f"bootstrap={draws} has nothing to resample; give --measure=all, say")
     needed = {name: rows_needed(name, resampled=draws > 0) for name in names}
-    if names and (least := max(needed.values())) > n:
-        worst = max(needed, key=needed.get)
+    worst = max(names, key=lambda name: needed[name], default=None)
+    if worst is not None and needed[worst] > n:
         with_draws = f" with --bootstrap={draws}" if draws else ""
-        raise ValueError(f"n={n} images a domain are too few for {worst}{with_draws}; "
-                         f"give --n={least} or more")  # fmt: skip
+        raise ValueError(
+            f"n={n} images per domain are too few for {worst}{with_draws}; "
+            f"give --n={needed[worst]} or more"
+        )
     return names
-
-
-def domain_agreement(names: list[str], matrix) -> dict | None:
-    """PCKA of all pairs of domains, with median and minimum; None for a single domain."""
-    import numpy as np
-
-    if len(names) < 2:
-        return None
-    matrix = np.asarray(matrix, np.float64)
-    rows, columns = np.triu_indices(len(names), 1)
-    values = matrix[rows, columns]
-    lowest = int(np.nanargmin(values))
-    return {
-        "domains": names,
-        "matrix": matrix,
-        "median": float(np.nanmedian(values)),
-        "min": float(values[lowest]),
-        "min_pair": [names[rows[lowest]], names[columns[lowest]]],
-        "k": FLAGS.components,
-    }
 
 
 def notes(specs, sources, features) -> list[str]:

@@ -21,6 +21,7 @@ from substrate_jax.encoders import encoder_spec, load_encoder
 from substrate_jax.features import FeatureStore, extract
 from substrate_jax.kernels.reference import statistics as reference
 from substrate_jax.mesh import make_mesh
+from tests.golden import result_keys
 from tests.helpers import tolerance
 
 ENCODERS = ["mini_vit_base", "mini_mae_base", "mini_clip_base"]
@@ -94,6 +95,13 @@ def test_numbers_are_those_of_the_oracles(finished):
         q, p = (np.array(calibrated[key], float)[rows, columns] for key in ("q_value", "p_value"))
         assert (q >= p).all()
         assert domain["separation"]["ratio"] is None  # one discriminative and one masked encoder
+
+
+def test_the_result_has_the_recorded_keys(finished):
+    _, result = finished
+    want = result_keys.recorded("cka")
+    del want["domains"]["*"]["measures"]  # none was asked for
+    assert result_keys.differences(result_keys.key_tree(result), want) == []
 
 
 def test_pcka_is_that_of_separate_substrates(finished):

@@ -8,10 +8,15 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import cka as launcher
+from substrate_jax.analyses.cka.compare import measure_encoders
 from substrate_jax.analyses.cka.measure_blocks import measure_blocks
+from substrate_jax.analyses.cka.results import MeasuredPairs
 from substrate_jax.kernels import MEASURES
 from substrate_jax.kernels.reference import measures as reference_measures
 from substrate_jax.report.page import Figures, Table
+from substrate_jax.report.tags import paradigm_tag
+from substrate_jax.report.values import plain
+from tests.golden import result_keys
 
 ENCODERS = ["mini_vit_base", "mini_mae_base"]
 SMALL = {
@@ -39,6 +44,8 @@ def run(out, **changes) -> dict:
 
 def test_measures_reach_the_result_and_the_report(tmp_path):
     result = run(tmp_path, measure=["rsa", "procrustes", "procrustes"], bootstrap=4)
+    got = result_keys.key_tree(result)
+    assert result_keys.differences(got | {"pcka": None}, result_keys.recorded("cka")) == []
     domain = result["domains"]["texture"]
     assert list(domain["measures"]) == ["rsa", "procrustes"]
     for name, found in domain["measures"].items():
@@ -55,21 +62,19 @@ def test_measures_reach_the_result_and_the_report(tmp_path):
 
 
 def test_the_numbers_are_those_of_the_oracle():
-    from substrate_jax.analyses.cka.compare import measure_encoders
-
     rng = np.random.default_rng(0)
     features = {name: rng.normal(size=(30, 4)).astype(np.float32) for name in ENCODERS}
     found = measure_encoders(features, ["procrustes"])["procrustes"]
-    assert found.keys() == {"matrix"}
+    assert plain(found).keys() == {"matrix"}
     want = reference_measures.procrustes(*features.values())
-    np.testing.assert_allclose(found["matrix"][0, 1], want, atol=1e-5)
+    np.testing.assert_allclose(found.matrix[0, 1], want, atol=1e-5)
 
 
 def test_the_page_shows_both_ways_of_a_measure_that_has_two():
-    matrix = [[0.9, 0.3], [0.6, 0.9]]
-    domain = {"measures": {name: {"matrix": matrix} for name in MEASURES}}
-    tags = dict.fromkeys(ENCODERS, launcher_tag())
-    figures, table = measure_blocks(domain, "d", ENCODERS, tags, None)
+    matrix = np.array([[0.9, 0.3], [0.6, 0.9]])
+    measures = {name: MeasuredPairs(matrix) for name in MEASURES}
+    tags = dict.fromkeys(ENCODERS, paradigm_tag("supervised"))
+    figures, table = measure_blocks(measures, "d", ENCODERS, tags, None)
     assert isinstance(figures, Figures)
     assert [p.title for p in figures.pictures] == [m.title for m in MEASURES.values()]
     assert isinstance(table, Table)
@@ -80,12 +85,6 @@ def test_the_page_shows_both_ways_of_a_measure_that_has_two():
         else:
             assert (row[f"{name}_ab"], row[f"{name}_ba"]) == (0.3, 0.6)
     assert list(measure_blocks({}, "d", ENCODERS, tags, None)) == []
-
-
-def launcher_tag():
-    from substrate_jax.report.tags import paradigm_tag
-
-    return paradigm_tag("supervised")
 
 
 def test_all_means_the_table():

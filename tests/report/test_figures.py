@@ -8,7 +8,7 @@ from PIL import Image
 
 from substrate_jax.report import drawing, tags
 from substrate_jax.report import heatmaps as figures
-from tests.synthetic import symmetric
+from tests.analyses.cka.synthetic import symmetric
 
 
 def test_clustering_brings_groups_together():

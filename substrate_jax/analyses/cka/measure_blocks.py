@@ -1,28 +1,29 @@
 """The part of a CKA report that shows further similarity measures of a domain, with intervals.
 
-`measure_blocks` turns domains[name]["measures"] of a result into blocks: one heat map a measure and
-one table of all pairs. What a measure is called and what its 1 and 0 mean comes from
+`measure_blocks` turns the measures of a domain into blocks: one heat map per measure and one table
+of all pairs. What a measure is called and what its 1 and 0 mean comes from
 `kernels.MEASURES`. Rows stand in the order of the domain's CKA tree. A measure that is not
 symmetric is drawn whole, the row's encoder first in the pair.
 
-Cost: about 0.1 s a measure.
+Cost: about 0.1 s per measure.
 
 Not guaranteed: that two measures are comparable; their 1 and 0 mean different things.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from substrate_jax.analyses.cka.results import MeasuredPairs
 from substrate_jax.kernels import MEASURES
-from substrate_jax.report import heatmaps as figures
-from substrate_jax.report import page
+from substrate_jax.report import heatmaps, page
 from substrate_jax.report.page import Column, Figures, Picture, Prose, Table
 from substrate_jax.report.tags import Tag
 from substrate_jax.report.text import describe, matrix_csv, number
-from substrate_jax.report.values import square, upper
+from substrate_jax.report.values import upper
 
 RESAMPLING = {
     "bootstrap": "images drawn with replacement",
@@ -31,7 +32,7 @@ RESAMPLING = {
 
 
 def measure_blocks(
-    domain: Mapping,
+    measures: Mapping[str, MeasuredPairs],
     slug: str,
     names: Sequence[str],
     tags: Mapping[str, Tag],
@@ -40,8 +41,7 @@ def measure_blocks(
     """Heat maps and a table of the measures of one domain; nothing where there are none.
 
     Args:
-        domain: plain values; `measures` maps names of `kernels.MEASURES` to their `matrix`, and
-            with intervals to `low`, `high`, `error`, `draws`, `level` and `resampling`.
+        measures: name in `kernels.MEASURES` -> its values, with or without intervals.
         slug: the domain's name as part of file names.
         names: encoders, in the order of the matrices.
         tags: class of each encoder.
@@ -50,32 +50,37 @@ def measure_blocks(
     Raises:
         ValueError: a matrix of the wrong size.
     """
-    measures = domain.get("measures") or {}
     if not measures:
         return
     pictures = [_picture(key, found, slug, names, tags, tree) for key, found in measures.items()]
     yield Figures(pictures, title="More measures")
-    first = next(iter(measures.values()))
-    if "low" in first:
-        yield Prose([
-            f"Intervals are at {first['level']:.0%}, from {first['draws']} resamples of the images "
-            "that are the same for all encoders. They cover the sampling of images of this "
+    if intervals := next(iter(measures.values())).intervals:
+        text = (
+            f"Intervals are at {intervals.level:.0%}, from {intervals.draws} resamples of the "
+            "images that are the same for all encoders. They cover the sampling of images of this "
             "number, not a measure's own bias at few images, and take images to be independent."
-        ])  # fmt: skip
+        )
+        yield Prose([text])
     yield _table(measures, slug, names, tags)
 
 
-def _picture(key, found, slug, names, tags, tree) -> Picture:
-    measure, m = MEASURES[key], len(names)
-    matrix = square(found["matrix"], m, f"{key}: matrix")
+def _picture(
+    key: str,
+    found: MeasuredPairs,
+    slug: str,
+    names: Sequence[str],
+    tags: Mapping[str, Tag],
+    tree: Float[np.ndarray, "m-1 4"] | None,
+) -> Picture:
+    measure, matrix = MEASURES[key], found.matrix
     if measure.symmetric:
-        figure = figures.heatmap(
+        figure = heatmaps.heatmap(
             matrix, names, quantity=measure.title, tree=tree, tags=[tags[name] for name in names]
         )
     else:
-        order = figures.leaves(tree, m)
+        order = heatmaps.leaves(tree, len(names))
         ordered = [names[i] for i in order]
-        figure = figures.grid(
+        figure = heatmaps.grid(
             matrix[np.ix_(order, order)],
             ordered,
             ordered,
@@ -87,36 +92,45 @@ def _picture(key, found, slug, names, tags, tree) -> Picture:
         words += " Of the pair (x, y): not the same both ways."
     if measure.lowest < 0:
         words += " Can be negative; colors stop at 0."
-    if "error" in found:
-        errors = upper(square(found["error"], m, f"{key}: error"))
+    if found.intervals:
+        errors = upper(found.intervals.error)
         errors = errors[np.isfinite(errors)]
         if len(errors):
-            words += f" Median standard error {number(np.median(errors))} "
-            words += f"({RESAMPLING[found['resampling']]})."
+            words += f" Median standard error {number(float(np.median(errors)))} "
+            words += f"({RESAMPLING[found.intervals.resampling]})."
     alt = describe(measure.title, names, matrix)
     caption, csv = f"{words} {measure.citation}.", matrix_csv(names, names, matrix, "encoder")
     return page.drawn(f"{slug}-measure-{key}", measure.title, caption, alt, figure, csv)
 
 
-def _table(measures, slug, names, tags) -> Table:
+def _table(
+    measures: Mapping[str, MeasuredPairs],
+    slug: str,
+    names: Sequence[str],
+    tags: Mapping[str, Tag],
+) -> Table:
     columns = [Column("encoder_a", "Encoder"), Column("encoder_b", "Encoder")]
     pairs = list(itertools.combinations(range(len(names)), 2))
-    rows = [{"encoder_a": names[i], "encoder_b": names[j]} for i, j in pairs]
+    rows: list[dict[str, Any]] = [{"encoder_a": names[i], "encoder_b": names[j]} for i, j in pairs]
     for key, found in measures.items():
         measure = MEASURES[key]
         ways = {"": measure.title}
         if not measure.symmetric:
             ways = {"_ab": f"{measure.title} →", "_ba": f"{measure.title} ←"}
         for suffix, title in ways.items():
-            for part, label in {"matrix": title, "low": "low", "high": "high", "error": ""}.items():
-                if part not in found:
-                    continue
-                name = key + suffix + ("" if part == "matrix" else f"_{part}")
-                columns.append(Column(name, label, "score", shown=part != "error"))
-                values = square(found[part], len(names), f"{key}: {part}")
+            name = key + suffix
+            parts = {Column(name, title, "score"): found.matrix}
+            if intervals := found.intervals:
+                parts |= {
+                    Column(f"{name}_low", "low", "score"): intervals.low,
+                    Column(f"{name}_high", "high", "score"): intervals.high,
+                    Column(f"{name}_error", "", "score", shown=False): intervals.error,
+                }
+            for column, values in parts.items():
+                columns.append(column)
                 values = values.T if suffix == "_ba" else values
                 for row, (i, j) in zip(rows, pairs, strict=True):
-                    row[name] = values[i, j]
+                    row[column.key] = values[i, j]
     caption = (
         "A click on a heading sorts by it. → is the measure of the pair as it stands in the row, "
         "← of the pair turned round."
