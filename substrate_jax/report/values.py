@@ -71,18 +71,6 @@ def _fields(value: Any) -> dict[str, Any]:
     return found
 
 
-def square(values: Any, m: int, name: str) -> Float[np.ndarray, "m m"]:
-    """Rows of numbers as an array; None becomes NaN.
-
-    Raises:
-        ValueError: it is not m x m.
-    """
-    matrix = np.array(values, np.float64)
-    if matrix.shape != (m, m):
-        raise ValueError(f"{name} has shape {matrix.shape}; give {m} x {m}, one row per name")
-    return matrix
-
-
 def upper(matrix: Float[np.ndarray, "m m"]) -> Float[np.ndarray, " pairs"]:
     """Values of the pairs i < j."""
     return matrix[np.triu_indices(len(matrix), 1)]

@@ -1,49 +1,59 @@
-"""Two sections of a domains report: the pairs of domains, and the controls.
+"""The section of a domains report on the controls.
 
-Each function turns a part of the result of experiments.domains into blocks of its section.
+`control_strip` is the figure of the overview, `control_blocks` the section.
 
-Cost: about 0.1 s a figure.
+Cost: about 0.1 s per figure.
 
 Not guaranteed: that figures of different sections use the same axis; each says what it shows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
-from substrate_jax.analyses.domains.controls import Reading
-from substrate_jax.analyses.domains.values import control_readings, matrix_of, pairs_at_least
-from substrate_jax.report import page
-from substrate_jax.report import plots as domains_figures
+from substrate_jax.analyses.domains.readings import Reading
+from substrate_jax.analyses.domains.results import ControlValues, DomainsResult
+from substrate_jax.analyses.domains.values import PairControl, overlap_controls, pair_controls
+from substrate_jax.report import page, strips
 from substrate_jax.report.drawing import MARKS
 from substrate_jax.report.page import Column, Figures, Picture, Prose, Table
-from substrate_jax.report.plots import OURS, Lane
+from substrate_jax.report.strips import OURS, Lane
 from substrate_jax.report.text import csv_text, number, sentence
 from substrate_jax.report.values import upper
 
 
-def control_strip(result: dict) -> Picture:
+def control_strip(result: DomainsResult) -> Picture:
     """PCKA of the substrate's pairs, and below it that of every control."""
-    pcka = result["pcka"]
-    observed = upper(matrix_of(result, "pcka"))
-    observed = observed[np.isfinite(observed)]
-    lanes = [Lane("substrate", observed, OURS, _noted(pcka["median"], None), middle=pcka["median"])]
+    pcka, controls = result.comparison.pcka, pair_controls(result)
+    observed = _numbers(upper(pcka.matrix))
+    lanes = [Lane("substrate", observed, OURS, _noted(pcka.median), middle=pcka.median)]
     rows = [("substrate", "", value) for value in observed]
-    found = control_readings(result)
-    marks = dict(zip(dict.fromkeys(r.control for r, _ in found), MARKS[1:] * 9, strict=False))
-    for reading, values in found:
-        known = [value for value in values["values"] if value is not None]
-        lanes.append(Lane(
-            reading.title, known, marks[reading.control], _noted(values["median"], reading.paper),
-            hollow=not reading.primary, middle=values["median"], paper=reading.paper,
-        ))  # fmt: skip
-        rows += [(reading.control, reading.name, value) for value in known]
-    band = (float(observed.min()), float(observed.max())) if len(observed) else None
-    low = min([0.0, *(value for *_, value in rows)])
-    figure = domains_figures.strip(
-        lanes, quantity="PCKA", limits=(low, 1.0), band=band, line=pcka["median"]
+    names = dict.fromkeys(control.reading.control for control in controls)
+    marks = dict(zip(names, MARKS[1:] * 9, strict=False))
+    for control in controls:
+        reading, values = control.reading, control.values
+        shown = _numbers(values.values)
+        lanes.append(
+            Lane(
+                reading.title,
+                shown,
+                marks[reading.control],
+                _noted(control.median, values.paper),
+                hollow=not reading.primary,
+                middle=control.median,
+                paper=values.paper,
+            )
+        )
+        rows += [(reading.control, reading.name, value) for value in shown]
+    figure = strips.strip(
+        lanes,
+        quantity="PCKA",
+        limits=(min([0.0, *(value for *_, value in rows)]), 1.0),
+        band=(min(observed), max(observed)) if observed else None,
+        line=pcka.median,
     )
-    several = any(values["draws"] > 1 for _, values in found)
+    several = any(control.values.draws > 1 for control in controls)
     caption = (
         "A dot is a pair of domains"
         + (", or of random controls the median over pairs of one draw" if several else "")
@@ -59,57 +69,87 @@ def control_strip(result: dict) -> Picture:
     return page.drawn("controls", "The substrate and its controls", caption, f"{alt}.", figure, csv)
 
 
-def control_blocks(result: dict) -> Iterator[page.Block]:
+def control_blocks(result: DomainsResult) -> Iterator[page.Block]:
     """A table of the controls, and how much of the substrates plain image statistics give."""
-    rows = []
-    for reading, values in control_readings(result):
-        reached, pairs = pairs_at_least(result, values)
-        rows.append(values | {
-            "title": reading.title, "says": reading.says,
-            "control": reading.control, "reading": reading.name,
-            "kind": "first" if reading.primary else "alternative",
-            "reached": reached, "pairs": pairs, "shown": f"in {reached} of {pairs} pairs",
-        })  # fmt: skip
+    controls = pair_controls(result)
+    yield _control_table(result, controls)
+    points = [sentence(f"{c.reading.title}: {c.reading.says}") for c in controls]
+    yield Prose(points, title="What a high value of each would say", points=True)
+    if overlaps := overlap_controls(result):
+        yield Figures([_overlap_picture(overlaps, list(result.domains))])
+
+
+def _control_table(result: DomainsResult, controls: Sequence[PairControl]) -> Table:
+    rows = [
+        {
+            "title": control.reading.title,
+            "kind": "first" if control.reading.primary else "alternative",
+            "median": control.median,
+            "low": control.values.low,
+            "high": control.values.high,
+            "item_high": control.values.item_high,
+            "draws": control.values.draws,
+            "shown": f"in {control.reached} of {control.pairs} pairs",
+            "paper": control.values.paper,
+            "paper_high": control.values.paper_high,
+            "control": control.reading.control,
+            "reading": control.reading.name,
+            "reached": control.reached,
+            "pairs": control.pairs,
+        }
+        for control in controls
+    ]
     columns = [
-        Column("title", "Control"), Column("kind", "Compare"), Column("median", "Median", "score"),
-        Column("low", "5%", "score"), Column("high", "95%", "score"),
-        Column("item_high", "Pairs' 95%", "score"), Column("draws", "Draws", "count"),
-        Column("shown", "≥ substrate"), Column("paper", "Paper", "score"),
-        Column("paper_high", "Paper, 95%", "score"), Column("control", "", shown=False),
-        Column("reading", "", shown=False), Column("reached", "", "count", shown=False),
+        Column("title", "Control"),
+        Column("kind", "Compare"),
+        Column("median", "Median", "score"),
+        Column("low", "5%", "score"),
+        Column("high", "95%", "score"),
+        Column("item_high", "Pairs' 95%", "score"),
+        Column("draws", "Draws", "count"),
+        Column("shown", "≥ substrate"),
+        Column("paper", "Paper", "score"),
+        Column("paper_high", "Paper, 95%", "score"),
+        Column("control", "", shown=False),
+        Column("reading", "", shown=False),
+        Column("reached", "", "count", shown=False),
         Column("pairs", "", "count", shown=False),
-    ]  # fmt: skip
+    ]
     caption = (
         "PCKA of things that are no substrate; the substrate's median is "
-        f"{number(result['pcka']['median'])}. 5% and 95% are quantiles of the medians of the "
+        f"{number(result.comparison.pcka.median)}. 5% and 95% are quantiles of the medians of the "
         "draws, pairs' 95% that of the pairs of all draws; ≥ substrate: where a control is as "
         "high. The paper names its controls without defining them, so they have more than one "
         "reading."
     )
-    yield Table("", caption, columns, rows, "controls.csv")
-    points = [sentence(f"{row['title']}: {row['says']}") for row in rows]
-    yield Prose(points, title="What a high value of each would say", points=True)
-    if overlaps := control_readings(result, transport=False):
-        yield Figures([_overlap_picture(overlaps, list(result["domains"]))])
+    return Table("", caption, columns, rows, "controls.csv")
 
 
-def _overlap_picture(overlaps: list[tuple[Reading, Mapping]], names: list[str]) -> Picture:
+def _overlap_picture(
+    overlaps: Sequence[tuple[Reading, ControlValues]], names: Sequence[str]
+) -> Picture:
     lanes, cells = [], []
-    for (reading, values), mark in zip(overlaps, MARKS[1:] * len(overlaps), strict=False):
-        single = values["draws"] == 1
-        items = names if single else [None] * len(values["values"])
-        for name, value in zip(items, values["values"], strict=True):
-            cells.append((reading.control, name, value))
-        known = [value for value in values["values"] if value is not None]
-        lanes.append(Lane(
-            reading.title, known, mark, _noted(values["median"], None), hollow=not single,
-            middle=values["median"],
-        ))  # fmt: skip
-    figure = domains_figures.strip(lanes, quantity="CKA with the substrate's scores")
+    for (reading, found), mark in zip(overlaps, MARKS[1:] * len(overlaps), strict=False):
+        single = found.draws == 1
+        items = names if single else [None] * len(found.values)
+        cells += [
+            (reading.control, name, value) for name, value in zip(items, found.values, strict=True)
+        ]
+        lanes.append(
+            Lane(
+                reading.title,
+                _numbers(found.values),
+                mark,
+                _noted(found.median),
+                hollow=not single,
+                middle=found.median,
+            )
+        )
+    figure = strips.strip(lanes, quantity="CKA with the substrate's scores")
     caption = (
         "A full mark is a domain: how far the components of plain image statistics arrange its "
         "images as its substrate does. Near 1, the substrate is those statistics; as low as random "
-        "scores (hollow, one a draw), it is something else. Within one domain, so not a PCKA."
+        "scores (hollow, one per draw), it is something else. Within one domain, so not a PCKA."
     )
     alt = "Strip. Medians: " + "; ".join(f"{x.label} {number(x.middle)}" for x in lanes)
     csv = csv_text(["control", "domain", "value"], cells)
@@ -117,5 +157,10 @@ def _overlap_picture(overlaps: list[tuple[Reading, Mapping]], names: list[str]) 
     return page.drawn("overlap", title, caption, f"{alt}.", figure, csv)
 
 
-def _noted(median: float | None, paper: float | None) -> str:
+def _numbers(values: Float[np.ndarray, " items"]) -> list[float]:
+    """The values without NaN."""
+    return values[np.isfinite(values)].tolist()
+
+
+def _noted(median: float | None, paper: float | None = None) -> str:
     return f"median {number(median)}" + (f", paper {number(paper)}" if paper is not None else "")

@@ -5,207 +5,220 @@ controls, and in words what follows; then come the sections of detail and one fo
 begins with the images at the ends of its components. Whatever a run left out (controls, components,
 the panel test) is left out here.
 
-Cost: about 0.1 s a figure, and 2.5 kB an image of the contact sheets.
+Cost: about 0.1 s per figure, and 2.5 kB per image of the contact sheets.
 
 Not guaranteed: that a median is typical; every figure shows the single pairs.
 
 References: Y. Radwan, "The Cross-Architecture Substrate", arXiv:2606.07882, 2026.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
+from substrate_jax.analyses.cka.separation import POOLED
 from substrate_jax.analyses.cka.separation_blocks import panel_blocks
-from substrate_jax.analyses.domains.caveats import limits_of_reading
+from substrate_jax.analyses.domains.caveats import caveats
 from substrate_jax.analyses.domains.compare_blocks import (
     MEDIUM,
     left_out_blocks,
     number_blocks,
     pair_blocks,
 )
-from substrate_jax.analyses.domains.component_blocks import Sheets, domain_blocks, followed_blocks
+from substrate_jax.analyses.domains.component_blocks import domain_blocks, followed_blocks
 from substrate_jax.analyses.domains.control_blocks import control_blocks, control_strip
 from substrate_jax.analyses.domains.paper_table import paper_table
+from substrate_jax.analyses.domains.results import CalibratedPcka, DomainsResult, Extremes
 from substrate_jax.analyses.domains.values import (
-    POOLED,
     best_control,
     ceiling_means,
-    control_readings,
     domain_means,
-    matrix_of,
-    pairs_at_least,
+    pair_controls,
     separation_ratios,
     share_of,
 )
-from substrate_jax.report import heatmaps as figures
-from substrate_jax.report import page
-from substrate_jax.report.page import Column, Figures, Page, Prose, Section, Table
-from substrate_jax.report.shared_blocks import Thumbnails, encoder_table
-from substrate_jax.report.tags import paradigm_tag
+from substrate_jax.report import heatmaps, page
+from substrate_jax.report.drawing import drawable
+from substrate_jax.report.page import Column, Figures, Page, Picture, Prose, Section, Table
+from substrate_jax.report.shared_blocks import encoder_table
 from substrate_jax.report.text import counted, describe, matrix_csv, number, slugs, text_table
 
 
-def domains_page(result: dict, thumbnails: Thumbnails, sheets: Sheets) -> Page:
+def domains_page(result: DomainsResult, sheets: Mapping[str, Sequence[Extremes]]) -> Page:
     """The page of one run.
 
     Args:
-        result: plain values, as `report.values.plain` makes them.
-        thumbnails: domain -> a few of its images, for domains without a sheet.
-        sheets: domain -> for each component its number and `top` and `bottom`, the images with the
-            highest and the lowest scores, most extreme first.
+        result: what experiments.domains found.
+        sheets: domain -> images at the ends of its components, in order; may lack domains.
 
     Returns:
         The page, its figures drawn.
 
     Raises:
-        ValueError: a matrix of the wrong size, or an image that is not uint8 [h, w, 3].
+        ValueError: a matrix that is not one row per domain, or an image that is not uint8
+            [h, w, 3].
     """
-    encoders, domains = result["encoders"], result["domains"]
-    tags = {encoder["name"]: paradigm_tag(encoder["paradigm"]) for encoder in encoders}
+    encoders, domains = result.run.encoders, result.domains
     sections = [
         Section("Overview", list(_overview(result))),
         Section("Pairs of domains", list(pair_blocks(result))),
     ]
-    if control_readings(result):
+    if pair_controls(result):
         sections.append(Section("Controls", list(control_blocks(result))))
+    left_out = left_out_blocks(result.comparison.leave_one_out)
     sections += [
         Section("Ceiling and number of components", list(number_blocks(result))),
-        Section("Without one encoder or family", list(left_out_blocks(result))),
+        Section("Without one encoder or family", list(left_out)),
     ]
-    if result.get("components"):
-        sections.append(Section("What the components follow", list(followed_blocks(result))))
-    if result.get("panel_test"):
-        sections.append(
-            Section("Discriminative against masked encoders", list(panel_blocks(result)))
-        )
+    if result.components:
+        blocks = followed_blocks(result.components)
+        sections.append(Section("What the components follow", list(blocks)))
+    if result.panel_test:
+        blocks = panel_blocks(result.panel_test)
+        sections.append(Section("Discriminative against masked encoders", list(blocks)))
     sections.append(Section("Beside the paper", [paper_table(result)]))
     slug = slugs(list(domains))
     for name in domains:
-        blocks = domain_blocks(
-            result, name, slug[name], thumbnails.get(name, ()), sheets.get(name, ())
-        )
+        blocks = domain_blocks(result, name, slug[name], sheets.get(name, ()))
         sections.append(Section(f"Domain: {name}", list(blocks)))
-    sections.append(Section("Encoders", [encoder_table(encoders, tags)]))
-    sections.append(Section("How this was made", page.provenance(result)))
-    images = counted(sum(domain["n"] for domain in domains.values()), "image")
+    sections.append(Section("Encoders", [encoder_table(encoders)]))
+    sections.append(Section("How this was made", page.provenance(result.run)))
+    images = counted(sum(domain.n for domain in domains.values()), "image")
     lede = (
         f"Each of {counted(len(domains), 'domain')} ({images} in all) has a substrate: the leading "
-        f"K = {result['k']} principal components of the stacked features of "
+        f"K = {result.k} principal components of the stacked features of "
         f"{counted(len(encoders), 'encoder')}. PCKA tells how far the components of one domain "
         "arrange the images of another as its own do: 1 is fully, and the controls show what less "
         "would give."
     )
-    return Page("Do image domains share a substrate?", lede, _tiles(result), sections)
+    return Page("Do image domains share a substrate?", lede, list(_tiles(result)), sections)
 
 
-def domains_summary(result: Mapping[str, Any]) -> str:
+def domains_summary(result: DomainsResult) -> str:
     """The key figures as text for a terminal."""
-    means, ceilings = domain_means(result), ceiling_means(result)
+    means, ceilings, pcka = domain_means(result), ceiling_means(result), result.comparison.pcka
     rows = [("domain", "images", "mean PCKA", "ceiling", "variance")]
-    for name, domain in result["domains"].items():
-        rows.append((
-            figures.drawable(name), f"{domain['n']:,}", number(means[name]),
-            number(ceilings.get(name)), number(share_of(result, name)),
-        ))  # fmt: skip
-    lines = text_table(rows)
-    pcka = result["pcka"]
-    lines.append(f"variance: share of the first {result['k']} components")
-    lines.append(f"PCKA of pairs: median {number(pcka['median'])}{_interval(pcka)}, "
-                 f"least {number(pcka['min'])}")  # fmt: skip
-    lines.append(f"  ({' and '.join(map(figures.drawable, pcka['min_pair']))})")
-    for reading, values in control_readings(result):
-        if reading.primary:
-            above = "  ABOVE THE SUBSTRATE" if values["median"] > pcka["median"] else ""
-            lines.append(f"control: {reading.title} {number(values['median'])}{above}")
+    for name, domain in result.domains.items():
+        rows.append(
+            (
+                drawable(name),
+                f"{domain.n:,}",
+                number(means[name]),
+                number(ceilings.get(name)),
+                number(share_of(domain, result.k)),
+            )
+        )
+    interval = f", {_interval(pcka)}" if _interval(pcka) else ""
+    lines = [
+        *text_table(rows),
+        f"variance: share of the first {result.k} components",
+        f"PCKA of pairs: median {number(pcka.median)}{interval}, least {number(pcka.min)}",
+        f"  ({' and '.join(map(drawable, pcka.min_pair))})",
+    ]
+    for control in pair_controls(result):
+        if control.reading.primary:
+            above = "  ABOVE THE SUBSTRATE" if control.median > pcka.median else ""
+            lines.append(f"control: {control.reading.title} {number(control.median)}{above}")
     if ratio := _separation(result):
         lines.append(f"discriminative over MIM, calibrated CKA: {ratio[0]}, {ratio[1]}")
     return "\n".join(lines)
 
 
-def _interval(found: Mapping[str, Any]) -> str:
-    """The interval of a median as words, nothing where there is none."""
-    if found["median_low"] is None:
+def _interval(pcka: CalibratedPcka) -> str:
+    """The interval of the median as words, nothing where there is none."""
+    if pcka.median_low is None:
         return ""
-    low, high = (number(found[f"median_{end}"]) for end in ("low", "high"))
-    return f", {found['level']:.0%} interval {low} to {high}"
+    return f"{pcka.level:.0%} interval {number(pcka.median_low)} to {number(pcka.median_high)}"
 
 
-def _tiles(result: dict) -> list[tuple[str, str, str]]:
-    pcka, domains = result["pcka"], result["domains"]
-    pairs = counted(len(domains) * (len(domains) - 1) // 2, "pair")
-    interval = _interval(pcka).removeprefix(", ") or "no interval"
-    tiles = [
-        (number(pcka["median"]), f"median PCKA of {pairs} of domains", interval),
-        (number(pcka["min"]), "least PCKA", " and ".join(pcka["min_pair"])),
-    ]
+def _tiles(result: DomainsResult) -> Iterator[tuple[str, str, str]]:
+    pcka, domains = result.comparison.pcka, len(result.domains)
+    pairs = counted(domains * (domains - 1) // 2, "pair")
+    median = f"median PCKA of {pairs} of domains"
+    yield number(pcka.median), median, _interval(pcka) or "no interval"
+    yield number(pcka.min), "least PCKA", " and ".join(pcka.min_pair)
     if best := best_control(result):
-        reading, values = best
-        above = "above the substrate" if values["median"] > pcka["median"] else "best control"
-        reached, tested = pairs_at_least(result, values)
-        detail = f"as high as the substrate in {reached} of {counted(tested, 'pair')}"
-        tiles.append((number(values["median"]), f"{above}: {reading.title}", detail))
+        above = "above the substrate" if best.median > pcka.median else "best control"
+        detail = f"as high as the substrate in {best.reached} of {counted(best.pairs, 'pair')}"
+        yield number(best.median), f"{above}: {best.reading.title}", detail
     if ceilings := ceiling_means(result):
-        least = min(ceilings, key=ceilings.get)
+        least = min(ceilings, key=lambda name: ceilings[name])
         detail = f"least {number(ceilings[least])}: {least}"
-        median = float(np.median(list(ceilings.values())))
-        tiles.append((number(median), "median ceiling: PCKA of two halves of a domain", detail))
+        ceiling = number(statistics.median(ceilings.values()))
+        yield ceiling, "median ceiling: PCKA of two halves of a domain", detail
     if ratio := _separation(result):
-        tiles.append((ratio[0], "discriminative over MIM, calibrated CKA", ratio[1]))
-    return tiles
+        yield ratio[0], "discriminative over MIM, calibrated CKA", ratio[1]
 
 
-def _separation(result: Mapping[str, Any]) -> tuple[str, str] | None:
+def _separation(result: DomainsResult) -> tuple[str, str] | None:
     """Median over the domains of the ratio of discriminative to MIM encoders, and its range."""
     ratios = [ratio for name, ratio in separation_ratios(result).items() if name != POOLED]
     if not ratios:
         return None
     span = f" from {min(ratios):.2f}× to {max(ratios):.2f}×" if len(ratios) > 1 else ""
     of = f"median of {counted(len(ratios), 'domain')}{span}"
-    return number(float(np.median(ratios)), "ratio"), of
+    return number(statistics.median(ratios), "ratio"), of
 
 
-def _overview(result: dict) -> Iterator[page.Block]:
-    pcka, names = result["pcka"], list(result["domains"])
-    matrix = matrix_of(result, "pcka")
-    q = matrix_of(result, "pcka", "q_value")
-    figure = figures.heatmap(
-        matrix, names, quantity="PCKA", size=MEDIUM, tree=figures.cluster(matrix), draw_tree=True,
-        rings=q >= pcka["alpha"],
-    )  # fmt: skip
+def _overview(result: DomainsResult) -> Iterator[page.Block]:
+    pictures = [_pcka_picture(result)]
+    if pair_controls(result):
+        pictures.append(control_strip(result))
+    yield Figures(pictures)
+    yield Prose(list(caveats(result)), title="What these numbers can and cannot show", points=True)
+    yield _domain_table(result)
+    if result.run.notes:
+        yield Prose(result.run.notes, title="Notes of this run", points=True)
+
+
+def _pcka_picture(result: DomainsResult) -> Picture:
+    pcka, names = result.comparison.pcka, list(result.domains)
+    figure = heatmaps.heatmap(
+        pcka.matrix,
+        names,
+        quantity="PCKA",
+        size=MEDIUM,
+        tree=heatmaps.cluster(pcka.matrix),
+        draw_tree=True,
+        rings=pcka.q_value >= pcka.alpha,
+    )
     caption = (
         "1 means that the components of either domain arrange the other's images as its own do. "
         "The tree joins domains by average linkage on 1 − PCKA; all heat maps of domains keep its "
         "order. Values stand below the diagonal. A ring marks a pair no better than with the "
         "images of one side permuted (q ≥ α); no rings is the rule and says little."
     )
-    alt = describe("PCKA of domains", names, matrix)
-    csv = matrix_csv(names, names, matrix, "domain")
-    pictures = [page.drawn("pcka", "PCKA of domains", caption, alt, figure, csv)]
-    if control_readings(result):
-        pictures.append(control_strip(result))
-    yield Figures(pictures)
-    yield Prose(
-        list(limits_of_reading(result)), title="What these numbers can and cannot show", points=True
-    )
+    alt = describe("PCKA of domains", names, pcka.matrix)
+    csv = matrix_csv(names, names, pcka.matrix, "domain")
+    return page.drawn("pcka", "PCKA of domains", caption, alt, figure, csv)
+
+
+def _domain_table(result: DomainsResult) -> Table:
     means, ceilings = domain_means(result), ceiling_means(result)
     rows = [
-        {"domain": name, **domain, "mean": means[name], "ceiling": ceilings.get(name),
-         "share": share_of(result, name)}
-        for name, domain in result["domains"].items()
-    ]  # fmt: skip
+        {
+            "domain": name,
+            "n": domain.n,
+            "pictures": domain.images.pictures,
+            "mean": means[name],
+            "ceiling": ceilings.get(name),
+            "share": share_of(domain, result.k),
+            "source": domain.images.source,
+            "fingerprint": domain.images.fingerprint,
+        }
+        for name, domain in result.domains.items()
+    ]
     columns = [
-        Column("domain", "Domain"), Column("n", "Images", "count"),
+        Column("domain", "Domain"),
+        Column("n", "Images", "count"),
         Column("pictures", "Pictures or classes", "count"),
-        Column("mean", "Mean PCKA with others", "score"), Column("ceiling", "Ceiling", "score"),
-        Column("share", f"Variance in {result['k']}", "score"), Column("source", "Source"),
+        Column("mean", "Mean PCKA with others", "score"),
+        Column("ceiling", "Ceiling", "score"),
+        Column("share", f"Variance in {result.k}", "score"),
+        Column("source", "Source"),
         Column("fingerprint", "", shown=False),
-    ]  # fmt: skip
+    ]
     caption = (
         "Ceiling: mean PCKA of two halves of the domain. Variance: share of the features' "
         "variance in the components of the substrate."
     )
-    yield Table("Domains at a glance", caption, columns, rows, "domains.csv")
-    if result["notes"]:
-        yield Prose(result["notes"], title="Notes of this run", points=True)
+    return Table("Domains at a glance", caption, columns, rows, "domains.csv")

@@ -1,88 +1,116 @@
 """Figures of arXiv:2606.07882 beside those of a run."""
 
+import dataclasses
 import itertools
 import statistics
 from collections.abc import Iterator
 
 import numpy as np
 
+from substrate_jax.analyses import paper
+from substrate_jax.analyses.cka.separation import POOLED
+from substrate_jax.analyses.domains.results import DomainsResult
 from substrate_jax.analyses.domains.values import (
-    POOLED,
-    control_readings,
     domain_means,
-    matrix_of,
+    known,
+    pair_controls,
     separation_ratios,
 )
-from substrate_jax.analyses.paper import PAPER_POOLED, PAPER_RATIOS
 from substrate_jax.report.page import Column, Table
 from substrate_jax.report.values import upper
 
 
-def paper_table(result: dict) -> Table:
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A figure of the paper beside that of a run.
+
+    Attributes:
+        figure: what it is.
+        here: of the run; None where it does not exist.
+        paper: of the paper.
+        remark: what the paper's is of.
+    """
+
+    figure: str
+    here: float | None
+    paper: float
+    remark: str = ""
+
+
+def paper_table(result: DomainsResult) -> Table:
     """The figures of this run beside those of the paper."""
-    rows = [dict(zip(("figure", "here", "paper", "remark"), row, strict=True))
-            for row in itertools.chain(_transport_rows(result), _other_rows(result))]  # fmt: skip
-    columns = [
-        Column("figure", "Quantity"), Column("here", "Here", "score"),
-        Column("paper", "Paper", "score"), Column("remark", "The paper's"),
-    ]  # fmt: skip
-    caption = (
-        "Paper: arXiv:2606.07882, 1,000 images a domain, five large encoders. Its domains, its "
-        "panel and its images are others, so equal figures are no replication and unequal ones no "
-        "refutation."
+    rows = itertools.chain(
+        _transport_rows(result),
+        _component_rows(result),
+        _separation_rows(result),
     )
-    return Table("", caption, columns, rows, "paper.csv")
+    columns = [
+        Column("figure", "Quantity"),
+        Column("here", "Here", "score"),
+        Column("paper", "Paper", "score"),
+        Column("remark", "The paper's"),
+    ]
+    caption = (
+        f"Paper: {paper.SOURCE}, {paper.IMAGES:,} images per domain, five large encoders. Its "
+        "domains, its panel and its images are others, so equal figures are no replication and "
+        "unequal ones no refutation."
+    )
+    return Table("", caption, columns, [dataclasses.asdict(row) for row in rows], "paper.csv")
 
 
-def _transport_rows(result: dict) -> Iterator[tuple]:
-    pcka = result["pcka"]
-    values = upper(matrix_of(result, "pcka"))
+def _transport_rows(result: DomainsResult) -> Iterator[Row]:
+    compared, pcka = result.comparison, result.comparison.pcka
+    values = upper(pcka.matrix)
     values = values[np.isfinite(values)]
-    yield "median PCKA", pcka["median"], 0.604, "eight domains"
-    yield "median PCKA", pcka["median"], 0.679, "four domains"
-    yield "least PCKA", pcka["min"], 0.405, "eight domains: natural and astronomy"
-    share = float(np.mean(values >= 0.45)) if len(values) else None
-    yield "share of pairs with PCKA of 0.45 or more", share, 25 / 28, "eight domains"
-    means = {name: mean for name, mean in domain_means(result).items() if mean is not None}
+    yield Row("median PCKA", pcka.median, paper.PCKA_EIGHT, "eight domains")
+    yield Row("median PCKA", pcka.median, paper.PCKA_FOUR, "four domains")
+    yield Row("least PCKA", pcka.min, paper.PCKA_LEAST, "eight domains: natural and astronomy")
+    share = float(np.mean(values >= paper.PCKA_THRESHOLD)) if len(values) else None
+    title = f"share of pairs with PCKA of {paper.PCKA_THRESHOLD:.2f} or more"
+    yield Row(title, share, paper.PCKA_SHARE, "eight domains")
+    means = {name: mean for name, mean in domain_means(result).items() if known(mean)}
     if means:
-        low, high = min(means, key=means.get), max(means, key=means.get)
-        yield f"lowest mean of a domain: {low}", means[low], 0.541, "infrared"
-        yield f"highest mean of a domain: {high}", means[high], 0.706, "satellite"
-    for key, title, median, correlation, remark in (
-        ("grassmann", "Grassmann mean cos²", 0.659, 0.97, ""),
-        ("procrustes", "Procrustes disparity", 0.341, 0.95, "is 1 − 0.659: another definition?"),
+        low, high = (choose(means, key=lambda name: means[name]) for choose in (min, max))
+        yield Row(f"lowest mean of a domain: {low}", means[low], paper.PCKA_LOWEST_MEAN, "infrared")
+        title = f"highest mean of a domain: {high}"
+        yield Row(title, means[high], paper.PCKA_HIGHEST_MEAN, "satellite")
+    other = f"is 1 − {paper.GRASSMANN[0]}: another definition?"
+    for title, found, (median, rank), remark in (
+        ("Grassmann mean cos²", compared.grassmann, paper.GRASSMANN, ""),
+        ("Procrustes disparity", compared.procrustes, paper.PROCRUSTES, other),
     ):
-        found = result[key]
-        yield f"{title}, median", found["median"], median, remark
-        rank = found["rank_correlation"]
-        yield f"{title}, rank correlation with PCKA", rank, correlation, ""
-    for reading, found in control_readings(result):
-        if reading.paper is not None:
-            remark = "its wording leaves the reading open"
-            yield f"control: {reading.title}", found["median"], reading.paper, remark
-        if reading.paper_high is not None:
-            title = f"control: {reading.title}, 95% of all pairs"
-            yield title, found["item_high"], reading.paper_high, "95% tail of 50 seeds"
+        yield Row(f"{title}, median", found.median, median, remark)
+        yield Row(f"{title}, rank correlation with PCKA", found.rank_correlation, rank)
+    for control in pair_controls(result):
+        title, values = f"control: {control.reading.title}", control.values
+        if values.paper is not None:
+            yield Row(title, control.median, values.paper, "its wording leaves the reading open")
+        if values.paper_high is not None:
+            tail = f"95% tail of {paper.RANDOM_SEEDS} seeds"
+            yield Row(f"{title}, 95% of all pairs", values.item_high, values.paper_high, tail)
 
 
-def _other_rows(result: dict) -> Iterator[tuple]:
-    readings = (result.get("components") or {}).values()
-    energies = [abs(r["energy_of_first"]) for r in readings if r["energy_of_first"] is not None]
+def _component_rows(result: DomainsResult) -> Iterator[Row]:
+    found = (result.components or {}).values()
+    energies = [abs(c.energy_of_first) for c in found if known(c.energy_of_first)]
     if energies:
         title = "component 0 and image energy, |r|, least of the domains"
-        yield title, min(energies), 0.6, "above this in every domain"
-    others = [r["largest_of_others"] for r in readings if r["largest_of_others"]]
+        yield Row(title, min(energies), paper.ENERGY_OF_FIRST, "above this in every domain")
+    others = [abs(c.largest_of_others.correlation) for c in found if c.largest_of_others]
     if others:
-        largest = max(abs(other["correlation"]) for other in others)
         title = "components 1 and up and any feature, |r|, largest"
-        yield title, largest, 0.25, "below this"
-    for key, paper in PAPER_RATIOS.items():
-        ratios = separation_ratios(result, key)
-        measure = "calibrated CKA" if key == "cka" else f"mutual k-NN, k = {key}"
+        yield Row(title, max(others), paper.OTHER_COMPONENTS, "below this")
+
+
+def _separation_rows(result: DomainsResult) -> Iterator[Row]:
+    for measure, there in paper.RATIOS.items():
+        ratios = separation_ratios(result, measure)
+        name = "calibrated CKA" if measure == "cka" else f"mutual k-NN, k = {measure}"
         pooled = ratios.pop(POOLED, None)
-        title = f"discriminative over MIM, {measure}"
+        title = f"discriminative over MIM, {name}"
         if ratios:
             median = statistics.median(ratios.values())
-            yield f"{title}, median of the domains", median, paper, "Imagenette, 13,394 images"
-        if pooled is not None and key == "cka":
-            yield f"{title}, pooled", pooled, PAPER_POOLED, "its cross-domain panel"
+            images = f"Imagenette, {paper.IMAGENETTE:,} images"
+            yield Row(f"{title}, median of the domains", median, there, images)
+        if pooled is not None and measure == "cka":
+            yield Row(f"{title}, pooled", pooled, paper.POOLED_RATIO, "its cross-domain panel")

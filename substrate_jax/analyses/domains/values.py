@@ -1,105 +1,123 @@
-"""Numbers that several parts of a domains report read from its result.
+"""Numbers that several parts of a domains report read from its result."""
 
-All take the result of experiments.domains as plain values, as `report.values.plain` makes them.
-"""
-
+import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
-from jaxtyping import Float
 
-from substrate_jax.analyses.domains.controls import READINGS, Reading
-from substrate_jax.report.values import square, upper
-
-POOLED = "pooled"
-
-
-def matrix_of(
-    result: Mapping[str, Any], key: str, part: str = "matrix"
-) -> Float[np.ndarray, "m m"]:
-    """A matrix of the result, NaN throughout where the run has none."""
-    m, values = len(result["domains"]), result[key][part]
-    return np.full((m, m), np.nan) if values is None else square(values, m, f"{key}: {part}")
+from substrate_jax.analyses.cka.results import DomainSeparation
+from substrate_jax.analyses.cka.separation_blocks import separation_by
+from substrate_jax.analyses.domains.readings import READINGS, Reading
+from substrate_jax.analyses.domains.results import (
+    ComparedDomain,
+    ControlValues,
+    DomainPairs,
+    DomainsResult,
+)
+from substrate_jax.report.values import upper
 
 
-def share_of(result: Mapping[str, Any], name: str) -> float | None:
-    """Share of a domain's variance in the components of its substrate."""
-    shares = result["domains"][name]["explained_variance_ratio"][: result["k"]]
-    return None if None in shares else float(np.sum(shares))
+@dataclasses.dataclass(frozen=True)
+class PairControl:
+    """A reading of a control that is a PCKA of pairs of domains, and what was found.
 
-
-def domain_means(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """Mean PCKA of each domain with the others."""
-    names = list(result["domains"])
-    matrix = square(result["pcka"]["matrix"], len(names), "pcka: matrix")
-    others = [np.delete(row, i) for i, row in enumerate(matrix)]
-    return {
-        name: float(np.nanmean(row)) if np.isfinite(row).any() else None
-        for name, row in zip(names, others, strict=True)
-    }
-
-
-def ceiling_means(result: Mapping[str, Any]) -> dict[str, float]:
-    """Mean split-half ceiling of each domain that has one."""
-    ceilings = result["split_half"]["ceiling"] if result["split_half"] else {}
-    return {name: c["mean"] for name, c in ceilings.items() if c["mean"] is not None}
-
-
-def control_readings(
-    result: Mapping[str, Any], *, transport: bool = True
-) -> list[tuple[Reading, Mapping[str, Any]]]:
-    """Readings of the run's controls with what was found, primary ones first.
-
-    Args:
-        result: plain values.
-        transport: those that are a PCKA of domains; else those of single domains.
+    Attributes:
+        reading: which it is.
+        values: what was found.
+        median: over the pairs.
+        reached: pairs in which it is as high as the substrate.
+        pairs: of how many where both are known.
     """
-    found = [
-        (reading, values)
-        for reading in READINGS
-        if (values := (result.get("controls") or {}).get(reading.control, {}).get(reading.name))
-        and values["median"] is not None
-        and ("matrix" in values) == transport
-    ]
-    return sorted(found, key=lambda item: not item[0].primary)
+
+    reading: Reading
+    values: ControlValues
+    median: float
+    reached: int
+    pairs: int
 
 
-def best_control(result: Mapping[str, Any]) -> tuple[Reading, Mapping[str, Any]] | None:
+def known(value: float | None) -> TypeGuard[float]:
+    """Whether there is a number: neither None nor NaN."""
+    return value is not None and math.isfinite(value)
+
+
+def share_of(domain: ComparedDomain, k: int) -> float:
+    """Share of a domain's variance in its first k components; NaN where it is not known."""
+    return float(np.sum(domain.explained_variance_ratio[:k]))
+
+
+def domain_means(result: DomainsResult) -> dict[str, float]:
+    """Mean PCKA of each domain with the others; NaN where none is known."""
+    means = {}
+    for i, (name, row) in enumerate(
+        zip(result.domains, result.comparison.pcka.matrix, strict=True)
+    ):
+        others = np.delete(row, i)
+        others = others[np.isfinite(others)]
+        means[name] = float(others.mean()) if len(others) else math.nan
+    return means
+
+
+def ceiling_means(result: DomainsResult) -> dict[str, float]:
+    """Mean split-half ceiling of each domain that has one."""
+    split = result.comparison.split_half
+    means = {name: spread.mean for name, spread in split.ceiling.items()} if split else {}
+    return {name: mean for name, mean in means.items() if known(mean)}
+
+
+def pair_controls(result: DomainsResult) -> list[PairControl]:
+    """The run's controls that are a PCKA of pairs of domains, primary readings first."""
+    ours, found = result.comparison.pcka.matrix, []
+    for reading, values in _readings(result):
+        if values.matrix is not None and known(values.median):
+            reached, pairs = _at_least(values.matrix, ours)
+            found.append(PairControl(reading, values, values.median, reached, pairs))
+    return sorted(found, key=lambda control: not control.reading.primary)
+
+
+def overlap_controls(result: DomainsResult) -> list[tuple[Reading, ControlValues]]:
+    """The run's controls of single domains, with what was found."""
+    found = _readings(result)
+    return [(r, values) for r, values in found if values.matrix is None and known(values.median)]
+
+
+def best_control(result: DomainsResult) -> PairControl | None:
     """The primary reading with the highest median PCKA, None without controls."""
-    primary = [item for item in control_readings(result) if item[0].primary]
-    return max(primary, key=lambda item: item[1]["median"], default=None)
+    primary = [control for control in pair_controls(result) if control.reading.primary]
+    return max(primary, key=lambda control: control.median, default=None)
 
 
-def pairs_at_least(result: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[int, int]:
-    """In how many pairs of domains a control reaches the substrate, and of how many."""
-    m = len(result["domains"])
-    ours, theirs = (
-        upper(square(matrix, m, name))
-        for name, matrix in (("pcka", result["pcka"]["matrix"]), ("control", values["matrix"]))
-    )
-    known = np.isfinite(ours) & np.isfinite(theirs)
-    return int(np.sum(theirs[known] >= ours[known])), int(known.sum())
-
-
-def panel_tests(result: Mapping[str, Any]) -> Mapping[str, Any]:
+def panel_tests(result: DomainsResult) -> Mapping[str, DomainSeparation]:
     """The panel test of each domain and of all pooled; empty where the run has none."""
-    return (result.get("panel_test") or {}).get("domains") or {}
+    return result.panel_test.domains if result.panel_test else {}
 
 
-def separation_ratios(result: Mapping[str, Any], key: str = "cka") -> dict[str, float]:
+def separation_ratios(result: DomainsResult, measure: str | int = "cka") -> dict[str, float]:
     """Ratio of discriminative to MIM encoders by a measure, of each domain that has one.
 
     Args:
-        result: plain values.
-        key: "cka", or k of mutual k-NN recall as text.
+        result: of experiments.domains.
+        measure: "cka", or k of mutual k-NN recall.
 
     Returns:
         Domain -> ratio; `POOLED` is a domain too.
     """
-    tests = {
-        name: test["cka"] if key == "cka" else test["mutual_knn"].get(key)
-        for name, test in panel_tests(result).items()
-    }
-    ratios = {name: test["ratio"]["value"] for name, test in tests.items() if test}
-    return {name: value for name, value in ratios.items() if value is not None}
+    tests = {name: separation_by(test, measure) for name, test in panel_tests(result).items()}
+    ratios = {name: test.ratio.value for name, test in tests.items() if test}
+    return {name: value for name, value in ratios.items() if known(value)}
+
+
+def _readings(result: DomainsResult) -> list[tuple[Reading, ControlValues]]:
+    """The readings of the run's controls, in the order of `READINGS`."""
+    controls = result.controls or {}
+    found = [(r, controls.get(r.control, {}).get(r.name)) for r in READINGS]
+    return [(reading, values) for reading, values in found if values]
+
+
+def _at_least(theirs: DomainPairs, ours: DomainPairs) -> tuple[int, int]:
+    """In how many pairs one matrix reaches another, of how many where both are known."""
+    a, b = upper(theirs), upper(ours)
+    both = np.isfinite(a) & np.isfinite(b)
+    return int(np.sum(a[both] >= b[both])), int(both.sum())
