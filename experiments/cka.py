@@ -17,12 +17,16 @@ them. Written to OUT: result.json, figures and report.html.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments.common import calibration, devices, launch, permutations
 from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
+
+if TYPE_CHECKING:
+    from substrate_jax.report.page import Page
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(permutations)
@@ -129,10 +133,11 @@ def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> 
         return
     records = [panel.encoder_record(encoder) for encoder in encoders]
     run = launch.describe_run("cka", mesh, records, notes(specs, sources, features))
-    with stages("report"):
-        thumbnails = {name: panel.thumbnails(source) for name, source in sources.items()}
-    result = CkaResult(run, domains, agreement)
-    launch.publish(result, lambda made: cka_page(made, thumbnails), cka_summary, out, stages)
+
+    def page(result: CkaResult) -> "Page":
+        return cka_page(result, {name: panel.thumbnails(of) for name, of in sources.items()})
+
+    launch.publish(CkaResult(run, domains, agreement), page, cka_summary, out, stages)
 
 
 def neighbor_counts(words: list[str]) -> tuple[int, ...]:

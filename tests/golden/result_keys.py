@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "result_keys"
-# Dicts by name of a domain, encoder, measure and the like: one entry, "*", stands for all.
-NAMED = ("domains", "layers", "mutual_knn", "measures", "arguments")
+# Dicts by name of a domain, layer, measure and the like: one entry, "*", stands for all.
+NAMED = ("domains", "layers", "mutual_knn", "measures", "components", "ceiling")
 ANY = None  # of what is null or empty in a result: it agrees with every kind
 
 
@@ -35,7 +35,7 @@ def key_tree(value: Any, named: Iterable[str] = NAMED, key: str = "") -> Any:
     """
     if isinstance(value, dict):
         trees = {name: key_tree(item, named, name) for name, item in value.items()}
-        if key == "arguments":  # flags have no kind in common
+        if key == "arguments":  # flags, which tests of the launchers hold
             return {}
         return {"*": reduce(merge, trees.values())} if key in named and trees else trees
     if isinstance(value, list):
