@@ -4,14 +4,16 @@ n images and E encoders f_e give E blocks
 
     X_e[i] = f_e(preprocess_e(image_i)) in R^{d_e},    i = 1..n,    float32
 
-with row i of every block belonging to ids[i]. Each image file is decoded once; each distinct
-resize and crop is done once from it, while the devices work on the batches before
-(`features.pixels`). Batches have one constant shape, padded with blank rows that are cut off
-afterwards, so every image counts exactly once and every encoder compiles once. Batches are split
-over the mesh's data axis and weights copied to every device.
+with row i of every block belonging to ids[i]. A call is planned (`features.plan`); what the store
+has is read, and the rest decoded (`features.pixels`), computed (`features.forward`) and collected
+(`features.collect`), all at one time. Each image file is decoded once; each distinct resize and
+crop is done once from it, while the devices work on the batches before. Batches have one constant
+shape, padded with blank rows that are cut off afterwards, so every image counts exactly once and
+every encoder compiles once. Batches are split over the mesh's data axis and weights copied to every
+device.
 
 Rows are computed in chunks of the store: a batch never crosses a chunk's edge, so a chunk is a
-function of its rows and of the batch size a device alone, and a killed run that is started again
+function of its rows and of the batch size per device alone, and a killed run that is started again
 with the same batch size and devices ends with the same bits as one that was never killed.
 
 In a run of several processes each takes a share of the chunks, computes them on its own devices,
@@ -25,57 +27,33 @@ rows from the store when asked.
 
 Weights stay on the host until their turn. With `device_memory` encoders take turns in groups that
 fit: parameters, working memory as XLA reports it, and two batches of pixels and features. The
-pixels of as many chunks as `HOST_PIXELS` holds are kept on the host while the groups pass over
+pixels of as many chunks as `plan.HOST_PIXELS` holds are kept on the host while the groups pass over
 them, so images are still decoded once.
 
 Cost: n decodes, n E forward passes, 4 n sum(d_e) bytes of host memory where gathered.
 
-Not guaranteed: equal bits on another batch size a device or backend; they differ by rounding. That
-processes whose sources have different fingerprints see the same images, beyond ids and those three.
+Not guaranteed: equal bits on another backend or batch size per device; they differ by rounding.
+That processes whose sources have different fingerprints see the same images, beyond ids and those
+three.
 """
 
-import concurrent.futures
 import contextlib
 import os
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Int64
 
-from substrate_jax import mesh as meshes
-from substrate_jax.data.preprocess import normalize
-from substrate_jax.data.sources import Source, digest
+from substrate_jax.data.sources import Source
 from substrate_jax.features import processes
-from substrate_jax.features.features import Features, StoredRows
-from substrate_jax.features.pixels import Batch, Pixels, decode_ahead
+from substrate_jax.features.collect import Collected
+from substrate_jax.features.features import Features
+from substrate_jax.features.forward import device_groups, loaded, run_batches
+from substrate_jax.features.pixels import Pixels, decode_ahead
+from substrate_jax.features.plan import Plan, make_plan
 from substrate_jax.features.protocol import Extractor
-from substrate_jax.features.store import CHUNKS_AHEAD, FeatureStore, written_behind
-from substrate_jax.processes import join_rows
-
-HOST_PIXELS = 2**30  # bytes of decoded images kept for several passes of encoders
-IN_FLIGHT = 2  # batches on the devices
-
-# Encoder -> {(mesh, preprocess, batch): compiled forward pass}: the next source compiles nothing.
-_COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def finite_rows(values: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
-    """Whether all values of a row are finite.
-
-    Example:
-        >>> finite_rows(np.array([[1, np.nan], [3e38, 3e38]], np.float32)).tolist()
-        [False, True]
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(values.sum(axis=1))  # a tenth of the memory of looking at each value
-    doubtful = np.flatnonzero(~finite)
-    finite[doubtful] = np.isfinite(values[doubtful]).all(axis=1)
-    return finite
+from substrate_jax.features.store import FeatureStore, written_behind
 
 
 def extract(
@@ -127,288 +105,70 @@ def extract(
       >>> features["mini_vit_base"].shape == (16, vit.spec.width)
       True
     """
-    options = (mesh, store, batch_size, gather, skip_bad)
-    run, failure = processes.attempt(_Run, encoders, source, *options)
-    given = processes.exchange(run and run.given, failure)
-    run.agree(given)
-    found = processes.attempt(run.work, workers, device_memory, progress)
-    said = [pair for pairs in processes.exchange(*found) for pair in pairs]
-    reasons = {row: why for row, why in said if why is not None}
-    bad = np.unique(np.array([row for row, _ in said], int))
-    if len(bad) == len(source) or (len(bad) and not skip_bad):
-        first = ", ".join(reasons.get(row, source.ids[row]) for row in bad[:3])
-        mend = "no image is left" if skip_bad else "mend or remove them, or pass --skip_bad"
+    plan, failure = processes.attempt(
+        make_plan,
+        encoders,
+        source,
+        mesh=mesh,
+        store=store,
+        batch_size=batch_size,
+        gather=gather,
+        skip_bad=skip_bad,
+    )
+    given = processes.exchange(plan and plan.given, failure)
+    plan = plan.with_fingerprint(processes.agree(given, source))
+    computed, failure = processes.attempt(_compute, plan, workers, device_memory, progress)
+    said = processes.exchange(computed and computed.unreadable(), failure)
+    return computed.features(_readable_rows(plan, dict(pair for pairs in said for pair in pairs)))
+
+
+def _compute(
+    plan: Plan,
+    workers: int,
+    device_memory: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> Collected:
+    """This process's share: what the store has of it is read, the rest is computed."""
+    collected = Collected(plan)
+    missing = collected.restore()
+    needed = [name for name in plan.encoders if any(name in lack for lack in missing.values())]
+    groups = device_groups(plan, needed, device_memory)
+    rows = [plan.rows(chunk) for chunk in plan.chunks]
+    done, total = 0, sum(chunk.stop - chunk.start for chunk in rows)
+    for span in plan.spans([chunk for chunk in plan.chunks if missing[chunk]], len(groups)):
+        batches = list(plan.batches(span, missing))
+        pixels: Iterable[Pixels] = decode_ahead(batches, plan.source, plan.batch_rows, workers)
+        if len(groups) > 1:
+            pixels = list(pixels)
+        for group in groups:
+            with contextlib.ExitStack() as held:
+                write = held.enter_context(written_behind(plan.store))
+                functions = {name: held.enter_context(loaded(plan, name)) for name in group}
+                readable = collected.readable(pixels)
+                for batch, results in run_batches(plan, missing, functions, readable):
+                    collected.add(batch, results, write)
+                    del results  # or a third batch would be on the devices
+                    done += batch.stop - batch.start
+                    if progress:
+                        progress(min(done // len(groups), total), total)
+    if progress:
+        progress(total, total)
+    return collected
+
+
+def _readable_rows(plan: Plan, unreadable: Mapping[int, str | None]) -> Int64[np.ndarray, " m"]:
+    """The rows that every process could read; an error if that are none, or fewer than asked for.
+
+    Args:
+      plan: of the call.
+      unreadable: row -> why, where a process knows it.
+    """
+    source, bad = plan.source, sorted(unreadable)
+    if len(bad) == len(source) or (bad and not plan.skip_bad):
+        first = ", ".join(unreadable[row] or source.ids[row] for row in bad[:3])
+        mend = "no image is left" if plan.skip_bad else "mend or remove them, or pass --skip_bad"
         raise ValueError(
             f"{len(bad)} of {len(source)} images of {source.name} cannot be read, first {first}; "
             f"{mend}"
         )
-    return run.features(np.setdiff1d(np.arange(len(source)), bad))
-
-
-class _Run:
-    """One call of `extract`: this process's share of the chunks, and what is known of them."""
-
-    def __init__(self, encoders, source, mesh, store, batch_size, gather, skip_bad):
-        by_name = {encoder.spec.name: encoder for encoder in encoders}
-        if not by_name or len(by_name) < len(encoders):
-            names = [encoder.spec.name for encoder in encoders]
-            raise ValueError(f"encoders={names}: give at least one, and none twice")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: give at least 1")
-        if store is None and not gather:
-            raise ValueError("gather=False needs a store to read rows from; give store=FOLDER")
-        if store is not None and not isinstance(store, FeatureStore):
-            store = FeatureStore(store)
-        mesh = mesh or meshes.make_mesh()
-        n, axis = len(source), mesh.shape[meshes.DATA_AXIS]
-        self.encoders, self.source, self.store = by_name, source, store
-        self.gather, self.skip_bad = gather, skip_bad
-        step = min(batch_size, n, store.chunk_rows if store else n)
-        self.mesh = meshes.local_mesh(mesh)
-        self.device_rows = -(-step // axis)  # of a batch, on one device
-        self.batch_rows = self.device_rows * self.mesh.shape[meshes.DATA_AXIS]
-        self.chunk_rows = store.chunk_rows if store else self.batch_rows
-        chunks, count = -(-n // self.chunk_rows), jax.process_count()
-        share, me = -(-chunks // count), jax.process_index()
-        self.shares = [range(p * share, min((p + 1) * share, chunks)) for p in range(count)]
-        self.chunks = self.shares[me]
-        self.missing = {chunk: set(by_name) for chunk in self.chunks}
-        self.bad = np.zeros(n, bool)
-        self.reasons: dict[int, str] = {}
-        self.keys: dict[str, str] = {}
-        # Whole blocks if gathered, else those of the chunks being computed.
-        self.arrays = {
-            name: np.zeros((n if gather else 0, encoder.spec.width), np.float32)
-            for name, encoder in by_name.items()
-        }
-        self.open: dict[tuple[int, str], np.ndarray] = {}
-        ids = digest(*source.ids)
-        self.determinants = {
-            name: processes.determinants(encoder, source, ids) for name, encoder in by_name.items()
-        }
-        options = [self.batch_rows, self.chunk_rows, gather, skip_bad, store is not None]
-        self.given = processes.given(self.determinants, source, ids, options)
-
-    def agree(self, given: Sequence[Mapping[str, Any]]) -> None:
-        """Check that all processes were given the same, and take the first one's fingerprint."""
-        processes.check_equal([{**one, "source_fingerprint": None} for one in given])
-        fingerprint = given[0]["source_fingerprint"]
-        if any(one["source_fingerprint"] != fingerprint for one in given):
-            seen = processes.attempt(processes.some_images, self.source)
-            processes.check_equal(processes.exchange(*seen))
-        for known in self.determinants.values():
-            known["source_fingerprint"] = fingerprint
-
-    def work(self, workers, device_memory, progress) -> list[tuple[int, str | None]]:
-        """This process's share; rows that cannot be read, and why where it is known."""
-        if self.store:
-            self.restore()
-        self.compute(workers, device_memory, progress)
-        return [(int(row), self.reasons.get(int(row))) for row in np.flatnonzero(self.bad)]
-
-    def rows(self, chunk: int) -> slice:
-        """The rows of a chunk."""
-        return slice(chunk * self.chunk_rows, min((chunk + 1) * self.chunk_rows, len(self.source)))
-
-    def restore(self) -> None:
-        """Take this process's chunks from the store, where they are there."""
-        for name, known in self.determinants.items():
-            self.keys[name] = self.store.key(known)
-            self.store.describe(known)
-
-        def read(place: tuple[str, int]):
-            (name, chunk), rows = place, self.rows(place[1])
-            width = self.encoders[name].spec.width
-            return self.store.read(self.keys[name], chunk, rows.stop - rows.start, width)
-
-        places = [(name, chunk) for name in self.keys for chunk in self.chunks]
-        with concurrent.futures.ThreadPoolExecutor(CHUNKS_AHEAD, "store") as pool:
-            for start in range(0, len(places), CHUNKS_AHEAD):
-                some = places[start : start + CHUNKS_AHEAD]
-                for (name, chunk), values in zip(some, pool.map(read, some), strict=True):
-                    if values is not None:
-                        rows = self.rows(chunk)
-                        self.missing[chunk].discard(name)
-                        self.bad[rows] |= np.isnan(values).all(axis=1)
-                        if self.gather:
-                            self.arrays[name][rows] = values
-
-    def compute(self, workers, device_memory, progress) -> None:
-        """Compute what is missing of this process's chunks."""
-        needed = [name for name in self.encoders if any(name in m for m in self.missing.values())]
-        groups = self.groups(needed, device_memory)
-        done = 0
-        total = sum(self.rows(chunk).stop - self.rows(chunk).start for chunk in self.chunks)
-        for chunks in self.spans(groups):
-            pixels: Iterable[Pixels] = decode_ahead(
-                list(self.batches(chunks)), self.source, self.batch_rows, workers
-            )
-            if len(groups) > 1:
-                pixels = list(pixels)
-            for group in groups:
-                with contextlib.ExitStack() as held:
-                    write = held.enter_context(written_behind(self.store))
-                    programs = {name: self.load(name, held) for name in group}
-                    for batch in self.forward(pixels, programs, write):
-                        done += batch.stop - batch.start
-                        if progress:
-                            progress(min(done // len(groups), total), total)
-        if progress:
-            progress(total, total)
-
-    def groups(self, names: Sequence[str], device_memory: int | None) -> list[list[str]]:
-        """Encoders to load together, in order, so that each group fits the budget."""
-        if device_memory is None:
-            return [list(names)]
-        groups, held, working = [[]], 0, 0
-        for name in names:
-            weights, batches, scratch = self.needs(name)
-            if weights + batches + scratch > device_memory:
-                raise ValueError(
-                    f"encoder {name} needs {weights / 2**20:.0f} MiB of parameters and "
-                    f"{(batches + scratch) / 2**20:.0f} MiB to run {self.batch_rows} images, above "
-                    f"device_memory={device_memory / 2**20:.0f} MiB; lower the batch size or "
-                    "raise the budget"
-                )
-            # Encoders run one after another, so working memory is that of the greediest.
-            if groups[-1] and held + weights + batches + max(working, scratch) > device_memory:
-                groups.append([])
-                held, working = 0, 0
-            groups[-1].append(name)
-            held, working = held + weights + batches, max(working, scratch)
-        return groups
-
-    def needs(self, name: str) -> tuple[int, int, int]:
-        """Bytes of a device for an encoder's parameters, its batches, and working memory."""
-        compiled, state = self.program(name)
-        spec, analysis = self.encoders[name].spec, compiled.memory_analysis()
-        row = 3 * spec.preprocess.size**2 + 4 * spec.width  # pixels of uint8 and features
-        return (
-            sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
-            IN_FLIGHT * self.device_rows * row,
-            analysis.temp_size_in_bytes if analysis else 0,
-        )
-
-    def spans(self, groups: Sequence[Sequence[str]]) -> Iterator[list[int]]:
-        """Runs of missing chunks: all at once, or as many as have their pixels kept in memory."""
-        chunks = [chunk for chunk in self.chunks if self.missing[chunk]]
-        if len(groups) < 2:
-            return iter([chunks] if chunks else [])
-        resizes = {e.spec.preprocess.pixels: e.spec.preprocess for e in self.encoders.values()}
-        row = sum(3 * spec.size**2 for spec in resizes.values())
-        size = max(1, HOST_PIXELS // (row * self.chunk_rows))
-        return (chunks[start : start + size] for start in range(0, len(chunks), size))
-
-    def batches(self, chunks: Iterable[int]) -> Iterator[Batch]:
-        """What to decode of these chunks, for all encoders that lack them."""
-        for chunk in chunks:
-            specs = [self.encoders[name].spec for name in self.missing[chunk]]
-            resizes = {spec.preprocess.pixels: spec.preprocess for spec in specs}
-            rows = self.rows(chunk)
-            for start in range(rows.start, rows.stop, self.batch_rows):
-                yield Batch(
-                    chunk, start, min(start + self.batch_rows, rows.stop), tuple(resizes.values())
-                )
-
-    def program(self, name: str) -> tuple[Callable, Any]:
-        """The compiled forward pass of an encoder on this process's devices, and its state."""
-        encoder = self.encoders[name]
-        preprocess, rows = encoder.spec.preprocess, self.batch_rows
-        function, state = encoder.functional()
-        kept = _COMPILED.setdefault(encoder, {})
-        if (self.mesh, preprocess, rows) not in kept:
-
-            def forward(state, pixels: UInt8[Array, "n h w 3"]) -> Float[Array, "n d"]:
-                return function(state, normalize(pixels, preprocess)).astype(jnp.float32)
-
-            over_rows = NamedSharding(self.mesh, PartitionSpec(meshes.DATA_AXIS))
-            everywhere = NamedSharding(self.mesh, PartitionSpec())
-            jitted = jax.jit(forward, in_shardings=(everywhere, over_rows), out_shardings=over_rows)
-            shape = (rows, preprocess.size, preprocess.size, 3)
-            lowered = jitted.lower(state, jax.ShapeDtypeStruct(shape, jnp.uint8))
-            expected, given = (rows, encoder.spec.width), jax.tree.leaves(lowered.out_info)[0].shape
-            if given != expected:
-                raise ValueError(
-                    f"encoder {name} gives {list(given)} for {rows} images; "
-                    f"its spec says {list(expected)}"
-                )
-            kept[self.mesh, preprocess, rows] = lowered.compile()
-        return kept[self.mesh, preprocess, rows], state
-
-    def load(self, name: str, held: contextlib.ExitStack) -> Callable[[Array], Array]:
-        """Pixels -> features, with the weights on the devices until `held` closes."""
-        compiled, state = self.program(name)
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
-        placed = [jax.device_put(state, everywhere)]
-        held.callback(placed.clear)
-        return lambda pixels: compiled(placed[0], pixels)
-
-    def forward(self, pixels, programs, write: Callable) -> Iterator[Batch]:
-        """Run a group of encoders over decoded batches; yields each batch when it is collected."""
-        over_rows = NamedSharding(self.mesh, PartitionSpec(meshes.DATA_AXIS))
-        in_flight = None
-        for batch, arrays, unreadable in pixels:
-            self.reasons.update(unreadable)
-            self.bad[list(unreadable)] = True
-            if self.bad.any() and not self.skip_bad:
-                continue  # the run has failed; read on only to count
-            names = [name for name in programs if name in self.missing[batch.chunk]]
-            wanted = {self.encoders[name].spec.preprocess.pixels for name in names}
-            placed = {key: jax.device_put(arrays[key], over_rows) for key in wanted}
-            results = {
-                name: programs[name](placed[self.encoders[name].spec.preprocess.pixels])
-                for name in names
-            }
-            if in_flight:  # one batch behind, so that the devices never wait for the host
-                self.collect(*in_flight, write)
-                yield in_flight[0]
-            in_flight = (batch, results)
-        if in_flight:
-            self.collect(*in_flight, write)
-            yield in_flight[0]
-
-    def collect(self, batch: Batch, results: Mapping[str, Array], write: Callable) -> None:
-        """Take features from the devices, and have the chunk written when it is whole."""
-        chunk, inside = self.rows(batch.chunk), slice(batch.start, batch.stop)
-        for name, result in results.items():
-            values = np.asarray(result)[: batch.stop - batch.start]
-            bad = self.bad[inside]
-            wrong = ~finite_rows(values) & ~bad
-            if wrong.any():
-                first = ", ".join(
-                    self.source.ids[batch.start + row] for row in np.flatnonzero(wrong)[:3]
-                )
-                raise ValueError(
-                    f"encoder {name} gives NaN or infinity in {wrong.sum()} of rows {batch.start} "
-                    f"to {batch.stop - 1} of {self.source.name}, first {first}; "
-                    "check its weights, or use a wider dtype"
-                )
-            if bad.any():
-                values = np.where(bad[:, None], np.float32("nan"), values)
-            if self.gather:
-                self.arrays[name][inside] = values
-            if self.store:
-                place, shape = (batch.chunk, name), (chunk.stop - chunk.start, values.shape[1])
-                whole = self.open.setdefault(place, np.empty(shape, np.float32))
-                whole[batch.start - chunk.start : batch.stop - chunk.start] = values
-                if batch.stop == chunk.stop:
-                    write(self.keys[name], batch.chunk, self.open.pop(place))
-
-    def features(self, keep: np.ndarray) -> Features:
-        """What `extract` returns, of the rows that could be read."""
-        source = self.source
-        if not self.gather:
-            arrays = {
-                name: StoredRows(self.store, self.keys[name], len(source), e.spec.width, keep)
-                for name, e in self.encoders.items()
-            }
-        else:
-            shares = [self.rows(s[0]).start for s in self.shares if s] + [len(source)]
-            arrays = {name: join_rows(a, shares) for name, a in self.arrays.items()}
-            if len(keep) < len(source):
-                arrays = {name: array[keep] for name, array in arrays.items()}
-        return Features(
-            ids=tuple(source.ids[row] for row in keep),
-            labels=None if source.labels is None else source.labels[keep],
-            arrays=arrays,
-        )
+    return np.delete(np.arange(len(source)), np.array(bad, int))

@@ -101,10 +101,29 @@ def check_equal(said: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def attempt(work: Callable, *arguments) -> tuple[Any, Exception | None]:
+def agree(said: Sequence[Mapping[str, Any]], source: Source) -> str:
+    """Check that all processes were given the same; the source's fingerprint in process 0.
+
+    Where fingerprints of sources differ, `some_images` must agree.
+
+    Args:
+      said: `given` of every process.
+      source: the images that this one has.
+
+    Raises:
+      ValueError: see `check_equal`.
+    """
+    check_equal([{**one, "source_fingerprint": None} for one in said])
+    fingerprint = said[0]["source_fingerprint"]
+    if any(one["source_fingerprint"] != fingerprint for one in said):
+        check_equal(exchange(*attempt(some_images, source)))
+    return fingerprint
+
+
+def attempt(work: Callable, *arguments, **options) -> tuple[Any, Exception | None]:
     """What `work` returns, and the error it ends with; in a run of one process that is raised."""
     try:
-        return work(*arguments), None
+        return work(*arguments, **options), None
     except Exception as error:
         if jax.process_count() == 1:
             raise

@@ -139,11 +139,14 @@ class FeatureStore:
 
 
 @contextlib.contextmanager
-def written_behind(store: FeatureStore | None) -> Iterator[Callable[..., None]]:
+def written_behind(store: FeatureStore | None) -> Iterator[Callable[..., None] | None]:
     """`store.write` in a thread of its own, in order, a few chunks behind; all of them at the end.
 
-    A write that fails raises at a later call, or at the end.
+    A write that fails raises at a later call, or at the end. None without a store.
     """
+    if store is None:
+        yield None
+        return
     waiting: collections.deque[concurrent.futures.Future] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(1, "store") as pool:
 

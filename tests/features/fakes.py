@@ -8,6 +8,8 @@ import numpy as np
 
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.data.sources import Source, UnreadableImage
+from substrate_jax.features import forward
+from substrate_jax.features.plan import make_plan
 from substrate_jax.features.protocol import PlainSpec
 
 
@@ -74,3 +76,32 @@ def oracle(encoder, pixels):
     spec = encoder.spec.preprocess
     rows = (pixels / 255.0 - np.array(spec.mean)) / np.array(spec.std)
     return rows.reshape(len(rows), -1) @ np.asarray(encoder.state["weights"], np.float64)
+
+
+def panel():
+    """Three encoders of two image sizes."""
+    return [
+        LinearEncoder("a"),
+        LinearEncoder("b", width=7, seed=1, conv=True),
+        LinearEncoder("c", seed=2, preprocess=Preprocess(6, 0.75)),
+    ]
+
+
+def same_bits(one, two):
+    """Whether features have the same rows and blocks, bit for bit."""
+    assert one.ids == two.ids
+    return all(np.asarray(one[name]).tobytes() == two[name].tobytes() for name in two)
+
+
+def needs(encoders, source, mesh, batch_size):
+    """Bytes of a device that each encoder takes, by name."""
+    plan = make_plan(
+        encoders,
+        source,
+        mesh=mesh,
+        store=None,
+        batch_size=batch_size,
+        gather=True,
+        skip_bad=False,
+    )
+    return {name: forward.device_bytes(plan, name) for name in plan.encoders}

@@ -1,5 +1,6 @@
 """Extraction: the right rows, once each, in one decode pass; what it refuses."""
 
+import contextlib
 import dataclasses
 import gc
 import importlib
@@ -12,10 +13,10 @@ from substrate_jax.data import Preprocess, preprocess
 from substrate_jax.encoders import Encoder, encoder_spec
 from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.encoders.weights import abstract_module, fill
-from substrate_jax.features import Features, FeatureStore, extract
+from substrate_jax.features import Features, FeatureStore, collect, extract
 from substrate_jax.mesh import make_mesh
 from tests.encoders.networks.modules import arrays_of
-from tests.features.fakes import LinearEncoder, noise_source, oracle
+from tests.features.fakes import LinearEncoder, needs, noise_source, oracle, panel, same_bits
 from tests.helpers import relative_error, tolerance
 
 extraction = importlib.import_module("substrate_jax.features.extract")  # not the function
@@ -173,19 +174,6 @@ def test_features_refuse_ragged_blocks(labels, rows, message):
         Features(("x", "y"), labels, {"a": block(rows)})
 
 
-def panel():
-    return [
-        LinearEncoder("a"),
-        LinearEncoder("b", width=7, seed=1, conv=True),
-        LinearEncoder("c", seed=2, preprocess=Preprocess(6, 0.75)),
-    ]
-
-
-def same_bits(one, two):
-    assert one.ids == two.ids
-    return all(np.asarray(one[name]).tobytes() == two[name].tobytes() for name in two)
-
-
 @pytest.mark.parametrize("bad", [(), (4, 21)])
 def test_worker_processes_give_the_bytes_of_threads(bad):
     options = {"batch_size": 8, "skip_bad": True}
@@ -204,24 +192,25 @@ def test_encoders_that_do_not_fit_together_take_turns_and_images_are_decoded_onc
     options = {"mesh": make_mesh("data=1"), "batch_size": 8}
     want = extract(encoders, source, **options)
     held, most = [], []
-    load = extraction._Run.load
+    loaded = extraction.loaded
 
-    def counted(run, name, loaded):
+    @contextlib.contextmanager
+    def counted(plan, name):
         held.append(name)
         most.append(len(held))
-        loaded.callback(held.remove, name)
-        return load(run, name, loaded)
+        with loaded(plan, name) as function:
+            yield function
+        held.remove(name)
 
-    monkeypatch.setattr(extraction._Run, "load", counted)
-    run = extraction._Run(encoders, source, options["mesh"], None, 8, True, False)
-    needs = [sum(run.needs(encoder.spec.name)) for encoder in encoders]
+    monkeypatch.setattr(extraction, "loaded", counted)
+    sizes = [sum(size) for size in needs(encoders, source, **options).values()]
     source.reads.clear()
-    got = extract(encoders, source, device_memory=max(needs), **options)
+    got = extract(encoders, source, device_memory=max(sizes), **options)
     assert same_bits(got, want)
     assert max(most) < len(encoders)
     assert set(source.reads.values()) == {1}
     most.clear()
-    extract(encoders, source, device_memory=sum(needs), **options)
+    extract(encoders, source, device_memory=sum(sizes), **options)
     assert max(most) == len(encoders)
 
 
@@ -245,22 +234,20 @@ def test_devices_hold_no_more_than_the_budget(monkeypatch):
         encoders.append(Encoder(spec, module, source=name, sha256=name))
     assert device_bytes() == before
     options = {"mesh": make_mesh(ONE), "batch_size": 4}
-    run = extraction._Run(encoders, noise_source(16), options["mesh"], None, 4, True, False)
-    needs = [sum(run.needs(name)) for name in "abc"]
-    weights, batches, _ = run.needs("a")
+    sizes = needs(encoders, noise_source(16), **options)
+    weights, batches, _ = sizes["a"]
     assert weights > 10 * batches
-    del run
     seen = []
-    collect = extraction._Run.collect
+    add = collect.Collected.add
 
-    def watched(run, *arguments):
+    def watched(collected, *arguments):
         seen.append(device_bytes() - before)
-        return collect(run, *arguments)
+        return add(collected, *arguments)
 
-    monkeypatch.setattr(extraction._Run, "collect", watched)
+    monkeypatch.setattr(collect.Collected, "add", watched)
     for together in (1, 2):
         seen.clear()
-        budget = sum(needs[:together])
+        budget = sum(sum(sizes[name]) for name in "abc"[:together])
         extract(encoders, noise_source(12), device_memory=budget, **options)
         assert weights * together < max(seen) <= budget
         assert device_bytes() == before
