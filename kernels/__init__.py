@@ -1,6 +1,7 @@
 """Pure array functions for comparing representations: moments, CKA, permutation nulls and more."""
 
-from .alignment.linear_cka import PairwiseHsic, cka, pairwise_cka, pairwise_hsic
+from .alignment.hsic import PairwiseHsic
+from .alignment.linear_cka import cka, pairwise_cka, pairwise_hsic
 from .alignment.rbf_cka import median_distance, pairwise_rbf_cka, pairwise_rbf_hsic
 from .alignment.streaming_cka import StreamingCka
 from .measures.bootstrap import Interval, bootstrap, resampled

@@ -55,6 +55,7 @@ def choices_of_space(rows: Iterable[KernelTime]) -> list[SpaceChoice]:
     import jax
 
     from substrate_jax.kernels.alignment.linear_cka import resolve_space
+    from substrate_jax.kernels.arithmetic import MeshAxes
 
     seconds: dict[tuple[int, ...], dict[str, float]] = {}
     for row in rows:
@@ -65,7 +66,7 @@ def choices_of_space(rows: Iterable[KernelTime]) -> list[SpaceChoice]:
     for (n, *widths), by_space in seconds.items():
         if len(by_space) == 2:
             blocks = [jax.ShapeDtypeStruct((n, width), np.float32) for width in widths]
-            space = resolve_space("auto", blocks, None)
+            space = resolve_space("auto", blocks, MeshAxes())
             loss = by_space[space] / min(by_space.values())
             found.append(SpaceChoice(n, sum(widths), space, loss))
     return found

@@ -37,10 +37,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..arithmetic import HIGHEST, divide, gather_rows, mirror, psum
+from ..arithmetic import HIGHEST, divide, gather_rows, mirror, psum, valid_rows
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_blocks, check_pairs, check_rows
-from .linear_cka import PairwiseHsic, normalized_blocks
+from .hsic import PairwiseHsic
+from .normalization import normalized_blocks
 
 DIGIT = 4  # bits found in a pass
 
@@ -186,7 +187,7 @@ class _Tiles:
         self.everyone = [gather_rows(x, axis_name) for x in scaled]
         self.norms = [jnp.sum(x**2, axis=1) for x in self.everyone]
         rows = self.everyone[0].shape[0]
-        self.valid = jnp.ones(rows, bool) if mask is None else gather_rows(mask, axis_name)
+        self.valid = valid_rows(self.local, mask, axis_name)
         self.first = first_row(self.local, axis_name)
         self.size = block_size(None, self.local, len(scaled) * rows)
         self.starts = jnp.arange(0, self.local, self.size)

@@ -42,7 +42,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ..arithmetic import HIGHEST, divide, mirror, psum
 from ..moments import center_rows, merge_centers
 from ..validate import check_blocks
-from .linear_cka import PairwiseHsic, kernel_scale
+from .hsic import PairwiseHsic
+from .normalization import kernel_scale
 
 COLUMNS = 512  # of the products, added to at once: they stay in cache
 

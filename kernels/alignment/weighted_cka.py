@@ -7,7 +7,7 @@ encoder, centered over all rows once, what a draw's own centering leaves of a pa
 
 R_e = K_e w, M_e = w'K_e w, N = sum_a w_a, and CKA is H_ef / sqrt(H_ee H_ff). R and M follow from
 the features, R_e = X_e (X_e'w). The first sum needs the entries: every tile of K is formed once
-(`inner_products.symmetric_sums`), and its b weightings are one matrix product for each pair.
+(`row_pairs.symmetric_sums`), and its b weightings are one matrix product for each pair.
 
 Cost, for E encoders, D = sum d_e and b weightings: n^2 (D + E^2 b / 2) flops and 4 n D b for R,
 against n^2 D b or 2 n D^2 b if each draw starts from the features. Memory: tiles of 1,024 x 2,048
@@ -33,8 +33,8 @@ from jaxtyping import Array, Bool, Float
 
 from ..arithmetic import HIGHEST, divide, mirror, psum
 from ..blocks import first_row
-from .inner_products import halve, symmetric_sums
-from .linear_cka import normalized_blocks
+from .normalization import normalized_blocks
+from .row_pairs import halve, symmetric_sums
 
 
 def weighted_cka(

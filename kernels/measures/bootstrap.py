@@ -51,7 +51,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..alignment.weighted_cka import weighted_cka
-from ..arithmetic import count_rows, from_first, gather_rows
+from ..arithmetic import count_rows, from_first, gather_rows, valid_rows
 from ..neighbors.subset_knn import subset_recall
 from ..validate import all_rows, check_blocks, check_fraction, check_option, check_rows
 from .table import RESAMPLING, SHARE, measure_named, rows_needed
@@ -176,7 +176,7 @@ def resampled(
     rows = all_rows(local, axis_name)
     most = rows if resampling == "bootstrap" else int(share * rows)
     check_rows(most, rows_needed(measure, **options), f"{entry.title} of resampled rows")
-    valid = jnp.ones(rows, bool) if mask is None else gather_rows(mask, axis_name)
+    valid = valid_rows(local, mask, axis_name)
     count = count_rows(local, mask, axis_name)
     taken = count
     if resampling == "subsample":

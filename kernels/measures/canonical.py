@@ -47,7 +47,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.linear_cka import normalized_blocks
+from ..alignment.normalization import normalized_blocks
 from ..arithmetic import HIGHEST, divide, from_first, gather_rows, mirror, psum
 from ..blocks import first_row
 from ..validate import all_rows, check_blocks, check_option, check_rows

@@ -40,8 +40,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..alignment.linear_cka import normalized_blocks
-from ..arithmetic import HIGHEST, divide, gather_rows, psum
+from ..alignment.normalization import normalized_blocks
+from ..arithmetic import HIGHEST, divide, psum, valid_rows
 from ..blocks import first_row
 from ..validate import all_rows, check_at_least, check_blocks, check_mask, check_rows
 from .canonical import rotated_to_fewer_columns
@@ -182,7 +182,7 @@ def fold_of_rows(
     key = jax.random.key(seed)
     everyone = jnp.arange(all_rows(rows, axis_name))
     draws = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(everyone)
-    valid = jnp.ones(everyone.shape, bool) if mask is None else gather_rows(mask, axis_name)
+    valid = valid_rows(rows, mask, axis_name)
     order = jnp.argsort(jnp.where(valid, draws, jnp.inf))
     dealt = jnp.zeros_like(order).at[order].set(everyone % folds)
     dealt = jnp.where(valid, dealt, -1)

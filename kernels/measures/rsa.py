@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..arithmetic import HIGHEST, divide, from_first, gather_rows, is_constant
+from ..arithmetic import HIGHEST, divide, from_first, gather_rows, is_constant, valid_rows
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_blocks, check_pairs, check_rows, compute_dtype
 from .canonical import stack_padded
@@ -77,7 +77,7 @@ def pairwise_rsa(
     dtype = compute_dtype(*blocks)
     unit = stack_padded([_unit_rows(x.astype(dtype), mask) for x in blocks])
     everyone = gather_rows(unit, axis_name, axis=1)
-    valid = jnp.ones(rows, bool) if mask is None else gather_rows(mask, axis_name)
+    valid = valid_rows(local, mask, axis_name)
     half = rows // 2
     steps = jnp.arange(1, half + 1)
     numbers = jnp.arange(rows)

@@ -40,7 +40,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.linear_cka import normalized_blocks
+from ..alignment.normalization import normalized_blocks
 from ..arithmetic import HIGHEST, count_rows, divide, gather_rows, psum
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_blocks, compute_dtype

@@ -39,7 +39,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..alignment.linear_cka import normalized_blocks
+from ..alignment.normalization import normalized_blocks
 from ..arithmetic import count_rows, gather_rows, mirror, psum
 from ..blocks import block_size, first_row
 from ..nulls.calibration import METHODS, Calibration, rescale, tail_from_moments

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import divide, gather_rows, matmul
+from ..arithmetic import divide, gather_rows, matmul, valid_rows
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_mask, check_matrix, compute_dtype
 from .tiles import largest_of_tiles, similarity_tiles, tile_grid
@@ -82,7 +82,7 @@ def neighbor_lists(
     check_k("k", k, rows)
     size = block_size(block_rows, local, rows)
     dtype = compute_dtype(*blocks)
-    valid = jnp.ones(rows, bool) if mask is None else gather_rows(mask, axis_name)
+    valid = valid_rows(local, mask, axis_name)
     columns = jnp.arange(rows)
 
     def directions(x):

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.linear_cka import normalized_blocks
+from ..alignment.normalization import normalized_blocks
 from ..arithmetic import psum
 from ..blocks import block_size, first_row
 from ..validate import all_rows

@@ -53,8 +53,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..alignment.linear_cka import PairwiseHsic, pairwise_hsic, resolve_space
-from ..arithmetic import divide
+from ..alignment.hsic import PairwiseHsic
+from ..alignment.linear_cka import pairwise_hsic, resolve_space
+from ..arithmetic import MeshAxes, divide
 from ..validate import all_rows, check_blocks, check_fraction, check_option, check_rows
 from .gamma_tail import log_tail_and_quantile
 from .permutation import ROUNDING, check_draws, permutation_null, tail_from_sample
@@ -185,7 +186,7 @@ def choose_skewness(skewness: str, blocks, axis_name=None) -> str:
                 "skewness 'exact' needs cubic sums: make hsic with pairwise_hsic(..., cubic=True)."
             )
     else:
-        known = skewness != "auto" or resolve_space("auto", blocks, axis_name) == "gram"
+        known = skewness != "auto" or resolve_space("auto", blocks, MeshAxes(axis_name)) == "gram"
     return "gamma" if skewness == "gamma" or not known else "exact"
 
 

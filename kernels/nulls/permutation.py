@@ -44,7 +44,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from ..alignment.linear_cka import SPACES, normalized_blocks
+from ..alignment.linear_cka import SPACES
+from ..alignment.normalization import normalized_blocks
 from ..arithmetic import HIGHEST, divide, from_first, gather_rows, mirror
 from ..validate import all_rows, check_at_least, check_blocks, check_option, check_strata
 

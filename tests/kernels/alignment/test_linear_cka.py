@@ -14,8 +14,8 @@ from jax.test_util import check_grads
 
 from substrate_jax.kernels import StreamingCka, pairwise_hsic
 from substrate_jax.kernels import pairwise_cka as eager_pairwise_cka
-from substrate_jax.kernels.alignment import inner_products
 from substrate_jax.kernels.alignment import linear_cka as cka
+from substrate_jax.kernels.alignment import row_pairs
 from substrate_jax.kernels.reference import statistics as reference
 from tests import helpers
 
@@ -299,8 +299,8 @@ def test_vmap_is_the_loop():
 def test_tiles_do_not_matter(monkeypatch, space, rows, tile):
     blocks = sample(45)
     want = pairwise_cka(blocks, space=space)
-    monkeypatch.setattr(inner_products, "LEAST_ROWS", rows)
-    monkeypatch.setattr(inner_products, "TILE", tile)
+    monkeypatch.setattr(row_pairs, "LEAST_ROWS", rows)
+    monkeypatch.setattr(row_pairs, "TILE", tile)
     got = jax.jit(functools.partial(eager_pairwise_cka, space=space))(blocks)
     np.testing.assert_allclose(got, want, atol=bound(blocks))
 
@@ -319,7 +319,7 @@ def test_auto_takes_the_space_with_fewer_flops(n, space):
     assert flops("auto") == counted[space]
     # Half of the tiles with those on the diagonal, and sums that are one part in n or D.
     for name, length, products in (("feature", 200, n), ("gram", n, 200 + 9)):
-        halving = inner_products.halve(length, 2)
+        halving = row_pairs.halve(length, 2)
         area = (halving.rows**2 + halving.rows * halving.unit) // 2
         means = 2 * 2 * n * 200  # two, of all columns
         assert 2 * products * area <= counted[name] <= 2 * (products + 3 + 9) * area + means
@@ -330,13 +330,13 @@ def test_auto_takes_the_space_with_fewer_flops(n, space):
 @pytest.mark.parametrize("multiple", [1, 2, 16])
 @pytest.mark.parametrize("most", [None, 1, 5000])
 def test_halving_covers_the_rows_and_tiles_divide_them(length, multiple, most):
-    halving = inner_products.halve(length, multiple, most)
+    halving = row_pairs.halve(length, multiple, most)
     assert length <= halving.rows < length + (multiple << halving.levels)
     assert halving.unit % multiple == 0
-    assert halving.unit <= max(multiple, inner_products.LEAST_ROWS + multiple)
-    most = most or math.prod(inner_products.TILE)
+    assert halving.unit <= max(multiple, row_pairs.LEAST_ROWS + multiple)
+    most = most or math.prod(row_pairs.TILE)
     assert math.prod(halving.tile) <= max(most, multiple**2)
-    for side, limit in zip(halving.tile, inner_products.TILE, strict=True):
+    for side, limit in zip(halving.tile, row_pairs.TILE, strict=True):
         power = side // halving.unit
         assert side == halving.unit * power <= max(limit, halving.unit)
         assert power & (power - 1) == 0

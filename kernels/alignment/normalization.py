@@ -1,0 +1,50 @@
+"""Centered features of unit trace: what every alignment of linear kernels starts from.
+
+No alignment depends on the scale of an encoder, so its rows are centered and divided by the root of
+tr K = ||X||_F^2: sums of any order then neither overflow nor underflow. An encoder whose spread is
+within rounding of the distance of its mean from 0 is constant: it becomes 0, with a zero gradient.
+Cost: a few passes over the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..arithmetic import divide, is_constant, pmax, psum
+from ..moments import center_rows
+from ..validate import compute_dtype
+
+
+def normalized_blocks(
+    blocks: Sequence[Float[Array, "n _"]],
+    mask: Bool[Array, " n"] | None,
+    axis_name=None,
+    feature_axis_name=None,
+) -> tuple[list[Float[Array, "n _"]], Float[Array, " E"], Int[Array, ""]]:
+    """Centered blocks of unit trace, in one dtype, with their scales and the number of rows."""
+    dtype = compute_dtype(*blocks)
+    scaled, scales, count = [], [], jnp.int32(0)
+    for block in blocks:
+        rows, count, origin, offset = center_rows(block.astype(dtype), mask, axis_name)
+        reach = pmax(pmax(jnp.max(jnp.abs(rows), initial=0), axis_name), feature_axis_name)
+        rows = divide(rows, reach)  # at most 1: squares cannot overflow
+        trace = jnp.sum(jnp.sum(jax.lax.stop_gradient(rows) ** 2, axis=1))
+        trace = psum(psum(trace, axis_name), feature_axis_name)
+        scale = kernel_scale(reach, trace, count, origin + offset, feature_axis_name)
+        scaled.append(rows * divide(reach, scale))
+        scales.append(scale)
+    return scaled, jnp.stack(scales), count
+
+
+def kernel_scale(unit, trace, count, mean, feature_axis_name=None):
+    """Root of unit^2 tr K, or 0 where that is within rounding of the norm of the means."""
+    scale = unit * jnp.sqrt(trace)
+    largest = pmax(jnp.max(jnp.abs(mean)), feature_axis_name)
+    square = psum(jnp.sum(divide(mean, largest) ** 2), feature_axis_name)
+    magnitude = largest * jnp.sqrt(count.astype(scale.dtype) * square)
+    constant = is_constant(scale, magnitude, scale.dtype)
+    return jax.lax.stop_gradient(jnp.where(constant, 0, scale))
