@@ -37,7 +37,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..alignment.linear_cka import PairwiseHsic
+from ..alignment.hsic import PairwiseHsic
 from ..arithmetic import divide
 from .partitions import EDGES, Partition, third_moments
 
