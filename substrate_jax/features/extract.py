@@ -166,9 +166,11 @@ def _readable_rows(plan: Plan, unreadable: Mapping[int, str | None]) -> Int64[np
     source, bad = plan.source, sorted(unreadable)
     if len(bad) == len(source) or (bad and not plan.skip_bad):
         first = ", ".join(unreadable[row] or source.ids[row] for row in bad[:3])
-        mend = "no image is left" if plan.skip_bad else "mend or remove them, or pass --skip_bad"
+        advice = (
+            "no image is left" if plan.skip_bad else "repair or remove them, or give skip_bad=True"
+        )
         raise ValueError(
             f"{len(bad)} of {len(source)} images of {source.name} cannot be read, first {first}; "
-            f"{mend}"
+            f"{advice}"
         )
     return np.delete(np.arange(len(source)), np.array(bad, int))

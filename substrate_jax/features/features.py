@@ -19,7 +19,7 @@ class StoredRows:
       store: where the chunks are.
       key: of the block.
       stored_rows: rows in the store.
-      width: features a row.
+      width: features per row.
       keep: [n] numbers of the rows that count, ascending.
     """
 
@@ -66,7 +66,7 @@ class Features(Mapping):
     """Features of several encoders on the same rows; a mapping from encoder name to [n, d].
 
     Args:
-      ids: one a row, unique.
+      ids: one per row, unique.
       labels: int64 [n], or None.
       arrays: encoder name -> float32 [n, d], arrays or `StoredRows`.
 

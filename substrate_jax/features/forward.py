@@ -106,8 +106,8 @@ def device_groups(plan: Plan, names: Iterable[str], device_memory: int | None) -
             raise ValueError(
                 f"encoder {name} needs {weights / 2**20:.0f} MiB of parameters and "
                 f"{(batches + scratch) / 2**20:.0f} MiB to run {plan.batch_rows} images, above "
-                f"device_memory={device_memory / 2**20:.0f} MiB; lower the batch size or "
-                "raise the budget"
+                f"device_memory={device_memory / 2**20:.0f} MiB; lower batch_size or "
+                "raise device_memory"
             )
         if groups[-1] and held + weights + batches + max(working, scratch) > device_memory:
             groups.append([])

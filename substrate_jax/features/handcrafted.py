@@ -14,8 +14,8 @@ resized and cropped to s x s pixels (s = 64), values in [0, 1]; Y is its luminan
                     skewness is the signed cube root of the third central moment, in the unit of the
                     channel (Stricker, Orengo 1995). Hue is a number from red (0) to red (1) here,
                     not an angle, and 0 for gray pixels.
-    fft         8   part of the variance of Y in each band of spatial frequency, |f| in cycles a
-                    pixel, bands of 1/16 from 0 to 1/2, the last with the corners beyond; border
+    fft         8   part of the variance of Y in each band of spatial frequency, |f| in cycles
+                    per pixel, bands of 1/16 from 0 to 1/2, the last with the corners beyond; border
                     periodic. Their sum is the squared contrast.
     luminance   1   mean of Y.
     contrast    1   standard deviation of Y (RMS contrast).
@@ -28,7 +28,7 @@ its border is A y B', two s x s matrices, and its energy ||A y B'||^2 does not c
 replaced by S V' of their singular value decompositions. Coarse filters pass narrow bands: 64, 41,
 26 and 16 singular values are above 1e-4 of the first, the others are left out.
 
-Cost: 50 Mflop an image for all 59, most of it in the Gabor filters.
+Cost: 50 Mflop per image for all 59, most of it in the Gabor filters.
 
 `image_readers()` dresses the hand-crafted features and the pixels of 32 x 32 images as encoders for
 `extract`: given beside a panel they share its one decode pass, its store and its row order.
@@ -36,7 +36,7 @@ Cost: 50 Mflop an image for all 59, most of it in the Gabor filters.
 References:
     S. van der Walt et al., scikit-image, PeerJ 2:e453, 2014 (luminance, filters, HSV).
     B. Manjunath, W. Ma, "Texture features for browsing and retrieval of image data", IEEE PAMI 18,
-    1996 (four octaves, 0.05 to 0.4 cycles a pixel).
+    1996 (four octaves, 0.05 to 0.4 cycles per pixel).
     M. Stricker, M. Orengo, "Similarity of color images", SPIE 2420, 1995 (color moments).
 """
 
@@ -62,7 +62,7 @@ from substrate_jax.kernels.arithmetic import HIGHEST, divide
 VERSION = 1  # of the definitions: stored features of another are computed anew
 SIZE, PIXELS_SIZE = 64, 32
 ORIENTATIONS = 8
-FREQUENCIES = (0.4, 0.2, 0.1, 0.05)  # of the Gabor filters, cycles a pixel
+FREQUENCIES = (0.4, 0.2, 0.1, 0.05)  # of the Gabor filters, cycles per pixel
 GABOR_CUT = 5  # deviations at which the envelope ends; at 3 the ends ring in all frequencies
 BANDS = 8
 LUMA = (0.2125, 0.7154, 0.0721)
@@ -188,7 +188,7 @@ def image_features(
         places = {row_id: row for row, row_id in enumerate(source.ids)}
         if unknown := [row_id for row_id in ids if row_id not in places]:
             raise ValueError(
-                f"ids hold {unknown[0]!r}, which {source.name} has not: give ids of this source"
+                f"ids hold {unknown[0]!r}, which {source.name} does not have: give its ids"
             )
         source = source.select([places[row_id] for row_id in ids])
     found = extract(image_readers(), source, store=store, **extraction)

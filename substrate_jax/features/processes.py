@@ -1,8 +1,8 @@
 """Processes of one run agree before they work together, and fail together.
 
 Each process opens its images and reads its weights by itself, so one may have been given others:
-an old copy of a folder, another revision of a checkpoint, another flag. `given` says what a process
-has, `exchange` brings together what all say, `check_equal` refuses what differs.
+an old copy of a folder, another revision of a checkpoint, other options. `given` says what a
+process has, `exchange` brings together what all say, `agree` refuses what differs.
 
 A process that waits for one that has raised would wait for ever. Whatever may fail in one process
 alone runs in `attempt`, and the `exchange` after it raises in all.

@@ -14,7 +14,7 @@ Two runs may share a store: each chunk is replaced in one step by one with the s
 worst is computed twice. A path is a local folder, or a URL that tensorstore knows (gs://BUCKET/...,
 s3://BUCKET/...).
 
-Cost: 4 n d bytes a source and encoder, hashed once on writing and once on reading.
+Cost: 4 n d bytes per source and encoder, hashed once on writing and once on reading.
 
 Not guaranteed: the batch size, the mesh, the backend and the version of jax are not in the key.
 They change rows by rounding, so a run resumed under another of them is equal to an uninterrupted
@@ -47,7 +47,7 @@ class FeatureStore:
 
     Args:
       path: local folder or URL; made when first written to.
-      chunk_rows: rows a chunk, at least 1. The most work that a kill can lose, and the largest
+      chunk_rows: rows per chunk, at least 1. The most work that a kill can lose, and the largest
         batch.
 
     Raises:
@@ -99,7 +99,7 @@ class FeatureStore:
           key: from `key`.
           chunk: number of the chunk, from 0.
           rows: rows expected; the last chunk of a source may be shorter.
-          width: features a row expected.
+          width: features per row expected.
 
         Returns:
           float32 [rows, width], or None.
@@ -133,7 +133,7 @@ class FeatureStore:
         except (ValueError, OSError, RuntimeError) as error:
             reason = str(error).split(" [")[0]
             raise ValueError(
-                f"store {self.path!r}: {reason}; make room or mend the path, and run again: "
+                f"store {self.path!r}: {reason}; make room or correct the path, and run again: "
                 "finished chunks are kept"
             ) from error
 

@@ -76,7 +76,7 @@ def test_progress_reaches_the_end():
 
 def test_bad_images_are_counted_and_named():
     source = noise_source(37, bad={3, 20, 21, 36})
-    message = r"4 of 37 images of noise cannot be read, first r003: truncated, r020.*--skip_bad"
+    message = r"4 of 37 images of noise cannot be read, first r003: truncated, r020.*skip_bad=True"
     with pytest.raises(ValueError, match=message):
         extract([LinearEncoder()], source, mesh=make_mesh(ONE), batch_size=8)
 

@@ -127,7 +127,7 @@ def test_a_wave_answers_in_its_own_filter(features):
     # The border, where the wave is reflected, takes its share.
     assert energies[1, 2] == pytest.approx((100 / 255) ** 2 / 4, rel=0.15)
     bands = features["wave"]["fft"]
-    assert bands.argmax() == 3  # 0.2 cycles a pixel lie between 3/16 and 4/16
+    assert bands.argmax() == 3  # 0.2 cycles per pixel lie between 3/16 and 4/16
     assert bands[3] > 0.9 * bands.sum()
 
 
@@ -215,7 +215,7 @@ def test_reading_images_follows_ids_and_is_kept_in_a_store(tmp_path):
     assert not source.reads
     for name, block in found.items():
         np.testing.assert_array_equal(again[name], block)
-    with pytest.raises(ValueError, match="'r404', which noise has not"):
+    with pytest.raises(ValueError, match="'r404', which noise does not have"):
         image_features(source, ["r404"])
 
 

@@ -358,7 +358,7 @@ except ValueError as error:
         timeout=60,
         check=True,
     )
-    assert "File too large; make room or mend the path, and run again" in done.stdout
+    assert "File too large; make room or correct the path, and run again" in done.stdout
     assert len(done.stdout.splitlines()) == 1
     store = FeatureStore(tmp_path)
     assert store.read("k", 0, 10, 10).sum() == 100

@@ -19,7 +19,7 @@ def test_devices_change_nothing_but_rounding(spec, n):
     assert many.ids == one.ids
     assert source.reads == dict.fromkeys(range(n), 1)
     for name in one:
-        # 27 products a pixel in the convolution, then 192 in the matrix product.
+        # 27 products per pixel in the convolution, then 192 in the matrix product.
         assert relative_error(many[name], one[name]) <= tolerance(27 + 192)
 
 
