@@ -285,6 +285,10 @@ class DomainSeparation:
     cka: Separation
     mutual_knn: Mapping[int, Separation]
 
+    def by(self, measure: str | int) -> Separation | None:
+        """The test by "cka", or by k of mutual kNN recall; None where it has none."""
+        return self.mutual_knn.get(measure) if isinstance(measure, int) else self.cka
+
 
 @dataclasses.dataclass(frozen=True)
 class PanelTest:

@@ -57,7 +57,7 @@ def panel_blocks(panel: PanelTest) -> Iterator[page.Block]:
     yield Prose([question + intervals + remarks])
     ratios, pairs = [], []
     for measure, title in _measures(tests).items():
-        every = {name: separation_by(test, measure) for name, test in tests.items()}
+        every = {name: test.by(measure) for name, test in tests.items()}
         found = {name: test for name, test in every.items() if test}
         ratios.append(_ratio_picture(measure, title, found))
         if any(np.isfinite(pair.score) for test in found.values() for pair in test.pairs):
@@ -67,16 +67,6 @@ def panel_blocks(panel: PanelTest) -> Iterator[page.Block]:
         legend = list(PAIR_KINDS.values())
         yield Figures(pairs, title="Every pair of encoders", legend=legend, folded=True)
     yield from _family_table(tests)
-
-
-def separation_by(test: DomainSeparation, measure: str | int) -> Separation | None:
-    """The test of a domain by a measure, None where it has none.
-
-    Args:
-        test: of the domain.
-        measure: "cka", or k of mutual k-NN recall.
-    """
-    return test.mutual_knn.get(measure) if isinstance(measure, int) else test.cka
 
 
 def _measures(tests: Mapping[str, DomainSeparation]) -> dict[str | int, str]:
@@ -163,7 +153,7 @@ def _family_table(tests: Mapping[str, DomainSeparation]) -> Iterator[Table]:
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for name in sorted(tests, key=lambda name: name != POOLED):
         for measure in measures:
-            if not (test := separation_by(tests[name], measure)):
+            if not (test := tests[name].by(measure)):
                 continue
             for found in (_with_all(test), *test.leave_out):
                 head = {

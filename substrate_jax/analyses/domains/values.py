@@ -8,7 +8,6 @@ from typing import TypeGuard
 import numpy as np
 
 from substrate_jax.analyses.cka.results import DomainSeparation
-from substrate_jax.analyses.cka.separation_blocks import separation_by
 from substrate_jax.analyses.domains.readings import READINGS, Reading
 from substrate_jax.analyses.domains.results import (
     ComparedDomain,
@@ -104,7 +103,7 @@ def separation_ratios(result: DomainsResult, measure: str | int = "cka") -> dict
     Returns:
         Domain -> ratio; `POOLED` is a domain too.
     """
-    tests = {name: separation_by(test, measure) for name, test in panel_tests(result).items()}
+    tests = {name: test.by(measure) for name, test in panel_tests(result).items()}
     ratios = {name: test.ratio.value for name, test in tests.items() if test}
     return {name: value for name, value in ratios.items() if known(value)}
 
