@@ -1,30 +1,45 @@
 """Two figures of speed: time against size, and rate against arithmetic intensity (roofline).
 
 Both axes are logarithmic, so that a power law is a straight line whose slope is its exponent. A
-roofline shows the rate that a machine allows for a given number of flops a byte: min(compute,
+roofline shows the rate that a machine allows for a given number of flops per byte: min(compute,
 bandwidth x intensity).
 
-Cost: about 0.1 s a figure. Not guaranteed: that labels of equal points do not lie on each other.
+Cost: about 0.1 s a figure. Not guaranteed: that points of nearly equal value can be told apart.
 
 References: S. Williams, A. Waterman, D. Patterson (2009), Roofline: an insightful visual
 performance model for multicore architectures. M. Okabe, K. Ito (2008), Color universal design.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from substrate_jax.report.drawing import (
-    FONT,
-    INK,
-    Axes,
-    Curve,
-    Drawing,
-    drawable,
-    legend,
-    text_width,
-)
+from substrate_jax.report.axes import inch_axes, legend, legend_height, marked, scale
+from substrate_jax.report.drawing import FONT, INK, PHONE, drawable, text_width
+
+# Inches under the axes, to the legend, and left of the legend.
+BELOW, LEGEND_LEFT = 0.45, 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Points of one kind.
+
+    Attributes:
+        label: what the legend calls them.
+        x: where they stand.
+        y: as many.
+        mark: color and shape.
+        hollow: white inside.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    mark: tuple[str, str]
+    hollow: bool = False
 
 
 def growth(curves: Sequence[Curve], *, x_title: str, wide: float = 2.4) -> Figure:
@@ -38,62 +53,69 @@ def growth(curves: Sequence[Curve], *, x_title: str, wide: float = 2.4) -> Figur
     Returns:
         The figure, its legend below.
     """
-    left, high, row = 0.82, 2.3, 0.17
-    bottom = 0.55 + row * len(curves) + 0.05
+    left, high = 0.82, 2.3
+    bottom = BELOW + legend_height(len(curves))
     longest = max(text_width(drawable(c.label, 60), FONT) for c in curves)
-    width = max(left + wide + 0.25, 0.55 + longest)
-    drawing = Drawing(width, bottom + high + 0.12)
-    x, y = (np.concatenate([getattr(c, name) for c in curves]).astype(float) for name in "xy")
-    axes = Axes(drawing, (left, bottom), (wide, high), spread(x, 1.25), spread(y, 1.6))
-    ticks = {value: f"{value:,.0f}" for value in apart(sorted(set(x.tolist())), 1.5)}
-    axes.frame(ticks, seconds_ticks(y), (x_title, "seconds a call"))
-    for index, curve in enumerate(curves):
+    width = min(max(left + wide + 0.25, 0.6 + longest), PHONE)
+    margins = {"left": left, "right": width - left - wide, "bottom": bottom, "top": 0.12}
+    figure, axes = inch_axes(width, bottom + high + 0.12, **margins)
+    x, y = _points(curves)
+    sizes = {value: f"{value:,.0f}" for value in sorted(set(x.tolist()))}
+    scale(axes, "x", spread(x, 1.25), x_title, logarithmic=True, ticks=sizes)
+    y_limits, seconds = spread(y, 1.6), seconds_ticks(y)
+    scale(axes, "y", y_limits, "seconds per call", logarithmic=True, ticks=seconds)
+    rows = []
+    for curve in curves:
         if len(set(curve.x)) > 1:
             fit = np.poly1d(np.polyfit(np.log(curve.x), np.log(curve.y), 1))
             ends = np.array([min(curve.x), max(curve.x)], float)
-            axes.line(ends, np.exp(fit(np.log(ends))), curve.mark[0], 1.0)
-        axes.scatter(curve)
-        legend(drawing, curve, 0.25, bottom - 0.55 - row * index)
-    return drawing.finish()
+            axes.plot(ends, np.exp(fit(np.log(ends))), color=curve.mark[0], linewidth=1.0)
+        (points,) = axes.plot(curve.x, curve.y, **marked(curve.mark, curve.hollow), zorder=3)
+        rows.append((points, curve.label))
+    legend(figure, rows, LEGEND_LEFT)
+    return figure
 
 
 def roofline(curves: Sequence[Curve], *, compute: float, bandwidth: float) -> Figure:
-    """Achieved flop/s against flops a byte, under the two ceilings.
+    """Achieved flop/s against flops per byte, under the two ceilings.
 
     Args:
-        curves: with flops a byte as x and flop/s as y.
+        curves: with flops per byte as x and flop/s as y.
         compute: flop/s of the largest matrix product.
-        bandwidth: bytes a second of the largest copy.
+        bandwidth: bytes per second of the largest copy.
 
     Returns:
-        The figure, its legend on the right.
+        The figure, its legend below.
     """
-    left, bottom, wide = 0.95, 0.62, 5.0
-    high = max(3.6, 0.19 * len(curves) - 0.4)  # room for the legend
-    longest = max(text_width(drawable(c.label, 60), FONT) for c in curves)
-    drawing = Drawing(left + wide + 0.55 + longest, bottom + high + 0.2)
-    x, y = (np.concatenate([getattr(c, name) for c in curves]).astype(float) for name in "xy")
+    left, high = 0.95, 3.2
+    bottom = BELOW + legend_height(len(curves) + 1)
+    margins = {"left": left, "right": 0.2, "bottom": bottom, "top": 0.15}
+    figure, axes = inch_axes(PHONE, bottom + high + 0.15, **margins)
+    x, y = _points(curves)
     ridge = compute / bandwidth
     x_limits = spread(np.append(x, [ridge / 15, ridge]), 2.0)
     y_limits = spread(np.append(y, compute), 2.0)
-    axes = Axes(drawing, (left, bottom), (wide, high), x_limits, y_limits)
-    powers = {
-        name: {10.0**p: power(p, unit) for p in decades(limits)}
-        for name, limits, unit in (("x", x_limits, ""), ("y", y_limits, "flop/s"))
-    }
-    axes.frame(powers["x"], powers["y"], ("flops needed for each byte moved", "achieved flop/s"))
-    start = max(x_limits[0], y_limits[0] / bandwidth)
-    corners = np.array([start, ridge, x_limits[1]])
-    axes.line(corners, np.minimum(compute, bandwidth * corners), INK, 1.4)
-    level = axes.place(np.sqrt(ridge * x_limits[1]), compute)[0]
-    drawing.text(level[0], level[1] + 0.09, f"matrix product {compute / 1e9:,.0f} GF/s", FONT)
-    slope = axes.place(np.sqrt(start * ridge), np.sqrt(start * ridge) * bandwidth)[0]
-    copied = f"copy {bandwidth / 1e9:.1f} GB/s"
-    drawing.text(slope[0] + 0.12, slope[1] - 0.08, copied, FONT, ha="left")
-    for index, curve in enumerate(curves):
-        axes.scatter(curve)
-        legend(drawing, curve, left + wide + 0.25, bottom + high - 0.1 - 0.19 * index)
-    return drawing.finish()
+    x_ticks = {10.0**exponent: power(exponent, "") for exponent in decades(x_limits)}
+    y_ticks = {10.0**exponent: power(exponent, "flop/s") for exponent in decades(y_limits)}
+    x_title = "flops needed for each byte moved"
+    scale(axes, "x", x_limits, x_title, logarithmic=True, ticks=x_ticks)
+    scale(axes, "y", y_limits, "achieved flop/s", logarithmic=True, ticks=y_ticks)
+    corners = np.array([max(x_limits[0], y_limits[0] / bandwidth), ridge, x_limits[1]])
+    ceiling = np.minimum(compute, bandwidth * corners)
+    (line,) = axes.plot(corners, ceiling, color=INK, linewidth=1.4)
+    limit = f"machine: copy {bandwidth / 1e9:.1f} GB/s, matrix product {compute / 1e9:,.0f} GF/s"
+    rows = [(line, limit)]
+    for curve in curves:
+        (points,) = axes.plot(curve.x, curve.y, **marked(curve.mark, curve.hollow), zorder=3)
+        rows.append((points, curve.label))
+    legend(figure, rows, LEGEND_LEFT)
+    return figure
+
+
+def _points(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of all points."""
+    x, y = (np.concatenate([getattr(c, name) for c in curves]).astype(float) for name in "xy")
+    return x, y
 
 
 def spread(values: np.ndarray, factor: float) -> tuple[float, float]:
@@ -104,20 +126,6 @@ def spread(values: np.ndarray, factor: float) -> tuple[float, float]:
         (1.0, 16.0)
     """
     return float(values.min() / factor), float(values.max() * factor)
-
-
-def apart(values: Sequence[float], ratio: float) -> list[float]:
-    """Ascending values without those that would crowd the one before.
-
-    Example:
-        >>> apart([1.0, 1.2, 2.0, 4.0], 1.5)
-        [1.0, 2.0, 4.0]
-    """
-    kept: list[float] = []
-    for value in values:
-        if not kept or value >= ratio * kept[-1]:
-            kept.append(value)
-    return kept
 
 
 def decades(limits: tuple[float, float]) -> range:

@@ -12,8 +12,7 @@ the same run, and the page shows how far they fell.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from experiments.benchmarks import figures as bench_figures
-from experiments.benchmarks.figures import duration
+from experiments.benchmarks.figures import Curve, duration, growth, roofline
 from experiments.benchmarks.growth import OURS
 from experiments.benchmarks.page_tables import (
     GIGA,
@@ -25,7 +24,7 @@ from experiments.benchmarks.page_tables import (
 )
 from experiments.benchmarks.results import BenchResult, KernelTime, PeerTime, Rates
 from substrate_jax.report import page
-from substrate_jax.report.drawing import Curve, all_marks
+from substrate_jax.report.drawing import all_marks
 from substrate_jax.report.page import Column, Figures, Page, Prose, Section, Table
 from substrate_jax.report.text import counted, csv_text
 
@@ -153,9 +152,7 @@ def _roofline(rows: Sequence[KernelTime], best: Rates) -> page.Picture:
         points = sorted(points, key=lambda row: row.intensity)
         x, y = ([getattr(row, key) for row in points] for key in ("intensity", "flops_per_second"))
         curves.append(Curve(label, x, y, mark))
-    figure = bench_figures.roofline(
-        curves, compute=best.flops_per_second, bandwidth=best.bytes_per_second
-    )
+    figure = roofline(curves, compute=best.flops_per_second, bandwidth=best.bytes_per_second)
     caption = (
         "A point is a kernel at one size. The black line is what the machine allows: on its slope "
         "memory is the limit, on its flat part arithmetic is. The farther below the line, the "
@@ -223,7 +220,7 @@ def _growth_picture(
                     x, y = zip(*kept, strict=True)
                     text = words if not hollow else f"{method}, extrapolated"
                     curves.append(Curve(text, x, y, mark, hollow))
-    figure = bench_figures.growth(curves, x_title=title)
+    figure = growth(curves, x_title=title)
     ends = [f"{curve.label} {duration(curve.y[-1])}" for curve in curves]
     alt = f"Seconds against {title} of {name}. At the largest size: {'; '.join(ends)}."
     caption = "Points are medians, lines the fitted power laws."

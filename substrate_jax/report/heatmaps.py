@@ -17,18 +17,18 @@ M. Okabe, K. Ito (2008), Color universal design.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_rgba
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from substrate_jax.report.drawing import Drawing, drawable, ink_on, text_width
+from substrate_jax.report.cells import cells, color_bar, colors_of
+from substrate_jax.report.drawing import FONT, GRID, PHONE, Drawing, drawable, text_width
 from substrate_jax.report.tags import Tag
 
 COLORMAP = "viridis"
@@ -139,17 +139,17 @@ def heatmap(
     upright = longest + 0.05 > side
     left, bottom = chip + longest + 0.05, chip + (longest if upright else font * 1.2 / 72) + 0.05
     top = 0.62 if draw_tree and tree is not None else 0.08
-    cells = side * m
-    drawing = Drawing(left + cells + 0.6, bottom + cells + top)
+    wide = side * m
+    drawing = Drawing(left + wide + 0.6, bottom + wide + top)
     middles = (np.arange(m) + 0.5) * side
-    x, y = left + middles, bottom + cells - middles
+    x, y = left + middles, bottom + wide - middles
 
     colored = colors_of(matrix, limits, colormap)
     colored[np.arange(m), np.arange(m)] = to_rgba(DIAGONAL)
     written = np.isnan(matrix) & ~np.eye(m, dtype=bool)
     if fits:
         written |= np.tri(m, k=-1, dtype=bool)
-    _cells(drawing, matrix, colored, written, left, bottom, side, min(font - 0.5, side * 30))
+    cells(drawing, matrix, colored, written, (left, bottom), side, min(font - 0.5, side * 30))
     if rings is not None:
         i, j = np.nonzero(np.triu(np.asarray(rings)[np.ix_(order, order)], 1))
         drawing.axes.scatter(x[j], y[i], s=16, facecolor="white", edgecolor="black", lw=0.9)
@@ -169,9 +169,9 @@ def heatmap(
         # scipy sets the leaves at 5, 15, 25, ...
         across = left + np.asarray(drawn["icoord"]) / 10 * side
         height = np.asarray(drawn["dcoord"]) / max(float(tree[:, 2].max()), 1e-6) * (top - 0.1)
-        drawing.lines(across, bottom + cells + 0.05 + height, "#555555", 0.9)
+        drawing.lines(across, bottom + wide + 0.05 + height, "#555555", 0.9)
 
-    color_bar(drawing, limits, quantity, left + cells + 0.1, bottom + cells, cells, colormap)
+    color_bar(drawing, limits, quantity, left + wide + 0.1, bottom + wide, wide, colormap)
     return drawing.finish()
 
 
@@ -219,8 +219,8 @@ def grid(
     wide, high = side * k, side * m
     drawing = Drawing(left + wide + 0.6, bottom + high + 0.08)
     written = np.isnan(matrix) | (side >= VALUE_SIDE)
-    colored = colors_of(matrix, limits)
-    _cells(drawing, matrix, colored, written, left, bottom, side, min(font - 0.5, side * 30))
+    colored = colors_of(matrix, limits, COLORMAP)
+    cells(drawing, matrix, colored, written, (left, bottom), side, min(font - 0.5, side * 30))
     x, y = left + (np.arange(k) + 0.5) * side, bottom + high - (np.arange(m) + 0.5) * side
     for height, name in zip(y, beside, strict=True):
         drawing.text(left - 0.05, height, name, font, ha="right")
@@ -237,61 +237,56 @@ def grid(
     beside, under = (drawable(title, 60) for title in titles)
     drawing.text(0.11, bottom + high / 2, beside, size.font, up=True)
     drawing.text(left + wide / 2, 0.11, under, size.font)
-    color_bar(drawing, limits, quantity, left + wide + 0.1, bottom + high, high)
+    color_bar(drawing, limits, quantity, left + wide + 0.1, bottom + high, high, COLORMAP)
     return drawing.finish()
 
 
-def short(value: float) -> str:
-    """A similarity in as few characters as two decimals take.
+def correlations(
+    correlation: Float[np.ndarray, "k p"],
+    features: Sequence[str],
+    groups: Sequence[str],
+    *,
+    quantity: str,
+) -> Figure:
+    """Correlations of components with features: a column a component, a row a feature.
 
-    Example:
-        >>> [short(v) for v in (0.873, -0.02, 1.0, float("nan"))]
-        ['.87', '−.02', '1', '–']
+    Args:
+        correlation: from -1 to 1; NaN is a gray cell.
+        features: names of the p features.
+        groups: of the p features; a gap stands between groups.
+        quantity: what the colors show.
+
+    Returns:
+        The figure, components above and below.
     """
-    if np.isnan(value):
-        return "–"
-    text = f"{abs(value):.2f}"
-    if float(text) == 0:
-        return "0"
-    text = text.rstrip("0").rstrip(".") if float(text) % 1 == 0 else text.removeprefix("0")
-    return f"−{text}" if value < 0 else text
-
-
-def colors_of(
-    values: np.ndarray, limits: tuple[float, float], colormap: str | Colormap = COLORMAP
-) -> np.ndarray:
-    """Color of each value, white for none."""
-    colors = matplotlib.colormaps.get_cmap(colormap).with_extremes(bad="white")
-    return colors(Normalize(*limits)(np.ma.masked_invalid(values)))
-
-
-def _cells(drawing: Drawing, matrix, colored, written, left, bottom, side, size) -> None:
-    """Colored cells with white lines between them, and the values that are to be written."""
-    m, k = matrix.shape
-    wide, high = side * k, side * m
-    drawing.image(colored, left, bottom, wide, high)
-    for count, other, upright in ((k, high, True), (m, wide, False)):
-        edges = np.arange(1, count)[:, None] * [side, side]
-        ends = np.broadcast_to([0, other], edges.shape)
-        across, up = (edges, ends) if upright else (ends, edges)
-        drawing.lines(left + across, bottom + up, "white", 0.6)
-    for i, j in np.argwhere(written):
-        place = left + (j + 0.5) * side, bottom + high - (i + 0.5) * side
-        drawing.text(*place, short(matrix[i, j]), size, color=ink_on(colored[i, j]))
-
-
-def color_bar(
-    drawing: Drawing, limits, quantity: str, corner, top, room, colormap: str | Colormap = COLORMAP
-) -> None:
-    """The scale of colors, hanging from `top`, with what they stand for beside it."""
-    tall = max(min(room, 2.8), 0.6)
-    low = top - tall
-    scale = colors_of(np.linspace(*limits[::-1], 256), limits, colormap)
-    drawing.image(scale[:, None], corner, low, 0.1, tall)
-    ticks = MaxNLocator(5 if tall > 0.7 else 1, steps=[1, 2, 5, 10]).tick_values(*limits)
-    for value in ticks[(ticks >= limits[0]) & (ticks <= limits[1] + 1e-9)]:
-        height = low + tall * (value - limits[0]) / (limits[1] - limits[0])
-        drawing.text(corner + 0.13, height, f"{value:.2g}".replace("-", "−"), 7, ha="left")
-    words = drawable(quantity, 60)
-    size = min(7.5, 7.5 * (low + tall - 0.03) / text_width(words, 7.5)) if words else 7.5
-    drawing.text(corner + 0.43, low + tall, words, size, ha="right", up=True)
+    k, p = correlation.shape
+    font, tall, gap = 6.5, 0.125, 0.07
+    names = [drawable(name) for name in features]
+    left = max(text_width(name, font) for name in names) + 0.15
+    side = min(0.22, (PHONE - left - 0.62) / k)
+    starts = [0, *(i for i in range(1, p) if groups[i] != groups[i - 1]), p]
+    bottom, top = 0.42, 0.26
+    high = tall * p + gap * (len(starts) - 2)
+    drawing = Drawing(left + side * k + 0.62, bottom + high + top)
+    limits = (-1.0, 1.0)
+    y = bottom + high
+    for start, end in itertools.pairwise(starts):
+        values = correlation[:, start:end].T
+        colored = colors_of(values, limits, DIVERGING)
+        colored[np.isnan(values)] = (0.8, 0.8, 0.8, 1.0)
+        y -= tall * (end - start)
+        drawing.image(colored, left, y, side * k, tall * (end - start))
+        edges = y + tall * np.arange(end - start + 1)
+        drawing.lines([[left, left + side * k]] * len(edges), np.c_[edges, edges], GRID, 0.4)
+        for i, name in enumerate(names[start:end]):
+            drawing.text(left - 0.06, edges[-1] - tall * (i + 0.5), name, font, ha="right")
+        y -= gap
+    x = left + side * np.arange(k + 1)
+    drawing.lines(np.c_[x, x], [[bottom, bottom + high]] * (k + 1), GRID, 0.4)
+    every = int(np.ceil(0.17 / side))
+    for component in range(0, k, every):
+        for height in (bottom - 0.1, bottom + high + 0.1):
+            drawing.text(left + side * (component + 0.5), height, str(component), font + 0.5)
+    drawing.text(left + side * k / 2, bottom - 0.28, "component", FONT - 0.5)
+    color_bar(drawing, limits, quantity, left + side * k + 0.1, bottom + high, high, DIVERGING)
+    return drawing.finish()

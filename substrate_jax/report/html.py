@@ -42,5 +42,5 @@ def _environment() -> jinja2.Environment:
 
 
 def _verbatim(file: str) -> str:
-    """A file of the templates, not read as a template: braces are everyday in CSS and JavaScript."""
+    """A file of the templates as it stands, for CSS and JavaScript are full of braces."""
     return (_TEMPLATES / file).read_text(encoding="utf-8")

@@ -64,6 +64,22 @@ def number(value: float | None, style: str = "score") -> str:
     return formats[style].format(value).replace("-", "−" if style == "score" else "-")
 
 
+def short(value: float) -> str:
+    """A similarity in as few characters as two decimals take.
+
+    Example:
+        >>> [short(v) for v in (0.873, -0.02, 1.0, float("nan"))]
+        ['.87', '−.02', '1', '–']
+    """
+    if np.isnan(value):
+        return "–"
+    text = f"{abs(value):.2f}"
+    if float(text) == 0:
+        return "0"
+    text = text.rstrip("0").rstrip(".") if float(text) % 1 == 0 else text.removeprefix("0")
+    return f"−{text}" if value < 0 else text
+
+
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """CSV with numbers in full, and nothing where there is no value.
 

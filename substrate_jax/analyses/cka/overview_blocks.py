@@ -13,7 +13,7 @@ from substrate_jax.analyses.cka.pairs import pair_kinds
 from substrate_jax.analyses.cka.results import CkaResult
 from substrate_jax.analyses.cka.summary import key_figures
 from substrate_jax.encoders.registry import paradigm_groups
-from substrate_jax.report import page, plots
+from substrate_jax.report import page, strips
 from substrate_jax.report.page import Column, Figures, Prose, Table
 from substrate_jax.report.shared_blocks import PAIR_KINDS, image_caveats, mini_panel_caveat
 from substrate_jax.report.text import csv_text
@@ -70,7 +70,7 @@ def _pairs_figure(scores: Mapping[str, Mapping[str, list[float]]]) -> Figures:
         "Calibrated CKA of every pair",
         caption,
         f"Calibrated CKA of all pairs by kind of pair, for {', '.join(scores)}.",
-        plots.dots(lanes, quantity="calibrated CKA"),
+        strips.dots(lanes, quantity="calibrated CKA"),
         csv_text(["domain", "kind", "calibrated_cka"], rows),
     )
     return Figures([picture], legend=list(PAIR_KINDS.values()))

@@ -3,11 +3,11 @@
 import io
 import itertools
 
+import matplotlib
 import numpy as np
 from PIL import Image
 
-from substrate_jax.report import drawing, tags
-from substrate_jax.report import heatmaps as figures
+from substrate_jax.report import drawing, heatmaps, tags
 from tests.analyses.cka.synthetic import symmetric
 
 
@@ -15,21 +15,21 @@ def test_clustering_brings_groups_together():
     rng = np.random.default_rng(3)
     groups = rng.permutation([0, 0, 0, 1, 1, 1, 2, 2, 2])
     similarity = np.where(groups[:, None] == groups, 0.9, 0.1) + symmetric(rng, 9, 0, 0.05, 0)
-    ordered = groups[figures.leaves(figures.cluster(similarity), 9)]
+    ordered = groups[heatmaps.leaves(heatmaps.cluster(similarity), 9)]
     assert np.sum(np.diff(ordered) != 0) == 2
 
 
 def test_cells_have_the_color_of_their_value_in_the_order_of_the_tree():
     matrix = np.array([[1.0, 0.25, 0.75], [0.25, 1.0, -0.5], [0.75, -0.5, 1.0]])
-    size = figures.CellSize(1.5, 0.1, 0.5, 8)
-    tree = figures.cluster(matrix)
+    size = heatmaps.CellSize(1.5, 0.1, 0.5, 8)
+    tree = heatmaps.cluster(matrix)
     names = ["a", "b", "c"]
-    figure = figures.heatmap(matrix, names, quantity="q", size=size, tree=tree)
+    figure = heatmaps.heatmap(matrix, names, quantity="q", size=size, tree=tree)
     (axes,) = figure.axes
     colors = np.asarray(axes.images[0].get_array())
-    order = figures.leaves(tree, 3)
+    order = heatmaps.leaves(tree, 3)
     i, j = order.index(0), order.index(2)
-    viridis = figures.matplotlib.colormaps[figures.COLORMAP]
+    viridis = matplotlib.colormaps[heatmaps.COLORMAP]
     np.testing.assert_allclose(colors[i, j], viridis(0.75))
     i, j = order.index(1), order.index(2)
     np.testing.assert_allclose(colors[i, j], viridis(0.0))
@@ -39,10 +39,10 @@ def test_colors_survive_the_png_exactly():
     rng, m = np.random.default_rng(5), 20
     matrix, marks = symmetric(rng, m, 0, 1, 1), list(tags.PARADIGMS.values()) * 5
     names = [f"encoder_{i}" for i in range(m)]
-    file = drawing.png(figures.heatmap(matrix, names, quantity="q", tags=marks))
+    file = drawing.png(heatmaps.heatmap(matrix, names, quantity="q", tags=marks))
     pixels = np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).reshape(-1, 3)
     present = {tuple(color) for color in pixels.tolist()}
-    viridis = figures.matplotlib.colormaps[figures.COLORMAP]
+    viridis = matplotlib.colormaps[heatmaps.COLORMAP]
     ends = viridis(np.array([0.0, 1.0]), bytes=True)[:, :3]
     cells = viridis(matrix[np.triu_indices(m, 1)], bytes=True)[:, :3]
     for color in (*ends, *cells, (255, 255, 255)):
@@ -50,9 +50,9 @@ def test_colors_survive_the_png_exactly():
 
 
 def test_values_are_written_below_the_diagonal_alone():
-    size = figures.CellSize(1.8, 0.1, 0.6, 8)
+    size = heatmaps.CellSize(1.8, 0.1, 0.6, 8)
     matrix = np.full((3, 3), 0.5)
-    blank = drawing.png(figures.heatmap(matrix, [""] * 3, quantity="", size=size))
+    blank = drawing.png(heatmaps.heatmap(matrix, [""] * 3, quantity="", size=size))
     pixels = np.asarray(Image.open(io.BytesIO(blank)).convert("RGB"))
     # Right of and below the margins of an unlabeled map.
     left, top, side = (round(inches * 96 * drawing.PIXEL_RATIO) for inches in (0.1, 0.08, 0.6))
@@ -64,12 +64,12 @@ def test_values_are_written_below_the_diagonal_alone():
 
 
 def test_ink_meets_the_contrast_of_wcag_on_every_color_used():
-    colors = figures.matplotlib.colormaps[figures.COLORMAP](np.linspace(0, 1, 256))[:, :3]
-    chips = [figures.matplotlib.colors.to_rgb(tag.color) for tag in tags.PARADIGMS.values()]
+    colors = matplotlib.colormaps[heatmaps.COLORMAP](np.linspace(0, 1, 256))[:, :3]
+    chips = [matplotlib.colors.to_rgb(tag.color) for tag in tags.PARADIGMS.values()]
     for color in (*colors, *chips):
-        linear = np.where(color <= np.array(0.04045), np.array(color) / 12.92,
-                          ((np.array(color) + 0.055) / 1.055) ** 2.4)  # fmt: skip
+        color = np.array(color)
+        linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
         luminance = linear @ [0.2126, 0.7152, 0.0722]
         contrasts = {"#000000": (luminance + 0.05) / 0.05, "#ffffff": 1.05 / (luminance + 0.05)}
-        ink = figures.ink_on(color)
+        ink = drawing.ink_on(color)
         assert contrasts[ink] == max(contrasts.values()) >= 4.5
