@@ -153,7 +153,8 @@ def _pair_table(result: DomainsResult) -> Table:
         interval += "images. "
     caption = (
         f"A click on a heading sorts by it. {interval}τ, p and q: of PCKA with the images of one "
-        "side permuted. The CSV has all digits, and the controls of each pair."
+        "side permuted; of tiny values only the order of magnitude means anything. The CSV has all "
+        "digits, and the controls of each pair."
     )
     heads = [Column("domain_a", "Domain"), Column("domain_b", "Domain"), *columns]
     return Table("All pairs", caption, heads, rows, "pairs.csv")
