@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -62,7 +63,7 @@ class StoredRows:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Features(Mapping):
+class Features(Mapping[str, Any]):
     """Features of several encoders on the same rows; a mapping from encoder name to [n, d].
 
     Args:
@@ -91,7 +92,7 @@ class Features(Mapping):
             if len(block) != len(self.ids):
                 raise ValueError(f"{name} has {len(block)} rows for {len(self.ids)} ids")
 
-    def __getitem__(self, name: str) -> Float32[np.ndarray, "n d"]:
+    def __getitem__(self, name: str) -> Float32[np.ndarray, "n d"] | StoredRows:
         return self.arrays[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -308,10 +308,11 @@ def _gabor_factors(frequency: float) -> tuple[np.ndarray, np.ndarray]:
     rank = max(len(factor) for pair in pairs for factor in pair)
     padded = np.array([[np.pad(f, ((0, rank - len(f)), (0, 0))) for f in pair] for pair in pairs])
     along, down = padded[:, 0], padded[:, 1]
-    along = np.stack([along.real, along.imag], axis=1)
-    down = np.concatenate(  # (p + iq)(u + iv) = (pu - qv) + i(qu + pv)
-        [np.stack([down.real, -down.imag], axis=2), np.stack([down.imag, down.real], axis=2)],
-        axis=1,
+    along = np.stack([np.real(along), np.imag(along)], axis=1)
+    real, imaginary = np.real(down), np.imag(down)
+    # (p + iq)(u + iv) = (pu - qv) + i(qu + pv)
+    down = np.concatenate(
+        [np.stack([real, -imaginary], axis=2), np.stack([imaginary, real], axis=2)], axis=1
     )
     return along.astype(np.float32), down.astype(np.float32)
 
