@@ -168,7 +168,7 @@ def control(specs, encoders, sources, features, fits, scores, store, stages, mes
     from substrate_jax.analyses.domains.components import read_components
     from substrate_jax.analyses.domains.controls import control_agreement
     from substrate_jax.encoders import untrained
-    from substrate_jax.features.handcrafted import image_features
+    from substrate_jax.features.image_readers import image_features
 
     images, panels = {}, []
     with stages("extract controls"):

@@ -1,4 +1,4 @@
-r"""Hand-crafted features of images and their plain pixels, read like the features of an encoder.
+r"""Hand-crafted features of images: edges, textures, colors and frequencies by formulas.
 
 Controls and the reading of components need features that nothing was trained for. An image is
 resized and cropped to s x s pixels (s = 64), values in [0, 1]; Y is its luminance, 0.2125 R +
@@ -30,9 +30,6 @@ replaced by S V' of their singular value decompositions. Coarse filters pass nar
 
 Cost: 50 Mflop per image for all 59, most of it in the Gabor filters.
 
-`image_readers()` dresses the hand-crafted features and the pixels of 32 x 32 images as encoders for
-`extract`: given beside a panel they share its one decode pass, its store and its row order.
-
 References:
     S. van der Walt et al., scikit-image, PeerJ 2:e453, 2014 (luminance, filters, HSV).
     B. Manjunath, W. Ma, "Texture features for browsing and retrieval of image data", IEEE PAMI 18,
@@ -40,11 +37,9 @@ References:
     M. Stricker, M. Orengo, "Similarity of color images", SPIE 2420, 1995 (color moments).
 """
 
-import dataclasses
 import functools
 import itertools
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -53,14 +48,11 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
 from substrate_jax.data.preprocess import Preprocess, normalize
-from substrate_jax.data.sources import Source, digest
-from substrate_jax.features.extract import extract
-from substrate_jax.features.protocol import PlainSpec
-from substrate_jax.features.store import FeatureStore
 from substrate_jax.kernels.arithmetic import HIGHEST, divide
 
 VERSION = 1  # of the definitions: stored features of another are computed anew
-SIZE, PIXELS_SIZE = 64, 32
+SIZE = 64
+PREPROCESS = Preprocess(SIZE, mean=(0, 0, 0), std=(1, 1, 1))
 ORIENTATIONS = 8
 FREQUENCIES = (0.4, 0.2, 0.1, 0.05)  # of the Gabor filters, cycles per pixel
 GABOR_CUT = 5  # deviations at which the envelope ends; at 3 the ends ring in all frequencies
@@ -114,87 +106,6 @@ def handcrafted_features(
     return np.asarray(_of_pixels(filters(), images))
 
 
-def image_energy(pixels: Float[np.ndarray, "n p"]) -> Float[np.ndarray, " n"]:
-    """Mean squared pixel value of each image, pixels in [0, 1]."""
-    return np.mean(np.square(np.asarray(pixels, np.float64)), axis=1)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ImageReader:
-    """A fixed function of pixels, as an encoder that `extract` takes.
-
-    Attributes:
-        spec: name, width and preprocessing.
-        fingerprint: hash of the definition.
-        function: (state, images float32 [n, s, s, 3] in [0, 1]) -> [n, width].
-        state: its constants.
-    """
-
-    spec: PlainSpec
-    fingerprint: str
-    function: Callable[[Any, Array], Array]
-    state: Any
-    dtype = jnp.dtype(jnp.float32)
-
-    def functional(self) -> tuple[Callable, Any]:
-        """`(state, images) -> [n, width]`, and the state."""
-        return self.function, self.state
-
-
-@functools.lru_cache
-def image_readers() -> tuple[ImageReader, ImageReader]:
-    """The readers `pixels` (32 x 32 x 3, row by row) and `handcrafted`.
-
-    Example:
-        >>> [(reader.spec.name, reader.spec.width) for reader in image_readers()]
-        [('pixels', 3072), ('handcrafted', 59)]
-    """
-
-    def flat(state, images):
-        return images.reshape(len(images), -1)
-
-    def reader(name: str, width: int, size: int, function, state) -> ImageReader:
-        spec = PlainSpec(name, width, Preprocess(size, mean=(0, 0, 0), std=(1, 1, 1)))
-        return ImageReader(spec, digest(name, str(VERSION)), function, state)
-
-    return (
-        reader("pixels", 3 * PIXELS_SIZE**2, PIXELS_SIZE, flat, {}),
-        reader("handcrafted", len(FEATURE_NAMES), SIZE, describe, filters()),
-    )
-
-
-def image_features(
-    source: Source,
-    ids: Sequence[str] | None = None,
-    *,
-    store: FeatureStore | str | os.PathLike | None = None,
-    **extraction,
-) -> dict[str, Float32[np.ndarray, "n _"]]:
-    """Pixels and hand-crafted features of a source's images.
-
-    Args:
-        source: the images.
-        ids: rows to read, in this order, such as the `ids` of a panel's features; all by default.
-        store: where to keep and look up the features, see `extract`.
-        extraction: mesh, batch_size, skip_bad, workers, progress, of `extract`.
-
-    Returns:
-        `pixels` [n, 3072] in [0, 1] and `handcrafted` [n, 59].
-
-    Raises:
-        ValueError: an id that the source does not have, or images that cannot be read.
-    """
-    if ids is not None and tuple(ids) != source.ids:
-        places = {row_id: row for row, row_id in enumerate(source.ids)}
-        if unknown := [row_id for row_id in ids if row_id not in places]:
-            raise ValueError(
-                f"ids hold {unknown[0]!r}, which {source.name} does not have: give its ids"
-            )
-        source = source.select([places[row_id] for row_id in ids])
-    found = extract(image_readers(), source, store=store, **extraction)
-    return {name: np.asarray(block) for name, block in found.items()}
-
-
 def describe(
     constants: Mapping[str, Any], images: Float[Array, "n s s 3"]
 ) -> Float[Array, "n features"]:
@@ -216,7 +127,7 @@ def describe(
 
 @jax.jit
 def _of_pixels(constants, images: UInt8[Array, "n s s 3"]) -> Float[Array, "n features"]:
-    return describe(constants, normalize(images, image_readers()[1].spec.preprocess))
+    return describe(constants, normalize(images, PREPROCESS))
 
 
 def _center(values: Float[Array, "n h w"]) -> tuple[Float[Array, " n"], Float[Array, "n h w"]]:

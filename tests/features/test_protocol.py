@@ -7,7 +7,7 @@ import pytest
 from substrate_jax.analyses.layers.rows import LayerRows
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders import load_encoder
-from substrate_jax.features.handcrafted import image_readers
+from substrate_jax.features.image_readers import image_readers
 from tests.features.fakes import LinearEncoder
 
 EXTRACTORS = {

@@ -33,7 +33,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from substrate_jax import kernels
-from substrate_jax.features.handcrafted import FEATURE_NAMES, image_energy
+from substrate_jax.features.handcrafted import FEATURE_NAMES
+from substrate_jax.features.image_readers import image_energy
 from substrate_jax.kernels.validate import check_fraction
 
 ENERGY = "image energy"
@@ -53,7 +54,7 @@ def read_components(
     Args:
         scores: images on components, as `Substrate.transform` gives them.
         images: `pixels` and `handcrafted` of the same images, as
-        `features.handcrafted.image_features`.
+        `features.image_readers.image_features`.
         level: of the intervals.
 
     Returns:

@@ -78,7 +78,7 @@ def control_agreement(
         bases: domain -> its substrate's basis.
         widths: features of each encoder, in the order they are stacked in.
         images: domain -> `pixels` and `handcrafted` [n, p] of the same rows, as
-            `features.handcrafted.image_features` gives them.
+            `features.image_readers.image_features` gives them.
         untrained_panels: for each seed, domain -> features of the untrained panel on its images;
             without any that control is left out.
         seeds: draws of random bases; with 0 that control is left out.
