@@ -4,7 +4,7 @@ Both axes are logarithmic, so that a power law is a straight line whose slope is
 roofline shows the rate that a machine allows for a given number of flops per byte: min(compute,
 bandwidth x intensity).
 
-Cost: about 0.1 s a figure. Not guaranteed: that points of nearly equal value can be told apart.
+Cost: about 0.1 s per figure. Not guaranteed: that points of nearly equal value can be told apart.
 
 References: S. Williams, A. Waterman, D. Patterson (2009), Roofline: an insightful visual
 performance model for multicore architectures. M. Okabe, K. Ito (2008), Color universal design.

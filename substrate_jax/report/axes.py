@@ -185,7 +185,7 @@ def inches_from(axes: Axes, inches: float) -> Transform:
 
 
 def legend(figure: Figure, rows: Sequence[tuple[Artist, str]], left: float) -> None:
-    """List marks and what they mean at the lower border, one a row of `LEGEND_ROW` inches.
+    """List marks and what they mean at the lower border, one per row of `LEGEND_ROW` inches.
 
     Args:
         figure: of `inch_axes`, its lower border `legend_height` away from what stands above.

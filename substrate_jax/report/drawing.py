@@ -24,7 +24,7 @@ from matplotlib.textpath import text_to_path
 from PIL import Image
 
 CSS_DPI, PIXEL_RATIO = 96, 1.5
-# At most so many inches wide, a figure fits a telephone with its type still readable.
+# At most so many inches wide, a figure fits a phone with its type still readable.
 PHONE = 4.9
 TEXT = "text"  # gid of the outlines of a drawing's text
 INK = "#222222"

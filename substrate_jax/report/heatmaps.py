@@ -1,6 +1,6 @@
-"""Figures of a report: heat maps of similarity matrices, and values by group.
+"""Heat maps: of a symmetric matrix, of a matrix between two lists, and of correlations.
 
-A heat map shows a symmetric m x m matrix S of similarities. Rows and columns stand in the order of
+`heatmap` shows a symmetric m x m matrix S of similarities. Rows and columns stand in the order of
 the leaves of an average-linkage tree on the distances 1 - S (Sokal, Michener 1958), so that what is
 alike stands together. Lengths are fixed in inches and type in points: at `CSS_DPI` pixels an inch a
 figure appears in a page at its own size, and is drawn with `PIXEL_RATIO` times as many pixels.
@@ -38,7 +38,7 @@ DIVERGING = LinearSegmentedColormap.from_list(
 )
 DIAGONAL = "#dddddd"
 FRAME = "#d55e00"
-# Below this many inches a side, a cell has no room for a value.
+# A cell whose side has fewer inches has no room for a value.
 VALUE_SIDE = 0.22
 
 
@@ -125,7 +125,7 @@ def heatmap(
     """
     m = len(labels)
     if np.shape(matrix) != (m, m) or m < 1:
-        raise ValueError(f"matrix has shape {np.shape(matrix)}; give {m} x {m}, one row a label")
+        raise ValueError(f"matrix has shape {np.shape(matrix)}; give {m} x {m}, one row per label")
     order = leaves(tree, m)
     matrix = np.asarray(matrix, np.float64)[np.ix_(order, order)]
     names = [drawable(labels[i]) for i in order]
@@ -189,7 +189,7 @@ def grid(
     """A matrix of two lists of things as colored cells with their values, in the order given.
 
     Args:
-        matrix: one row a name of `rows`, one column a name of `columns`; NaN is a white cell.
+        matrix: one row per name of `rows`, one column per name of `columns`; NaN is a white cell.
         rows: names beside the rows, from top to bottom.
         columns: names under the columns.
         quantity: what the colors stand for, with its unit.
@@ -248,7 +248,7 @@ def correlations(
     *,
     quantity: str,
 ) -> Figure:
-    """Correlations of components with features: a column a component, a row a feature.
+    """Correlations of components with features: one column per component, one row per feature.
 
     Args:
         correlation: from -1 to 1; NaN is a gray cell.

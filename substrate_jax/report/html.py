@@ -1,7 +1,8 @@
 """A page as one self-contained HTML file.
 
-The template, the style sheet and the script are files of their own in `templates/`; rendering puts
-all three into the one file.
+The template, the style and the script are files of their own in `templates/`; rendering puts them
+into one file that needs nothing else. Its content security policy forbids every request, so that a
+forgotten link would stay dead instead of calling out. The template escapes all text.
 """
 
 import functools
@@ -18,6 +19,12 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 def render(page: Page) -> str:
     """The page as HTML.
+
+    Args:
+        page: prose, figures, tables and thumbnails.
+
+    Returns:
+        A whole document.
 
     Example:
         >>> page = Page("A < B", "", [], [])

@@ -1,11 +1,10 @@
-"""One self-contained HTML page out of prose, figures, tables and thumbnails.
+"""What a page is made of: prose, figures, tables and thumbnails.
 
-A page is data: sections that hold blocks. `render` turns it into one file that needs nothing else:
-pictures are data URIs, style and script are inline, and its content security policy forbids every
-request, so that a forgotten link would stay dead instead of calling out. Text is escaped by the
-template, never here. Tables and figures carry their numbers in full as CSV.
+A page is data: sections that hold blocks. `html.render` turns it into one file. Pictures are data
+URIs, and tables and figures carry their numbers in full as CSV. Text is escaped when it is
+rendered, never here.
 
-Cost: 4/3 bytes of page for a byte of picture; a contact sheet has about 2.5 kB an image.
+Cost: 4/3 bytes of page per byte of picture; a contact sheet has about 2.5 kB per image.
 
 Not guaranteed: that a spreadsheet reads a name beginning with "=" as text.
 """

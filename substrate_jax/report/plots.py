@@ -1,10 +1,10 @@
 """Curves over numbers of components, and bars that show changes.
 
-All are at most `report.drawing.PHONE` inches wide, so that a telephone shows them whole: names
+All are at most `report.drawing.PHONE` inches wide, so that a phone shows them whole: names
 stand beside their bars, legends below the curves. A color never tells alone: marks differ in shape,
 and values are written beside their names.
 
-Cost: about 0.1 s a figure.
+Cost: about 0.1 s per figure.
 
 Not guaranteed: that curves which nearly agree can be told from each other; the legend has values.
 """
@@ -82,7 +82,7 @@ def sweep(
 
 
 def variance(shares: Mapping[str, Sequence[float]], *, k: int) -> Figure:
-    """Share of the variance in the leading components, cumulated, one curve a domain.
+    """Share of the variance in the leading components, cumulated, one curve per domain.
 
     Args:
         shares: domain -> share of each component.

@@ -1,9 +1,9 @@
 """Strips: values in lanes that stand under each other, each lane with its name.
 
-A strip is at most `report.drawing.PHONE` inches wide, so that a telephone shows it whole. A color
+A strip is at most `report.drawing.PHONE` inches wide, so that a phone shows it whole. A color
 never tells alone: marks differ in shape, groups bear a letter, and values stand beside the names.
 
-Cost: about 0.1 s a figure.
+Cost: about 0.1 s per figure.
 
 Not guaranteed: that all dots of a crowded lane are apart; beyond five levels they overlap.
 """
@@ -76,7 +76,7 @@ def strip(
     line: float | None = None,
     logarithmic: bool = False,
 ) -> Figure:
-    """Values of several kinds on one axis, one lane a kind.
+    """Values of several kinds on one axis, one lane per kind.
 
     Args:
         lanes: from top to bottom.
@@ -125,8 +125,9 @@ def dots(
     quantity: str,
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> Figure:
-    """Values of several groups, one row a name and one lane a group, with a line at the mean of
-    several.
+    """Values of several groups, one row per name and one lane per group.
+
+    A black line stands at the mean of several values.
 
     Args:
         rows: name -> (group, its values); groups without values are left out.

@@ -1,4 +1,4 @@
-"""Marks of a class of things: a letter on a color, so that neither is needed to tell it."""
+"""Classes of things and how they are marked, the learning paradigms of encoders among them."""
 
 import dataclasses
 
@@ -7,7 +7,13 @@ from substrate_jax.report.drawing import ink_on
 
 @dataclasses.dataclass(frozen=True)
 class Tag:
-    """A class of labels: a letter on a color, so that neither is needed to tell it."""
+    """How a class of things is marked: by a letter on a color, so that neither is needed alone.
+
+    Attributes:
+        letter: one character.
+        color: behind it.
+        meaning: what the class is, for legends.
+    """
 
     letter: str
     color: str
@@ -28,5 +34,10 @@ PARADIGMS = {
 
 
 def paradigm_tag(paradigm: str) -> Tag:
-    """The mark of an encoder's learning paradigm, gray where it is not one of `PARADIGMS`."""
+    """The mark of an encoder's learning paradigm, gray where it is not one of `PARADIGMS`.
+
+    Example:
+        >>> paradigm_tag("image_text").letter, paradigm_tag("generative").letter
+        ('T', 'G')
+    """
     return PARADIGMS.get(paradigm, Tag(paradigm[:1].upper() or "?", "#777777", paradigm))

@@ -1,4 +1,4 @@
-"""Numbers, names and tables as text."""
+"""Numbers, names and tables as text: in sentences, in cells, in file names, as CSV, as URIs."""
 
 import base64
 import csv
@@ -17,9 +17,24 @@ from substrate_jax.report.values import plain
 CSV_TYPE = "text/csv;charset=utf-8"
 
 
-def data_uri(content: bytes, media_type: str) -> str:
-    """Bytes as a URI that holds them."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> counted(1, "image"), counted(1200, "image"), counted(2, "class", "classes")
+        ('1 image', '1,200 images', '2 classes')
+    """
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def sentence(text: str) -> str:
+    """A text with a capital at its beginning and a stop at its end.
+
+    Example:
+        >>> sentence("mutual kNN, k = 5")
+        'Mutual kNN, k = 5.'
+    """
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def slugs(names: Sequence[str]) -> dict[str, str]:
@@ -135,21 +150,6 @@ def describe(title: str, names: Sequence[str], matrix: Float[np.ndarray, "m m"])
     )
 
 
-def counted(n: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun.
-
-    Example:
-        >>> counted(1, "image"), counted(1200, "image"), counted(2, "class", "classes")
-        ('1 image', '1,200 images', '2 classes')
-    """
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
-
-
-def sentence(text: str) -> str:
-    """A text with a capital at its beginning and a stop at its end.
-
-    Example:
-        >>> sentence("mutual kNN, k = 5")
-        'Mutual kNN, k = 5.'
-    """
-    return f"{text[:1].upper()}{text[1:]}."
+def data_uri(content: bytes, media_type: str) -> str:
+    """Bytes as a URI that holds them."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
