@@ -22,6 +22,19 @@ class StoredRows:
       stored_rows: rows in the store.
       width: features per row.
       keep: [n] numbers of the rows that count, ascending.
+
+    Raises:
+      ValueError: on reading, rows that are no longer in the store.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     store = FeatureStore(folder, chunk_rows=2)
+      ...     for chunk in range(2):
+      ...         store.write("key", chunk, np.full((2, 3), chunk, np.float32))
+      ...     block = StoredRows(store, "key", 4, 3, np.array([0, 1, 3]))
+      ...     block.shape, block[1:].tolist()
+      ((3, 3), [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
     """
 
     dtype = np.dtype(np.float32)
