@@ -1,21 +1,25 @@
 """Pure array functions for comparing representations: moments, CKA, permutation nulls and more."""
 
+from .alignment.distances import median_distance
 from .alignment.hsic import PairwiseHsic
 from .alignment.linear_cka import cka, pairwise_cka, pairwise_hsic
-from .alignment.rbf_cka import median_distance, pairwise_rbf_cka, pairwise_rbf_hsic
+from .alignment.rbf_cka import pairwise_rbf_cka, pairwise_rbf_hsic
 from .alignment.streaming_cka import StreamingCka
 from .measures.bootstrap import Interval, bootstrap, resampled
 from .measures.canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
+from .measures.measure import Measure
 from .measures.predictivity import linear_predictivity
 from .measures.rsa import pairwise_rsa
-from .measures.table import MEASURES, Measure, measure_named, pairwise_measure, rows_needed
+from .measures.table import MEASURES, measure_named, pairwise_measure, rows_needed
 from .moments import StreamingMoments, center, standardize
 from .neighbors.cknna import cycle_knn, pairwise_cknna
 from .neighbors.mutual_knn import MutualKnn, calibrate_mutual_knn, mutual_knn
 from .neighbors.search import nearest_neighbors
 from .nulls.calibration import Calibration, calibrate_cka, tail_from_moments
 from .nulls.false_discovery import benjamini_hochberg
-from .nulls.permutation import family_p_values, max_null, permutation_null, sample_null
+from .nulls.orders import sample_null
+from .nulls.p_values import family_p_values, max_null
+from .nulls.permutation import permutation_null
 from .nulls.permutation_moments import cka_null_moments, permutation_moments, third_moment
 from .subspaces.angles import grassmann_similarity, pairwise_pcka, pcka, principal_angles
 from .subspaces.pca import Pca, pca

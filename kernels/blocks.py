@@ -7,7 +7,8 @@ it is made for some rows at a time, as many as keep the largest array within `BL
 from __future__ import annotations
 
 import jax
-from jaxtyping import Array, Int
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Shaped
 
 BLOCK_ENTRIES = 1 << 24  # of the largest array held at once: 64 MiB of float32
 
@@ -28,3 +29,10 @@ def block_size(block_rows: int | None, local_rows: int, entries_per_row: int) ->
 def first_row(local_rows: int, axis_name) -> int | Int[Array, ""]:
     """Index over all shards of the first local row."""
     return 0 if axis_name is None else jax.lax.axis_index(axis_name) * local_rows
+
+
+def split_rows(lists: Shaped[Array, "E n k"], size: int, fill) -> Shaped[Array, "b E r k"]:
+    """Blocks of `size` rows of each encoder, the last one filled up."""
+    encoders, local, width = lists.shape
+    padded = jnp.pad(lists, ((0, 0), (0, -local % size), (0, 0)), constant_values=fill)
+    return padded.reshape(encoders, -1, size, width).swapaxes(0, 1)

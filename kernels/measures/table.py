@@ -4,20 +4,15 @@
 an [E, E] matrix, entry [x, y] for the ordered pair. The command line, the report, the tests and
 `bootstrap` all read this table, so that a measure is added in one place.
 
-Invariances are those of one encoder's features x_i, the rows of all others kept: "rotation"
-x_i -> Q'x_i, "scale" x_i -> c x_i, "shift" x_i -> x_i + b. A measure has those that are named and,
-on data in general, no other of the three.
-
 Cost and limits are those of each module. `sharded` says that sharded rows stay where they are but
 for the candidates of a tile; otherwise every device gathers all rows and computes all of it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from jaxtyping import Array, Bool, Float
@@ -28,54 +23,11 @@ from ..neighbors.cknna import cycle_knn, pairwise_cknna
 from ..neighbors.mutual_knn import mutual_knn
 from ..validate import all_rows, check_blocks, check_option, check_rows
 from .canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
+from .measure import Measure
 from .predictivity import linear_predictivity
 from .rsa import pairwise_rsa
 
-RESAMPLING = ("bootstrap", "subsample")
 SHARE = 0.8  # m / n of a subsample
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Measure:
-    """A similarity measure of all pairs of encoders.
-
-    Attributes:
-      title: what it is called in print.
-      compute: function(blocks, *, mask=None, axis_name=None, **options) -> [E, E].
-      symmetric: whether entry [x, y] equals [y, x].
-      lowest: the lowest value there is; -inf if there is none.
-      meaning_of_one: what 1, the highest value, means.
-      meaning_of_zero: what 0 means.
-      invariances: the changes of one encoder's features that leave it alone.
-      effect_of_duplicates: what duplicate rows do to it.
-      resampling: "bootstrap", rows drawn with replacement; "subsample", without, for measures that
-        copies of a row would distort.
-      citation: its source.
-      minimum_rows: the fewest rows it takes with its default options.
-      one_with_itself: whether an encoder has 1 with itself.
-      sharded: whether sharded rows stay where they are.
-      options: keywords of `compute` with their defaults.
-
-    Example:
-      >>> entry = MEASURES["pwcca"]
-      >>> entry.symmetric, entry.lowest, sorted(entry.invariances)
-      (False, 0.0, ['scale', 'shift'])
-    """
-
-    title: str
-    compute: Callable[..., Float[Array, "E E"]]
-    symmetric: bool
-    lowest: float
-    meaning_of_one: str
-    meaning_of_zero: str
-    invariances: frozenset[str]
-    effect_of_duplicates: str
-    resampling: str
-    citation: str
-    minimum_rows: int
-    one_with_itself: bool = True
-    sharded: bool = True
-    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 def _mutual_knn(

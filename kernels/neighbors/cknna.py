@@ -42,7 +42,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..alignment.normalization import normalized_blocks
 from ..arithmetic import HIGHEST, count_rows, divide, gather_rows, psum
-from ..blocks import block_size, first_row
+from ..blocks import block_size, first_row, split_rows
 from ..validate import all_rows, check_blocks, compute_dtype
 from .search import check_k, neighbor_lists
 
@@ -104,7 +104,7 @@ def pairwise_cknna(
 
     size = block_size(block_rows, neighbors.shape[1], len(blocks) * k * k)
     parts = jax.lax.map(
-        lambda pair: sums(*pair), (_split(neighbors, size, -1), _split(weights, size, 0))
+        lambda pair: sums(*pair), (split_rows(neighbors, size, -1), split_rows(weights, size, 0))
     )
     inner = psum(jnp.sum(parts, axis=0), axis_name)
     norm = jnp.diagonal(inner)
@@ -165,7 +165,7 @@ def cycle_knn(
             lambda lists: jax.lax.map(lambda one: returning(lists, one, numbers), indices), everyone
         )
 
-    parts = jax.lax.map(block, (_split(neighbors, size, -1), numbers))
+    parts = jax.lax.map(block, (split_rows(neighbors, size, -1), numbers))
     total = psum(jnp.sum(parts, axis=0), axis_name).astype(compute_dtype(*blocks))
     varied = normalized_blocks(blocks, mask, axis_name)[1] != 0
     total = jnp.where(varied[:, None] & varied[None, :], total, 0)
@@ -204,12 +204,5 @@ def _similarities(x, indices, mask, block_rows, axis_name):
         )
         return jnp.where((near >= 0) & (jnp.abs(value) > noise), value, 0)
 
-    blocks = (_split(unit[None], size, 0)[:, 0], _split(indices[None], size, -1)[:, 0])
+    blocks = (split_rows(unit[None], size, 0)[:, 0], split_rows(indices[None], size, -1)[:, 0])
     return jax.lax.map(block, blocks).reshape(-1, indices.shape[1])[: x.shape[0]]
-
-
-def _split(lists, size, fill):
-    """[E, n, c] -> [blocks, E, size, c], the last block filled up."""
-    encoders, local, width = lists.shape
-    padded = jnp.pad(lists, ((0, 0), (0, -local % size), (0, 0)), constant_values=fill)
-    return padded.reshape(encoders, -1, size, width).swapaxes(0, 1)

@@ -41,11 +41,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..alignment.normalization import normalized_blocks
 from ..arithmetic import count_rows, gather_rows, mirror, psum
-from ..blocks import block_size, first_row
+from ..blocks import first_row
 from ..nulls.calibration import METHODS, Calibration, rescale, tail_from_moments
-from ..nulls.permutation import check_draws, row_orders, tail_from_sample
+from ..nulls.orders import check_draws, row_orders
+from ..nulls.p_values import tail_from_sample
 from ..validate import all_rows, check_blocks, check_fraction, check_option
 from .graph_moments import GraphSums, graph_sums
+from .overlap import common_neighbors
 from .search import check_k, neighbor_lists
 
 
@@ -189,7 +191,7 @@ def calibrate_mutual_knn(
         here = jax.lax.dynamic_slice_in_dim(order, first, local)
         renamed = everyone[:, here]
         renamed = jnp.where(renamed < 0, -1, names[renamed])
-        return psum(_overlap(neighbors, renamed, result.ks, rows, block_rows), axis_name)
+        return psum(common_neighbors(neighbors, renamed, result.ks, rows, block_rows), axis_name)
 
     # Whole numbers are ranked, as ties are many and the division rounds.
     null = mirror(jax.lax.map(null_counts, orders))
@@ -220,7 +222,7 @@ def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
     # One after another: side by side they hold a centered copy of every block (XLA on CPU).
     each = [partial(varies, x) for x in blocks]
     varied = jax.lax.map(lambda number: jax.lax.switch(number, each), jnp.arange(len(blocks)))
-    overlap = psum(_overlap(neighbors, neighbors, ks, rows, block_rows), axis_name)
+    overlap = psum(common_neighbors(neighbors, neighbors, ks, rows, block_rows), axis_name)
     overlap = jnp.where(_pairs(varied)[None], overlap, 0)
     graph = graph_sums(
         neighbors, everyone, ks, mask=mask, axis_name=axis_name, block_rows=block_rows
@@ -240,42 +242,3 @@ def _recall(overlap, count, ks):
 
 def _pairs(varied):
     return varied[:, None] & varied[None, :]
-
-
-def _overlap(left, right, ks, rows, block_rows):
-    """[K, E, F] numbers of common neighbors, summed over the local rows.
-
-    A row's neighbors are a set of bits, 32 rows to a word: common ones are counted by the word.
-    """
-    words = -(-rows // 32)
-
-    def block(pair):
-        mine = _bitsets(pair[0], ks, words)
-        theirs = mine if right is left else _bitsets(pair[1], ks, words)
-
-        def against(sets):  # [K, words] of one encoder, with all encoders of `right`
-            common = jax.lax.population_count(sets[:, None] & theirs)
-            return jnp.sum(common, axis=-1, dtype=jnp.int32)
-
-        return jax.lax.map(against, mine.swapaxes(0, 1)).swapaxes(0, 1)
-
-    # They are read once for every encoder: a sixteenth of the largest array allowed stays in cache.
-    size = block_size(block_rows, left.shape[1], 16 * len(ks) * right.shape[0] * words)
-    return jnp.sum(jax.lax.map(block, (_blocks(left, size), _blocks(right, size))), axis=0)
-
-
-def _bitsets(lists, ks, words):
-    """[E, n, k] -> [K, E, n words]: bit j of row i's words says whether j is in its list."""
-    word = jnp.where(lists < 0, words, lists // 32)  # an absent neighbor falls off the end
-    bit = jnp.left_shift(jnp.uint32(1), (lists % 32).astype(jnp.uint32))
-    empty = jnp.zeros(words, jnp.uint32)
-    fill = jax.vmap(jax.vmap(lambda at, bits: empty.at[at].add(bits, mode="drop")))
-    sets = [fill(word[:, :, :k], bit[:, :, :k]) for k in ks]
-    return jnp.stack(sets).reshape(len(ks), lists.shape[0], -1)
-
-
-def _blocks(lists, size):
-    """[E, n, k] -> [blocks, E, size, k], padded with -1."""
-    encoders, local, k = lists.shape
-    padded = jnp.pad(lists, ((0, 0), (0, -local % size), (0, 0)), constant_values=-1)
-    return padded.reshape(encoders, -1, size, k).swapaxes(0, 1)

@@ -58,7 +58,9 @@ from ..alignment.linear_cka import pairwise_hsic, resolve_space
 from ..arithmetic import MeshAxes, divide
 from ..validate import all_rows, check_blocks, check_fraction, check_option, check_rows
 from .gamma_tail import log_tail_and_quantile
-from .permutation import ROUNDING, check_draws, permutation_null, tail_from_sample
+from .orders import check_draws
+from .p_values import ROUNDING, tail_from_sample
+from .permutation import permutation_null
 from .permutation_moments import cka_null_moments
 
 METHODS = ("closed_form", "permutation")
@@ -217,7 +219,7 @@ def calibrate_cka(
       skewness: of the closed form's tail: "exact", which needs Gram space; "gamma", that of the
         gamma on [0, inf) with the mean and variance; "auto" for "exact" where Gram space is the
         cheaper one anyway.
-      batch: draws computed at once, for "permutation" only (`permutation.sample_null`).
+      batch: draws computed at once, for "permutation" only (`orders.sample_null`).
       axis_name: mesh axis the rows are sharded over, if any; the draws are then split over it.
 
     Returns:

@@ -1,12 +1,7 @@
-"""Nulls by sampling: a statistic of all pairs under random permutations of the rows of one side.
+"""The null of CKA by sampling: all pairs under random permutations of the rows of one side.
 
-Each draw is one order of the rows, the same for all pairs, so that the joint null (of a maximum
-over pairs, say) is kept. An order is a function of the key and its number alone: neither the number
-of draws, nor the batch, nor the devices change it. With `strata` the rows are permuted within their
-stratum (video, class, patient) only, which is the null when rows are exchangeable there and nowhere
-else.
-
-CKA needs <K_i, P K_j P'> only, as no permutation changes a norm. For E encoders, D = sum d_e:
+The orders are those of `orders`, the same for all pairs. CKA needs <K_i, P K_j P'> only, as no
+permutation changes a norm. For E encoders, D = sum d_e:
 
     gram:    the E Gram matrices held, once n^2 D flops; a draw gathers E n^2 / 2 entries (an entry
              and its mirror image count together) and takes n^2 E^2 flops
@@ -18,135 +13,28 @@ would shorten the features without error, but E^2 n^3 flops a draw stay far abov
 sharded over a mesh are gathered on every device, and the draws are split over the devices instead:
 no draw communicates.
 
-p-values are shares of draws, the observed score being one: valid at every number of draws K
-(Phipson, Smyth 2010), and no less than 1 / (K + 1). The p-value of a maximum over a family adjusts
-every member of it (single step; Westfall, Young 1993). Draws within rounding of the observed score
-count as ties, as they must where strata leave few orders.
-
 Not guaranteed: memory of 1.6 E n^2 numbers in Gram space, or n D more than the blocks.
-
-References:
-    Westfall, Young (1993), Resampling-based multiple testing. Wiley.
-    Phipson, Smyth (2010), Permutation p-values should never be zero. Statistical Applications in
-    Genetics and Molecular Biology 9.
-    Winkler, Webster, Vidaurre, Nichols, Smith (2015), Multi-level block permutation. NeuroImage
-    123.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
 from ..alignment.linear_cka import SPACES
 from ..alignment.normalization import normalized_blocks
 from ..arithmetic import HIGHEST, divide, from_first, gather_rows, mirror
-from ..validate import all_rows, check_at_least, check_blocks, check_option, check_strata
+from ..validate import all_rows, check_blocks, check_option, check_strata
+from .orders import sample_null
 
 GATHER = 256  # flops in the time that one entry takes to gather (measured on AVX2)
 HELD_BYTES = 1 << 32  # of Gram matrices that "auto" may hold
-ROUNDING = 16  # eps that a score of at most 1 may be off
 BANDS = 8  # of rows: a draw touches 1/2 + 1/16 of each Gram matrix
-
-
-def check_draws(blocks, summary: type, key, permutations: int, alpha: float) -> None:
-    """Raises ValueError unless a null can be sampled: from arrays, with a key, finely enough."""
-    if isinstance(blocks, summary):
-        raise ValueError(
-            f"blocks must be arrays for method 'permutation', got {summary.__name__}: give the "
-            "features themselves."
-        )
-    if key is None:
-        raise ValueError(
-            "key must be a jax.random.key for method 'permutation', got None: give "
-            "jax.random.key(0), say."
-        )
-    if (permutations + 1) * alpha < 1:
-        raise ValueError(
-            f"permutations must be at least 1 / alpha - 1 = {math.ceil(1 / alpha) - 1}, "
-            f"got {permutations}: draw more, or tau is the observed maximum."
-        )
-
-
-def row_order(key, rows: int, mask=None, strata=None) -> Int[Array, " n"]:
-    """A random order: uniform within each stratum of the rows that count, the others in place."""
-    shuffled = jax.random.permutation(key, rows)
-    if mask is None and strata is None:
-        return shuffled
-    groups = [] if strata is None else [jnp.asarray(strata)]
-    groups += [] if mask is None else [~jnp.asarray(mask)]
-    # The rows of each group, in random order, are dealt to the places of that group.
-    dealt = shuffled[jnp.lexsort([group[shuffled] for group in groups])]
-    order = jnp.zeros_like(dealt).at[jnp.lexsort(groups)].set(dealt)
-    return order if mask is None else jnp.where(mask, order, jnp.arange(rows))
-
-
-def row_orders(key, permutations: int, rows: int, mask=None, strata=None) -> Int[Array, "p n"]:
-    """The orders of `sample_null`, all of them."""
-
-    def order(number):
-        return row_order(jax.random.fold_in(key, number), rows, mask, strata)
-
-    return jax.lax.map(order, jnp.arange(permutations))
-
-
-def sample_null(
-    statistic: Callable[[Int[Array, " n"]], Shaped[Array, "*shape"]],
-    key: jax.Array,
-    permutations: int,
-    rows: int,
-    *,
-    mask: Bool[Array, " n"] | None = None,
-    strata: Int[Array, " n"] | None = None,
-    axis_name=None,
-    batch: int = 1,
-) -> Shaped[Array, p * shape]:
-    """A statistic under random orders of the rows, the draws split over the devices.
-
-    Args:
-      statistic: of an order of all rows [rows]; must not communicate over `axis_name`.
-      key: a `jax.random.key`. Draw i depends on it, i, `rows`, `mask` and `strata` alone.
-      permutations: draws, at least 1.
-      rows: in all.
-      mask: [rows] rows that count; the others stay in place.
-      strata: [rows] labels; rows are permuted within their label only.
-      axis_name: mesh axis the draws are split over, if any; everything else is replicated.
-      batch: draws computed at once. On CPU 1 is fastest (2 to 3 times); accelerators want more.
-
-    Returns:
-      [permutations, *shape], the same on all devices.
-
-    Raises:
-      ValueError: if there is no draw or no batch, or `axis_name` is not bound.
-
-    Example:
-      >>> x = jnp.arange(4.0)
-      >>> null = sample_null(lambda order: x @ x[order], jax.random.key(0), 100, 4)
-      >>> null.shape, float(null.max())  # the identity is among the draws
-      ((100,), 14.0)
-    """
-    check_at_least("permutations", permutations, 1)
-    check_at_least("batch", batch, 1)
-    devices = all_rows(1, axis_name)
-    share = math.ceil(permutations / devices)
-    first = 0 if axis_name is None else share * jax.lax.axis_index(axis_name)
-
-    def draw(number):
-        return statistic(row_order(jax.random.fold_in(key, number), rows, mask, strata))
-
-    numbers = first + jnp.arange(share)
-    null = jax.lax.map(draw, numbers, batch_size=None if batch == 1 else batch)
-    if axis_name is not None:
-        everyone = jnp.zeros((share * devices, *null.shape[1:]), null.dtype)
-        placed = jax.lax.dynamic_update_slice_in_dim(everyone, null, first, 0)
-        null = jax.lax.psum(placed, axis_name)
-    return null[:permutations]
 
 
 def permuted_products(
@@ -269,71 +157,3 @@ def permutation_null(
     root = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
     norm = root[:, None] * root[None, :]
     return divide(mirror(inner), norm[None]), divide(observed, norm)
-
-
-def reached(observed, null):
-    """Number of draws that reach the observed score; rounding of a score of at most 1 is a tie."""
-    slack = 0
-    if jnp.issubdtype(null.dtype, jnp.floating):
-        slack = ROUNDING * float(jnp.finfo(null.dtype).eps)
-    return jnp.sum(null >= observed[None] - slack, axis=0, dtype=float)
-
-
-def tail_from_sample(
-    observed: Shaped[Array, "*shape"], null: Shaped[Array, p * shape], alpha: float
-) -> tuple[Shaped[Array, "*shape"], Float[Array, "*shape"]]:
-    """tau, the ceil((1-alpha)(p+1))-th smallest of observed and null, and p, without gradients."""
-    observed, null = jax.lax.stop_gradient((jnp.asarray(observed), jnp.asarray(null)))
-    draws = null.shape[0]
-    pooled = jnp.sort(jnp.concatenate([null, observed[None]]), axis=0)
-    # Less 1e-9, so that 0.95 * 200 is 190 and not the float just above it.
-    tau = pooled[math.ceil((1 - alpha) * (draws + 1) - 1e-9) - 1]
-    return tau, (1 + reached(observed, null)) / (draws + 1)
-
-
-def max_null(
-    null: Float[Array, p * shape], family: Bool[Array, "*shape"] | None = None
-) -> Float[Array, " p"]:
-    """The largest score of a family in each draw.
-
-    Args:
-      null: [p, *shape] draws, the same permutation for all scores of a draw.
-      family: [*shape] scores that belong to it; all by default. For pairs of encoders take those
-        above the diagonal, `np.triu(np.ones((E, E), bool), 1)`.
-
-    Returns:
-      [p] maxima; -inf for an empty family.
-
-    Example:
-      >>> max_null(jnp.array([[0.1, 0.3], [0.2, 0.0]])).tolist() == jnp.array([0.3, 0.2]).tolist()
-      True
-    """
-    null = jnp.asarray(null)
-    where = None if family is None else jnp.asarray(family)[None]
-    return jnp.max(null, axis=tuple(range(1, null.ndim)), initial=-jnp.inf, where=where)
-
-
-def family_p_values(
-    observed: Float[Array, "*shape"], maxima: Float[Array, " p"]
-) -> Float[Array, "*shape"]:
-    """p-values adjusted for the whole family: (1 + #{max null >= s}) / (p + 1).
-
-    The chance of one false rejection or more in the family is at most the level.
-
-    Args:
-      observed: scores of the family.
-      maxima: [p] of `max_null`.
-
-    Returns:
-      Adjusted p-values, of the shape of `observed`.
-
-    Example:
-      >>> family_p_values(jnp.array([0.5, 0.2]), jnp.array([0.3, 0.1, 0.4])).tolist()
-      [0.25, 0.75]
-
-    References:
-      Westfall and Young 1993 (single step).
-    """
-    observed, maxima = jnp.asarray(observed), jnp.asarray(maxima)
-    null = maxima.reshape(maxima.shape + (1,) * observed.ndim)
-    return (1 + reached(observed, null)) / (maxima.shape[0] + 1)

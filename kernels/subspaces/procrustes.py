@@ -40,8 +40,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import HIGHEST, divide, matmul, psum
 from ..validate import check_blocks, compute_dtype
-from .pca import peak_sign
 from .polar import polar
+from .tall_matrices import peak_sign
 
 
 @jax.tree_util.register_dataclass

@@ -55,7 +55,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from ..arithmetic import divide, matmul, psum
 from ..moments import center_rows, merge_centers
 from ..validate import all_rows, check_at_least, check_mask, check_matrix
-from .pca import Pca, contract_rows, orthonormalize, peak_sign, random_block
+from .pca import Pca
+from .tall_matrices import contract_rows, orthonormalize, peak_sign, random_block
 
 
 @jax.tree_util.register_dataclass

@@ -48,7 +48,7 @@ from substrate_jax.analyses.layers.rows import MEMORY, LayerRows, choose_layers,
 from substrate_jax.data.sources import Source
 from substrate_jax.encoders.encoder import Encoder
 from substrate_jax.features import extract
-from substrate_jax.kernels.nulls.permutation import tail_from_sample
+from substrate_jax.kernels.nulls.p_values import tail_from_sample
 from substrate_jax.kernels.validate import check_fraction
 from substrate_jax.mesh import DATA_AXIS, ROWS, make_mesh, over_rows, shard_blocks
 

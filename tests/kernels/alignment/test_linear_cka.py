@@ -365,9 +365,13 @@ def test_no_more_memory_is_held_than_the_message_says(space, cubic, widths, shap
 
     def program(memory):
         sums = functools.partial(
-            pairwise_hsic, space=space, cubic=cubic, memory=memory,
-            axis_name="rows", feature_axis_name="features",
-        )  # fmt: skip
+            pairwise_hsic,
+            space=space,
+            cubic=cubic,
+            memory=memory,
+            axis_name="rows",
+            feature_axis_name="features",
+        )
         specs = {"in_specs": PartitionSpec("rows", "features"), "out_specs": PartitionSpec()}
         return jax.jit(jax.shard_map(sums, mesh=mesh, **specs)).lower(blocks)
 

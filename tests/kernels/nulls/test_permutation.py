@@ -17,7 +17,7 @@ from substrate_jax.kernels import (
     permutation_null,
     sample_null,
 )
-from substrate_jax.kernels.nulls.permutation import row_orders
+from substrate_jax.kernels.nulls.orders import row_orders
 from substrate_jax.kernels.reference import statistics as reference
 from tests import helpers
 

@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 
 from substrate_jax.kernels import Pca, pca
 from substrate_jax.kernels.reference import statistics as reference
-from substrate_jax.kernels.subspaces.pca import peak_sign
+from substrate_jax.kernels.subspaces.tall_matrices import peak_sign
 from tests.helpers import random_orthogonal, relative_error, tolerance, transforms
 
 METHODS = ("exact", "subspace")
@@ -93,8 +93,15 @@ def test_features_may_be_sharded_too():
     out = Pca(P("features", None), P("features"), P(), P(), P(), P())
 
     def fit(x, mask, axis_name=None, feature_axis_name=None):
-        return pca(x, K, mask=mask, axis_name=axis_name, feature_axis_name=feature_axis_name,
-                   method="subspace", tolerance=1e-6)  # fmt: skip
+        return pca(
+            x,
+            K,
+            mask=mask,
+            axis_name=axis_name,
+            feature_axis_name=feature_axis_name,
+            method="subspace",
+            tolerance=1e-6,
+        )
 
     mask = jnp.arange(64) < 61
     sharded = jax.shard_map(

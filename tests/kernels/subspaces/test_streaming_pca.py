@@ -81,8 +81,13 @@ def test_merge_is_associative_and_commutative_and_has_a_neutral_element():
     parts = [stream(empty, part) for part in np.split(rows(mean=100.0), [10, 50])]
     a, b, c = parts
     want = stream(empty, rows(mean=100.0))
-    for got in (merge(merge(a, b), c), merge(a, merge(b, c)), merge(c, merge(b, a)),
-                reduce(merge, [empty, a, empty, b, c])):  # fmt: skip
+    orders = [
+        merge(merge(a, b), c),
+        merge(a, merge(b, c)),
+        merge(c, merge(b, a)),
+        reduce(merge, [empty, a, empty, b, c]),
+    ]
+    for got in orders:
         assert got.count == N
         for name in ("image", "energy"):
             assert relative_error(getattr(got, name), getattr(want, name)) < tolerance(
