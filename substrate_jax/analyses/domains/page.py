@@ -18,14 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from substrate_jax.analyses.cka.separation import POOLED
 from substrate_jax.analyses.cka.separation_blocks import panel_blocks
 from substrate_jax.analyses.domains.caveats import caveats
-from substrate_jax.analyses.domains.compare_blocks import (
-    MEDIUM,
-    left_out_blocks,
-    number_blocks,
-    pair_blocks,
-)
+from substrate_jax.analyses.domains.compare_blocks import left_out_blocks, number_blocks
 from substrate_jax.analyses.domains.component_blocks import domain_blocks, followed_blocks
 from substrate_jax.analyses.domains.control_blocks import control_blocks, control_strip
+from substrate_jax.analyses.domains.pair_blocks import MEDIUM, pair_blocks
 from substrate_jax.analyses.domains.paper_table import paper_table
 from substrate_jax.analyses.domains.results import CalibratedPcka, DomainsResult, Extremes
 from substrate_jax.analyses.domains.values import (
