@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from substrate_jax.report.drawing import FONT, GRID, INK, fitting, text_width
+from substrate_jax.report.drawing import FONT, GRID, INK, fitting, new_figure, text_width
 
 Side = Literal["x", "y"]
 
@@ -49,7 +49,7 @@ def inch_axes(
     Returns:
         The figure and its axes.
     """
-    figure = Figure(figsize=(width, height), facecolor="white")
+    figure = new_figure(width, height)
     size = ((width - left - right) / width, (height - bottom - top) / height)
     axes = figure.add_axes((left / width, bottom / height, *size))
     axes.spines[["top", "right"]].set_visible(False)

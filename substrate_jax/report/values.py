@@ -45,8 +45,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "tolist"):  # NumPy's and JAX's arrays and scalars
-        return plain(value.tolist())
+    if callable(tolist := getattr(value, "tolist", None)):  # NumPy's and JAX's arrays and scalars
+        return plain(tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int, str)):

@@ -1,14 +1,19 @@
 """Heat maps: order, colors and what is written in the cells."""
 
+import functools
 import io
 import itertools
 
 import matplotlib
 import numpy as np
+import pytest
 from PIL import Image
 
 from substrate_jax.report import drawing, heatmaps, tags
 from tests.analyses.cka.synthetic import symmetric
+from tests.report.boxes import misplaced, text_boxes
+
+NAME = "a name_of some $length$ 猫"
 
 
 def test_clustering_brings_groups_together():
@@ -63,13 +68,40 @@ def test_values_are_written_below_the_diagonal_alone():
         assert (colors > 1) == (i > j), (i, j)
 
 
-def test_ink_meets_the_contrast_of_wcag_on_every_color_used():
-    colors = matplotlib.colormaps[heatmaps.COLORMAP](np.linspace(0, 1, 256))[:, :3]
-    chips = [matplotlib.colors.to_rgb(tag.color) for tag in tags.PARADIGMS.values()]
-    for color in (*colors, *chips):
-        color = np.array(color)
-        linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
-        luminance = linear @ [0.2126, 0.7152, 0.0722]
-        contrasts = {"#000000": (luminance + 0.05) / 0.05, "#ffffff": 1.05 / (luminance + 0.05)}
-        ink = drawing.ink_on(color)
-        assert contrasts[ink] == max(contrasts.values()) >= 4.5
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_matrix_that_does_not_fit_its_names_is_refused(count):
+    names = ["a"] * count
+    for draw in (heatmaps.heatmap, functools.partial(heatmaps.grid, columns=names)):
+        with pytest.raises(ValueError, match=rf"shape \(2, 2\); give {count} x {count}") as error:
+            draw(np.eye(2), names, quantity="q")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("m", [1, 3, 15])
+def test_texts_of_heat_maps_are_in_no_one_s_way(m):
+    rng = np.random.default_rng(m)
+    matrix, names = symmetric(rng, m, 0, 1, 1), [f"{NAME} {i}" for i in range(m)]
+    marks = (list(tags.PARADIGMS.values()) * 4)[:m]
+    tree = heatmaps.cluster(matrix)
+    map_of = functools.partial(heatmaps.heatmap, matrix, names, quantity=NAME, tree=tree)
+    titles = ("layer", "layer of the other")
+    figures = [map_of(), map_of(size=heatmaps.LARGE, tags=marks, draw_tree=True)]
+    figures += [heatmaps.grid(matrix[:2], names[:2], names, quantity=NAME, titles=titles)]
+    for figure in figures:
+        assert len(text_boxes(figure)) >= m
+        assert misplaced(figure) == []
+
+
+def test_correlations_stand_in_groups_and_fit_a_phone():
+    rng = np.random.default_rng(7)
+    correlation = rng.uniform(-1, 1, (32, 5))
+    correlation[:, 1] = np.nan
+    features = [f"{NAME} {i}" for i in range(5)]
+    figure = heatmaps.correlations(correlation, features, [*"aabbb"], quantity="correlation r")
+    first, second, _ = (np.asarray(image.get_array()) for image in figure.axes[0].images)
+    assert (len(first), len(second)) == (2, 3)
+    np.testing.assert_allclose(first[0], heatmaps.DIVERGING((correlation[:, 0] + 1) / 2))
+    np.testing.assert_allclose(first[1], [(0.8, 0.8, 0.8, 1)] * 32)
+    np.testing.assert_allclose(second[2], heatmaps.DIVERGING((correlation[:, 4] + 1) / 2))
+    assert figure.get_figwidth() <= drawing.PHONE
+    assert misplaced(figure) == []

@@ -1,125 +1,34 @@
-"""A page of every kind of block: it requests nothing, and text and numbers are held as they are."""
-
-import base64
-import io
+"""A page as data: what a table has in its CSV, and which pictures a page holds."""
 
 import numpy as np
-import pytest
-from PIL import Image
 
-from substrate_jax.report import heatmaps
-from substrate_jax.report.html import render
-from substrate_jax.report.page import (
-    Column,
-    Facts,
-    Figures,
-    Page,
-    Prose,
-    Section,
-    Sheet,
-    Table,
-    drawn,
-    provenance,
-)
-from substrate_jax.report.shared_blocks import encoder_table
-from substrate_jax.report.tags import Tag
-from substrate_jax.report.text import matrix_csv
-from substrate_jax.report.thumbnails import sheet_row, strip
-from tests.report.document import Document, read_csv
-from tests.report.tiny import tiny_result
+from substrate_jax.report.page import Column, Figures, Page, Picture, Prose, Section, Table, drawn
+from substrate_jax.report.plots import bars
+from tests.report.document import Document
 
-HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)> &amp; $\\frac{$ 猫"
-IMAGES = list(np.random.default_rng(1).integers(0, 256, (3, 40, 60, 3), np.uint8))
-VALUES = np.array([[1.0, 0.5], [0.5, 1.0]])
+COLUMNS = [Column("name", "Name"), Column("p", "p", "p"), Column("seed", "", shown=False)]
 
 
-def page_of(text: str) -> Page:
-    """A page of every kind of block, with a text wherever one can stand."""
-    figure = heatmaps.heatmap(VALUES, [text, "b"], quantity=text)
-    csv = matrix_csv([text, "b"], [text, "b"], VALUES, "name")
-    tag = Tag("T", "#009e73", text)
-    columns = [Column("name", text), Column("p", "p", "p"), Column("hidden", "", shown=False)]
-    rows = [
-        {"name": text, "p": np.float32(0.5), "hidden": 1e-17},
-        {"name": "b", "p": np.nan, "hidden": None},
+def test_every_column_of_a_table_is_in_its_csv_and_the_shown_ones_in_the_page():
+    rows = [{"name": 'a "b"', "p": np.float32(0.5), "seed": 3, "more": 1}]
+    table = Table("", "", COLUMNS, rows, "rows.csv")
+    assert [column.key for column in table.shown] == ["name", "p"]
+    assert [column.numeric for column in COLUMNS] == [False, True, False]
+    assert table.csv == 'name,p,seed\n"a ""b""",0.5,3\n'
+
+
+def test_pictures_of_a_page_stand_in_order():
+    first, second, third = (Picture(key, "", "", "", b"", 1) for key in "abc")
+    sections = [
+        Section("", [Figures([first]), Prose([""]), Figures([second])]),
+        Section("", [Figures([third])]),
     ]
-    blocks = [
-        Prose([text, text], title=text, points=True),
-        Figures([drawn("one", text, text, text, figure, csv)], title=text, legend=[tag]),
-        Table(text, text, columns, rows, "rows.csv", {text: tag}, folded=True),
-        Facts({text: text}, title=text),
-        strip(IMAGES, text, text),
-        Sheet([sheet_row(text, text, {text: IMAGES})], text, text),
-    ]
-    sections = [Section(text, blocks), Section("Run", provenance(tiny_result().run))]
-    return Page(text, text, [(text, text, text)], sections)
+    assert Page("", "", [], sections).pictures == [first, second, third]
 
 
-@pytest.fixture(scope="module")
-def document():
-    return Document(render(page_of(HOSTILE)))
-
-
-def test_the_page_requests_nothing_and_is_well_formed(document):
-    assert document.open == []
-    assert document.unbalanced == []
-    for _, attributes in document.elements:
-        for name in ("src", "href", "srcset", "action", "poster", "data"):
-            assert attributes.get(name, "data:").startswith(("data:", "#section-"))
-    policy = [m["content"] for m in document.all("meta") if "http-equiv" in m]
-    assert policy[0].startswith("default-src 'none'; img-src data:;")
-    ids = [attributes["id"] for _, attributes in document.elements if "id" in attributes]
-    assert len(ids) == len(set(ids))
-
-
-def test_hostile_text_is_text_in_every_block(document):
-    assert len(document.all("script")) == 1
-    assert not any(image["src"] == "x" for image in document.all("img"))
-    assert sum(HOSTILE in text for text in document.texts) >= 15
-    (row, _) = read_csv(document, "rows.csv")
-    assert row["name"] == HOSTILE
-
-
-def test_cells_hold_their_values_and_csv_all_columns(document):
-    values = [a["data-v"] for a in document.all("td") if "data-v" in a]
-    assert values == ["0.5"]
-    first, second = read_csv(document, "rows.csv")
-    assert (first["p"], first["hidden"]) == ("0.5", "1e-17")
-    assert (second["p"], second["hidden"]) == ("", "")
-    one, _ = read_csv(document, "figure-one.csv")
-    assert [one[HOSTILE], one["b"]] == ["1.0", "0.5"]
-
-
-def test_how_a_result_was_made_is_in_the_page(document):
-    text = " ".join(document.texts)
-    run = tiny_result().run
-    for expected in (run.command, "0.10.2", "33.4 s", "data=1"):
-        assert expected in text
-
-
-def test_thumbnails_keep_their_shape(document):
-    uris = [a["src"] for a in document.all("img") if a["src"].startswith("data:image/jpeg")]
-    sizes = [
-        Image.open(io.BytesIO(base64.b64decode(uri.partition("base64,")[2]))).size for uri in uris
-    ]
-    assert sizes[:3] == [(60, 40)] * 3
-
-
-def test_images_of_another_kind_are_refused_in_one_line():
-    with pytest.raises(ValueError, match=r"float64\[4, 4\]; give uint8") as error:
-        strip([np.zeros((4, 4))], "", "")
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_a_matrix_that_does_not_fit_its_names_is_refused(count):
-    with pytest.raises(ValueError, match=rf"shape \(2, 2\); give {count} x {count}") as error:
-        heatmaps.heatmap(VALUES, ["a"] * count, quantity="q")
-    assert "\n" not in str(error.value)
-
-
-def test_encoders_without_a_hash_have_a_row():
-    table = encoder_table(tiny_result().run.encoders)
-    (row,) = table.rows
-    assert (row["name"], row["hash"]) == ("a", None)
-    assert table.csv.splitlines()[1].startswith("a,vit,supervised,supervised,8,99,a.safetensors,,")
+def test_a_drawn_figure_is_as_wide_as_its_type_asks():
+    figure = bars({"h": {"a": 1.0}}, baseline=0.5, quantity="q", line="l")
+    picture = drawn("key", "title", "caption", "alt", figure, "csv")
+    assert picture.width == round(96 * figure.get_figwidth())
+    assert picture.png.startswith(b"\x89PNG")
+    assert Document(f'<img src="{picture.uri}">').all("img")[0]["src"].startswith("data:image/png")

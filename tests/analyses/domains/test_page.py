@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from substrate_jax.analyses.cka.results import MeanScore, Ratio
@@ -26,6 +24,7 @@ from substrate_jax.report import drawing, heatmaps
 from substrate_jax.report.files import write_report, write_result
 from substrate_jax.report.values import plain, upper
 from tests.analyses.domains.synthetic import FEATURES, KS, K, contact_sheets, domains_result
+from tests.report.boxes import misplaced, text_boxes
 from tests.report.document import Document, read_csv
 
 
@@ -315,61 +314,6 @@ def test_contact_sheets_run_from_the_lowest_score_to_the_highest(tmp_path, small
     assert "r = 0.82 with image energy" in shown
 
 
-class Boxes:
-    """Where text stands in the figures drawn: left, right, bottom, top, text, in inches."""
-
-    def __init__(self, monkeypatch):
-        self.figures, self.outlines, self.texts = [], {}, []
-        outline, draw = drawing.Drawing.text, Text.draw
-
-        def text(canvas, x, y, text, size, *, ha="center", va="center", up=False, **options):
-            wide, tall = drawing.text_width(text, size), 0.73 * size / 72
-            start = {"left": 0.0, "center": wide / 2, "right": wide}[ha]
-            drop = {"center": tall / 2, "top": tall}[va]
-            corners = [(-start, -drop), (wide - start, tall - drop)]
-            (a, b), (c, d) = [(-q, p) if up else (p, q) for p, q in corners]
-            box = (x + min(a, c), x + max(a, c), y + min(b, d), y + max(b, d), text)
-            if text:
-                self.outlines.setdefault(id(canvas.axes.figure), []).append(box)
-            return outline(canvas, x, y, text, size, ha=ha, va=va, up=up, **options)
-
-        def record(artist, renderer):
-            if artist.get_visible() and artist.get_text():
-                box, dpi = artist.get_window_extent(renderer), artist.get_figure(root=True).dpi
-                ends = [end / dpi for end in (box.x0, box.x1, box.y0, box.y1)]
-                self.texts.append((*ends, artist.get_text()))
-            return draw(artist, renderer)
-
-        def png(figure: Figure) -> bytes:
-            self.figures.append(figure)
-            return b""
-
-        monkeypatch.setattr(drawing.Drawing, "text", text)
-        monkeypatch.setattr(Text, "draw", record)
-        monkeypatch.setattr(drawing, "png", png)
-
-    def of(self, figure: Figure) -> list[tuple]:
-        """Boxes of the outlines and of matplotlib's own texts."""
-        self.texts = []
-        figure.draw_without_rendering()
-        return self.outlines.get(id(figure), []) + self.texts
-
-    def overlapping(self) -> list[tuple[str, str]]:
-        """Pairs of texts that share more than a hair of a figure, or leave it."""
-        found = []
-        for figure in self.figures:
-            boxes, (width, height) = self.of(figure), figure.get_size_inches()
-            assert boxes
-            for box in boxes:
-                if box[0] < 0 or box[2] < 0 or box[1] > width or box[3] > height:
-                    found.append((box[4], "border"))
-            for a, b in itertools.combinations(boxes, 2):
-                across, up = min(a[1], b[1]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[2], b[2])
-                if min(across, up) > 0.01:
-                    found.append((a[4], b[4]))
-        return found
-
-
 @pytest.mark.parametrize("long", [False, True])
 def test_no_labels_overlap_and_every_figure_fits_a_phone(monkeypatch, long):
     result = domains_result(15, 8)
@@ -379,10 +323,12 @@ def test_no_labels_overlap_and_every_figure_fits_a_phone(monkeypatch, long):
         result = renamed(
             result, lambda text: name.sub(other, text) if name.fullmatch(text) else text
         )
-    boxes = Boxes(monkeypatch)
+    figures = []
+    monkeypatch.setattr(drawing, "png", lambda figure: figures.append(figure) or b"")
     pictures = domains_page(result, {}).pictures
-    assert len(boxes.figures) == len(pictures) == 26
-    assert boxes.overlapping() == []
+    assert len(figures) == len(pictures) == 26
+    assert all(text_boxes(figure) for figure in figures)
+    assert [misplaced(figure) for figure in figures] == [[]] * 26
     assert max(picture.width for picture in pictures) <= round(drawing.PHONE * drawing.CSS_DPI)
 
 
