@@ -25,8 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
+from substrate_jax.data.decode import Orientation
 from substrate_jax.data.download import RemoteFile, data_folder, fetch, locked
-from substrate_jax.data.sources import Source, digest, open_folder, open_npz
+from substrate_jax.data.folders import open_folder
+from substrate_jax.data.npz import open_npz
+from substrate_jax.data.sources import Source, digest, oriented
 
 MEDMNIST_SIZES = (28, 64, 128, 224)
 _MEDMNIST_URL = "https://zenodo.org/records/10519652/files"  # version 3.0 of the collection
@@ -182,12 +185,13 @@ def open_medmnist(name: str, size: int = 28, *, quiet: bool = False) -> Source:
     )
 
 
-def open_archive(name: str, *, quiet: bool = False) -> Source:
+def open_archive(name: str, *, quiet: bool = False, orientation: Orientation = "ignore") -> Source:
     """Images of a published archive, which is fetched and unpacked if need be.
 
     Args:
       name: one of ARCHIVES.
       quiet: no progress bar.
+      orientation: see `decode.decode_image`.
 
     Returns:
       A source in the order of its ids, which are paths.
@@ -199,7 +203,7 @@ def open_archive(name: str, *, quiet: bool = False) -> Source:
     folder = data_folder() / name
     if not folder.is_dir():
         _unpack(fetch(archive.file, quiet=quiet), folder)
-    source = open_folder(folder / archive.root)
+    source = open_folder(folder / archive.root, orientation)
     classes = [path.split("/")[-2] for path in source.ids]
     present = sorted(set(classes))
     number = {label: row for row, label in enumerate(present)}
@@ -207,7 +211,7 @@ def open_archive(name: str, *, quiet: bool = False) -> Source:
         source,
         name=f"archive:{name}",
         labels=np.array([number[label] for label in classes]),
-        fingerprint=digest("archive", archive.file.checksum, *source.ids),
+        fingerprint=oriented(digest("archive", archive.file.checksum, *source.ids), orientation),
         label_names=tuple(archive.names.get(label, label) for label in present),
     )
 

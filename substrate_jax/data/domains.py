@@ -2,10 +2,12 @@
 
 A domain is a name, the spec of a source, one sentence, and its groups. Launchers take
 `--domains=paper8` (a group), `--domains=medical,texture` (names) and
-`--domains=medical,sky=dir:~/galaxies` (a name for a spec of your own), in any mixture.
+`--domains=medical,sky=dir:~/galaxies` (a name for a spec of your own), in any mixture. An item that
+holds a comma is put in double quotes: `--domains='medical,"sky=dir:/data/day, night"'`.
 
-    spec     tfds:NAME[/config][:split][@data_dir]  |  dir:PATH  |  npz:PATH[:split]
-             |  sample:NAME[:count]  |  medmnist:NAME[:size]  |  archive:NAME  |  quickdraw:COUNT
+    spec     tfds:NAME[/config][:split][?image=KEY&label=KEY][@data_dir]
+             |  dir:PATH  |  npz:PATH[:split]  |  sample:NAME[:count]  |  medmnist:NAME[:size]
+             |  archive:NAME  |  quickdraw:COUNT
 
     sample   crops of pictures inside installed packages; no download
     paper4   natural, medical, satellite and microscopic images of the paper, in its order
@@ -15,19 +17,23 @@ Not guaranteed: that a registered domain is present on this machine. Opening fet
 published as files; the others say what to do. `bytes_to_download` tells beforehand.
 """
 
+import csv
 import dataclasses
 import difflib
 from collections.abc import Sequence
 
 from substrate_jax.data.archives import archive_bytes, medmnist_file, open_archive, open_medmnist
+from substrate_jax.data.decode import Orientation
+from substrate_jax.data.folders import open_folder
+from substrate_jax.data.npz import open_npz
 from substrate_jax.data.quickdraw import open_quickdraw, quickdraw_bytes
 from substrate_jax.data.sample import DEFAULT_COUNT, open_sample
-from substrate_jax.data.sources import Source, open_folder, open_npz
-from substrate_jax.data.tfds_records import TFDS_FILES, open_tfds, prepared_folder
+from substrate_jax.data.sources import Source
+from substrate_jax.data.tfds_records import TFDS_FILES, TfdsSpec, open_tfds, prepared_folder
 
 _FORMS = (
-    "tfds:NAME[/config][:split][@data_dir], dir:PATH, npz:PATH[:split], sample:NAME[:count], "
-    "medmnist:NAME[:size], archive:NAME, quickdraw:COUNT"
+    "tfds:NAME[/config][:split][?image=KEY&label=KEY][@data_dir], dir:PATH, npz:PATH[:split], "
+    "sample:NAME[:count], medmnist:NAME[:size], archive:NAME, quickdraw:COUNT"
 )
 _KINDS = ("tfds", "dir", "npz", "sample", "medmnist", "archive", "quickdraw")
 
@@ -157,7 +163,8 @@ def resolve_domains(value: str) -> dict[str, str]:
     """What a user typed to name -> spec, in the order typed.
 
     Args:
-      value: groups, names and NAME=SPEC, separated by commas; a spec cannot hold a comma.
+      value: groups, names and NAME=SPEC, separated by commas; an item that holds a comma is put
+        in double quotes, in which a double quote is written twice.
 
     Returns:
       Name -> spec.
@@ -168,15 +175,20 @@ def resolve_domains(value: str) -> dict[str, str]:
     Example:
       >>> resolve_domains("medical,sky=dir:galaxies")
       {'medical': 'sample:medical', 'sky': 'dir:galaxies'}
+      >>> resolve_domains('"sky=dir:day, night"')
+      {'sky': 'dir:day, night'}
     """
     resolved: dict[str, str] = {}
-    for item in filter(None, (part.strip() for part in value.split(","))):
+    for item in _items(value):
         name, equals, spec = item.partition("=")
         found = {d.name: d.spec for d in _DOMAINS.values() if item in (d.name, *d.groups)}
         if equals and name and spec:
             found = {name: spec}
         elif not found:
-            raise ValueError(f"domain {item!r} is unknown; {_near(item)}, or write NAME=SPEC")
+            quoted = '; put the quotes around the whole of "NAME=SPEC"' if '"' in item else ""
+            raise ValueError(
+                f"domain {item!r} is unknown; {_near(item)}, or write NAME=SPEC{quoted}"
+            )
         if twice := sorted(found.keys() & resolved.keys()):
             raise ValueError(f"domain {twice[0]!r} is given twice in {value!r}; name it once")
         resolved |= found
@@ -185,18 +197,33 @@ def resolve_domains(value: str) -> dict[str, str]:
     return resolved
 
 
+def _items(value: str) -> list[str]:
+    """What commas separate, outside of double quotes; as --encoders is read."""
+    try:
+        (items,) = csv.reader([value], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError) as error:
+        if not value.strip():
+            return []
+        raise ValueError(
+            f"domains={value!r}: {error}; put an item that holds a comma in double quotes"
+        ) from error
+    return [item.strip() for item in items if item.strip()]
+
+
 def _near(name: str) -> str:
     names = [*_DOMAINS, *_groups()]
     near = difflib.get_close_matches(name, names, n=3)
     return f"did you mean {' or '.join(near)}?" if near else f"give one of {', '.join(names)}"
 
 
-def open_source(spec: str, *, quiet: bool = False) -> Source:
+def open_source(spec: str, *, quiet: bool = False, orientation: Orientation = "ignore") -> Source:
     """The source that a spec, or the name of a registered domain, stands for.
 
     Args:
       spec: a source, as the head of this module lists them, or a domain's name.
       quiet: no progress bar if something must be fetched.
+      orientation: "apply" turns images as their EXIF data say; "ignore" leaves them as stored, as
+        the loaders that encoders are used with do. Sources of bare pixels are the same either way.
 
     Returns:
       A source; its images are read when asked for.
@@ -210,14 +237,14 @@ def open_source(spec: str, *, quiet: bool = False) -> Source:
     """
     kind, rest = _split(spec)
     if kind == "dir":
-        return open_folder(rest)
+        return open_folder(rest, orientation)
     if kind == "npz":
         path, _, split = rest.rpartition(":")
         return open_npz(path, split) if split in ("train", "val", "test") else open_npz(rest)
     if kind == "tfds":
-        return open_tfds(*split_tfds(rest))
+        return open_tfds(TfdsSpec.parse(rest), orientation)
     if kind == "archive":
-        return open_archive(rest, quiet=quiet)
+        return open_archive(rest, quiet=quiet, orientation=orientation)
     if kind == "quickdraw":
         return open_quickdraw(_whole(spec, rest), quiet=quiet)
     name, _, count = rest.partition(":")
@@ -251,22 +278,10 @@ def bytes_to_download(spec: str) -> int:
         name, _, size = rest.partition(":")
         return medmnist_file(name, _whole(spec, size or "28")).missing_bytes()
     if kind == "tfds":
-        name, _, data_dir = split_tfds(rest)
-        if name in TFDS_FILES and prepared_folder(name, data_dir) is None:
-            return TFDS_FILES[name].missing_bytes()
+        tfds = TfdsSpec.parse(rest)
+        if tfds.name in TFDS_FILES and prepared_folder(tfds.name, tfds.data_dir) is None:
+            return TFDS_FILES[tfds.name].missing_bytes()
     return 0
-
-
-def split_tfds(rest: str) -> tuple[str, str, str | None]:
-    """Name, split and folder of what follows `tfds:`.
-
-    Example:
-      >>> split_tfds("eurosat/rgb:train[:10%]@data")
-      ('eurosat/rgb', 'train[:10%]', 'data')
-    """
-    rest, _, data_dir = rest.partition("@")
-    name, _, split = rest.partition(":")
-    return name, split or "train", data_dir or None
 
 
 def _split(spec: str) -> tuple[str, str]:

@@ -16,7 +16,13 @@ import importlib.util
 import sys
 
 from substrate_jax.data.download import data_folder, fetch
-from substrate_jax.data.tfds_records import KAIST, TFDS_FILES, prepared_folder, tfds_folder
+from substrate_jax.data.tfds_records import (
+    KAIST,
+    TFDS_FILES,
+    TfdsSpec,
+    prepared_folder,
+    tfds_folder,
+)
 
 _EXTRA = "pip install 'substrate-jax[prepare]'"
 
@@ -69,12 +75,12 @@ def prepare(spec: str, *, quiet: bool = False) -> int:
     Raises:
       ValueError: as the source says.
     """
-    from substrate_jax.data.domains import open_source, split_tfds
+    from substrate_jax.data.domains import open_source
 
     kind, _, rest = spec.partition(":")
     if kind == "tfds":
-        name, _, data_dir = split_tfds(rest)
-        prepare_tfds(name, data_dir, quiet=quiet)
+        tfds = TfdsSpec.parse(rest)
+        prepare_tfds(tfds.name, tfds.data_dir, quiet=quiet)
     return len(open_source(spec, quiet=quiet))
 
 

@@ -1,40 +1,28 @@
-"""Images by row number, whatever holds them: a folder or an npz file here, and other modules' own.
+"""Images by row number, whatever holds them.
 
 A `Source` is n rows, each with an image (uint8 [h, w, 3]), a label or None and an id. Ids are
 unique and stable: rows of two runs, two encoders or two machines are matched by id and never by
 position. The fingerprint is a hash of what determines the rows at the price of a directory
 listing: two sources with one fingerprint hold the same images under the same ids.
 
-    dir:PATH            class folders, or images side by side without labels
-    npz:PATH[:split]    MedMNIST's layout: train_images, train_labels, val_...
-
 Every image becomes RGB by the rules of `decode.decode_image`. An image that cannot be read raises
-`UnreadableImage`, so that whoever reads rows can count and name them.
+`UnreadableImage`, so that whoever reads rows can count and name them. Files that were no images are
+counted in `left_out`.
 
-Cost: opening `dir:` stats every file, `npz:` loads the arrays of the chosen splits. Reading a row
-is one file read and one decode, safe from many threads.
-
-Not guaranteed: `dir:` trusts sizes and modification times, so a file overwritten in place with
-another of equal size and restored time goes unnoticed.
-
-References: J. Yang et al., MedMNIST v2, Scientific Data 10:41, 2023 (npz layout).
+Cost: reading a row is one file read and one decode, safe from many threads.
 """
 
 import dataclasses
 import hashlib
-import os
-import pathlib
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from substrate_jax.data.decode import UnreadableImage, decode_image
-
-_NETPBM = (".pbm", ".pgm", ".ppm")
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *_NETPBM)
-_NPZ_SPLITS = ("train", "val", "test")
+from substrate_jax.data.decode import Orientation, UnreadableImage
+from substrate_jax.data.labels import whole_labels
+from substrate_jax.data.paths import first_of
 
 
 class Example(NamedTuple):
@@ -52,13 +40,15 @@ class Source:
     Args:
       name: what to call it in messages and reports.
       ids: one string per row, unique.
-      labels: int64 [n], or None.
+      labels: int64 [n], or None; whole numbers of other types become int64.
       fingerprint: hash of what determines the rows.
       read: row number -> uint8 [h, w, 3]; called from several threads at once.
       label_names: name of each label, where known.
+      left_out: suffix -> number of files beside the images that were not taken for images.
 
     Raises:
-      ValueError: no rows, a repeated id, or labels of another length.
+      ValueError: no rows, a repeated id, labels of another length, or such that are no whole
+        numbers.
 
     Example:
       >>> pixels = np.zeros((2, 8, 8, 3), np.uint8)
@@ -73,6 +63,7 @@ class Source:
     fingerprint: str
     read: Callable[[int], UInt8[np.ndarray, "h w 3"]]
     label_names: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "ids", tuple(self.ids))
@@ -83,7 +74,7 @@ class Source:
             twice = next(i for i in self.ids if i in seen or seen.add(i))
             raise ValueError(f"{self.name}: id {twice!r} appears twice; give every row its own id")
         if self.labels is not None:
-            object.__setattr__(self, "labels", np.asarray(self.labels, np.int64))
+            object.__setattr__(self, "labels", whole_labels(self.labels, self.name))
             if self.labels.shape != (len(self.ids),):
                 raise ValueError(
                     f"{self.name}: labels have shape {self.labels.shape}; "
@@ -96,6 +87,24 @@ class Source:
     def __getitem__(self, row: int) -> Example:
         label = None if self.labels is None else int(self.labels[row])
         return Example(self.read(range(len(self))[row]), label, self.ids[row])
+
+    @property
+    def left_out_note(self) -> str:
+        """How many files were not taken for images, by suffix; empty if none was.
+
+        Example:
+          >>> pixels = np.zeros((1, 1, 3), np.uint8)
+          >>> Source("a", "a", None, "0", lambda row: pixels, (), {".txt": 2}).left_out_note
+          'a: left out 2 files that are no images by their suffix: 2 .txt'
+        """
+        if not self.left_out:
+            return ""
+        total = sum(self.left_out.values())
+        return (
+            f"{self.name}: left out {total} file{'s' if total > 1 else ''} that "
+            f"{'are no images by their' if total > 1 else 'is no image by its'} suffix: "
+            f"{by_count(self.left_out)}"
+        )
 
     def select(self, rows: Sequence[int]) -> "Source":
         """The given rows, in the given order, under their old ids."""
@@ -114,7 +123,8 @@ def digest(*parts: str | bytes) -> str:
     """Hash of a sequence of strings that no other sequence shares (each is length-prefixed)."""
     state = hashlib.sha256()
     for part in parts:
-        part = part.encode() if isinstance(part, str) else part
+        # Paths hold bytes that are not UTF-8 as halves of surrogate pairs.
+        part = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         state.update(len(part).to_bytes(8, "little") + part)
     return state.hexdigest()
 
@@ -148,114 +158,29 @@ def take(source: Source, n: int, seed: int = 0) -> Source:
     return source.select(order[:n])
 
 
-def open_folder(path: str | os.PathLike) -> Source:
-    """Images of a folder: `PATH/class/.../image.png`, or images directly in it without labels.
-
-    Labels number the sorted names of the class folders; ids are the paths below `path`. Hidden
-    files and files that are not images by their suffix are left out.
-
-    Args:
-      path: a local folder.
-
-    Returns:
-      A source in the order of its ids.
-
-    Raises:
-      ValueError: the folder is absent or empty, or mixes loose images with class folders.
-    """
-    root = pathlib.Path(path).expanduser().resolve()
-    if not root.is_dir():
-        raise ValueError(f"dir:{path}: no such folder {root}; give one that holds images")
-    files = {}
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            file = pathlib.Path(folder, name)
-            if not name.startswith(".") and file.suffix.lower() in _SUFFIXES:
-                files[file.relative_to(root).as_posix()] = file
-    if not files:
-        raise ValueError(
-            f"dir:{path}: no images in {root}; give a folder with files that end in "
-            f"{' '.join(sorted(_SUFFIXES))}"
-        )
-    ids = sorted(files)
-    classes = sorted({i.split("/")[0] for i in ids if "/" in i})
-    loose = [i for i in ids if "/" not in i]
-    if classes and loose:
-        raise ValueError(
-            f"dir:{path}: {loose[0]!r} lies beside the class folder {classes[0]!r}; "
-            "put every image in a class folder, or none"
-        )
-    stats = [files[i].stat() for i in ids]
-    versions = (f"{i} {s.st_size} {s.st_mtime_ns}" for i, s in zip(ids, stats, strict=True))
-    number = {name: label for label, name in enumerate(classes)}
-    return Source(
-        name=f"dir:{path}",
-        ids=tuple(ids),
-        labels=np.array([number[i.split("/")[0]] for i in ids]) if classes else None,
-        fingerprint=digest("dir", str(root), *versions),
-        read=lambda row: read_named(ids[row], lambda: decode_image(files[ids[row]].read_bytes())),
-        label_names=tuple(classes),
-    )
-
-
 def read_named(row_id: str, read: Callable[[], np.ndarray]) -> np.ndarray:
     """What `read` returns; if the image is unreadable, the error names the row."""
     try:
         return read()
     except (UnreadableImage, OSError) as error:
-        raise UnreadableImage(f"{row_id}: {error}") from error
+        # Of an OSError the reason alone: its own text repeats the path, in Python's notation.
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnreadableImage(f"{row_id}: {reason}") from error
 
 
-def open_npz(path: str | os.PathLike, split: str | None = None) -> Source:
-    """Arrays `train_images`, `train_labels`, `val_...`, `test_...` of one npz file (MedMNIST).
+def oriented(fingerprint: str, orientation: Orientation) -> str:
+    """The fingerprint of a source whose images are turned; as it is where they are not."""
+    if orientation not in get_args(Orientation):
+        raise ValueError(f"orientation={orientation!r}: give {' or '.join(get_args(Orientation))}")
+    return fingerprint if orientation == "ignore" else digest(fingerprint, "orientation")
 
-    Images are uint8 [n, h, w] or [n, h, w, 3]. Ids are `split/row`. Labels of shape [n] or [n, 1]
-    are kept; several labels per image (ChestMNIST) are not, and the source then has none.
 
-    Args:
-      path: a local file.
-      split: "train", "val" or "test"; None takes every split that the file holds.
+def by_count(counts: Mapping[str, int]) -> str:
+    """Counts and what they count, the most frequent first.
 
-    Returns:
-      A source in file order.
-
-    Raises:
-      ValueError: the file or the split is absent, or the images are of another kind.
+    Example:
+      >>> by_count({".csv": 1, ".txt": 2})
+      '2 .txt, 1 .csv'
     """
-    file = pathlib.Path(path).expanduser().resolve()
-    if not file.is_file():
-        raise ValueError(f"npz:{path}: no such file {file}; give a file in MedMNIST's layout")
-    images, labels, ids = [], [], []
-    with np.load(file, allow_pickle=False) as arrays:
-        present = [name for name in _NPZ_SPLITS if f"{name}_images" in arrays]
-        if not present or split not in (None, *present):
-            raise ValueError(
-                f"npz:{path}: no array {split or 'train'}_images in {file}, which holds "
-                f"{', '.join(arrays) or 'nothing'}; give one of its splits"
-            )
-        for name in present if split is None else [split]:
-            block = arrays[f"{name}_images"]
-            if block.dtype != np.uint8 or not (block.ndim == 3 or block.shape[3:] == (3,)):
-                raise ValueError(
-                    f"npz:{path}: {name}_images is {block.dtype} {list(block.shape)}; "
-                    "give uint8 [n, h, w] or [n, h, w, 3]"
-                )
-            images.extend(block)
-            ids.extend(f"{name}/{row:06d}" for row in range(len(block)))
-            key = f"{name}_labels"
-            labels.append(arrays[key] if key in arrays else np.zeros((len(block), 0)))
-    single = all(block.size == len(block) for block in labels)
-
-    def read(row: int) -> np.ndarray:
-        image = images[row]
-        return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
-
-    stat = file.stat()
-    return Source(
-        name=f"npz:{path}" + (f":{split}" if split else ""),
-        ids=tuple(ids),
-        labels=np.concatenate([block.ravel() for block in labels]) if single else None,
-        fingerprint=digest("npz", str(file), str(stat.st_size), str(stat.st_mtime_ns), *ids),
-        read=read,
-    )
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return first_of(f"{count} {what}" for what, count in ordered)

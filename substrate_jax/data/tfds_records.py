@@ -1,6 +1,10 @@
 """TFDS data sets prepared as array_record files: where they are, and reading them.
 
-    tfds:NAME[/config][:split][@data_dir]    read without TensorFlow or a network
+    tfds:NAME[/config][:split][?image=KEY&label=KEY][@data_dir]
+
+Read without TensorFlow or a network. `?image` names the feature that holds the images, where there
+are several or a sequence of them (`KEY[0]`), `?label` the one that holds the labels (`none` for no
+labels).
 
 Preparing them is `substrate_jax.data.prepare`'s.
 
@@ -11,16 +15,15 @@ Not guaranteed: ids across slices. Without an `id` feature a row is called `spli
 differently sliced splits do not match, and joining them raises.
 """
 
+import dataclasses
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
 
-import numpy as np
-
-from substrate_jax.data.decode import decode_image
+from substrate_jax.data.decode import Orientation, decode_image
 from substrate_jax.data.download import RemoteFile, data_folder
-from substrate_jax.data.sources import Source, digest, read_named
+from substrate_jax.data.paths import one_line, readable, user_path
+from substrate_jax.data.sources import Source, digest, oriented, read_named
+from substrate_jax.data.tfds_features import Records, choose_features, labels_of
 
 KAIST = "kaist_lwir"
 KAIST_INSTRUCTIONS = (
@@ -45,64 +48,116 @@ TFDS_FILES = {
 }
 
 
-def open_tfds(name: str, split: str = "train", data_dir: str | None = None) -> Source:
-    """A TFDS data set prepared as array_record files, read without TensorFlow or a network.
-
-    Needs an `image` feature; `label` and `id` are used where present. Of several prepared versions
-    the highest is read.
+@dataclasses.dataclass(frozen=True)
+class TfdsSpec:
+    """What follows `tfds:`: `NAME[/config][:split][?image=KEY&label=KEY][@data_dir]`.
 
     Args:
       name: data set, with its config where there is one ("eurosat/rgb").
       split: TFDS split, slices and sums included ("train", "train[:10%]", "train+test").
       data_dir: folder that holds `name`; None means TFDS_DATA_DIR or ~/tensorflow_datasets.
+      image: feature that holds the images, `KEY[i]` for number i of a sequence; None for the only
+        one, or `image`.
+      label: feature that holds the labels, "none" for no labels; None for `label` if there is one.
+    """
+
+    name: str
+    split: str = "train"
+    data_dir: str | None = None
+    image: str | None = None
+    label: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "TfdsSpec":
+        """The parts of a spec.
+
+        Raises:
+          ValueError: an option of another name.
+
+        Example:
+          >>> spec = TfdsSpec.parse("eurosat/rgb:train[:10%]?label=land@data")
+          >>> spec.name, spec.split, spec.label, spec.data_dir
+          ('eurosat/rgb', 'train[:10%]', 'land', 'data')
+        """
+        rest, _, data_dir = text.partition("@")
+        rest, _, query = rest.partition("?")
+        name, _, split = rest.partition(":")
+        options: dict[str, str] = {}
+        for part in filter(None, query.split("&")):
+            key, _, value = part.partition("=")
+            if key not in ("image", "label") or not value:
+                raise ValueError(f"tfds:{text}: {part!r} is unknown; give ?image=KEY&label=KEY")
+            options[key] = value
+        return cls(name, split or "train", data_dir or None, **options)
+
+    def __str__(self) -> str:
+        chosen = {"image": self.image, "label": self.label}
+        query = "&".join(f"{key}={value}" for key, value in chosen.items() if value)
+        return f"tfds:{self.name}:{self.split}" + (f"?{query}" if query else "")
+
+
+def open_tfds(spec: TfdsSpec, orientation: Orientation = "ignore") -> Source:
+    """A TFDS data set prepared as array_record files, read without TensorFlow or a network.
+
+    `label` and `id` are used where present, and images are those of `image` or of the only feature
+    that holds any. Of several prepared versions the highest is read.
+
+    Args:
+      spec: which set and which of its features.
+      orientation: see `decode.decode_image`.
 
     Returns:
       A source in file order.
 
     Raises:
-      ValueError: the data are absent, in another file format, or without images.
+      ValueError: the data are absent or damaged, in another file format, without images, or it is
+        not clear which of their features are meant.
     """
-    spec = f"tfds:{name}:{split}"
-    folder = prepared_folder(name, data_dir)
+    name = readable(str(spec))
+    root = tfds_folder(spec.data_dir)
+    folder = prepared_folder(spec.name, spec.data_dir)
     if folder is None:
         raise ValueError(
-            f"{spec}: no prepared data in {tfds_folder(data_dir) / name}; {_remedy(name, data_dir)}"
+            f"{name}: no prepared data in {readable(str(root / spec.name))}; {_remedy(spec)}"
         )
     # A second to import, and few users of this module need it.
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(folder)
-    features = dict(cast("tfds.features.FeaturesDict", builder.info.features).items())
-    if "image" not in features:
-        raise ValueError(f"{spec}: features are {', '.join(features)}; give a set with `image`")
+    where = readable(str(folder))
     try:
-        # Bytes, not pixels: color rules and damaged files are the business of decode_image.
-        records = builder.as_data_source(
-            split=split,  # pyright: ignore[reportCallIssue]  TFDS's decorator hides the arguments
-            decoders={"image": tfds.decode.SkipDecoding()},
-        )
-    except (ValueError, NotImplementedError, AssertionError) as error:
-        raise ValueError(f"{spec}: {' '.join(str(error).split())} (data in {folder})") from error
-    ids, labels = _tfds_columns(records, split, features)
+        builder = tfds.builder_from_directory(folder)
+        records = Records(builder, spec.split)
+    except Exception as error:  # TFDS raises anything on a file of JSON that is damaged
+        raise ValueError(f"{name}: {one_line(error)} (data in {where})") from error
+    chosen = choose_features(builder.info.features, spec.image, spec.label, name)
+    ids, values = records.columns(chosen, name)
+    if ids is None:
+        ids = tuple(f"{spec.split}/{row:06d}" for row in range(len(records)))
+    labels, label_names = labels_of(values, chosen, name)
     files = sorted(folder.iterdir())
+    image = [] if spec.image in (None, "image") else [spec.image]
     return Source(
-        name=f"tfds:{name}:{split}",
+        name=name,
         ids=ids,
         labels=labels,
-        fingerprint=digest(
-            *("tfds", builder.info.full_name, split),
-            *(f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files),
+        fingerprint=oriented(
+            digest(
+                *("tfds", builder.info.full_name, spec.split, *image),
+                *(f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files),
+            ),
+            orientation,
         ),
-        read=lambda row: read_named(ids[row], lambda: decode_image(records[row]["image"])),
-        label_names=tuple(getattr(features["label"], "names", None) or ())
-        if labels is not None
-        else (),
+        read=lambda row: read_named(
+            ids[row], lambda: decode_image(records.image(row, chosen), orientation=orientation)
+        ),
+        label_names=label_names,
     )
 
 
 def tfds_folder(data_dir: str | None = None) -> Path:
     """Where prepared sets are: the folder given, TFDS_DATA_DIR, or ~/tensorflow_datasets."""
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    folder = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return user_path(folder, f"tfds data in {folder}")
 
 
 def prepared_folder(name: str, data_dir: str | None = None) -> Path | None:
@@ -111,10 +166,11 @@ def prepared_folder(name: str, data_dir: str | None = None) -> Path | None:
     return max((path.parent for path in versions), key=_version, default=None)
 
 
-def _remedy(name: str, data_dir: str | None) -> str:
+def _remedy(spec: TfdsSpec) -> str:
     """What to do about a set that is not prepared."""
-    spec = f"tfds:{name}" + (f"@{data_dir}" if data_dir else "")
-    run = f"`python -m substrate_jax.data.prepare {spec}`"
+    name = readable(spec.name)
+    place = f"tfds:{name}" + (f"@{readable(spec.data_dir)}" if spec.data_dir else "")
+    run = f"`python -m substrate_jax.data.prepare {place}`"
     if name == KAIST:
         return f"{KAIST_INSTRUCTIONS} below {data_folder() / 'kaist'}, then run {run}"
     if name in TFDS_FILES:
@@ -131,20 +187,3 @@ def _remedy(name: str, data_dir: str | None) -> str:
 
 def _version(folder: Path) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else -1 for part in folder.name.split("."))
-
-
-def _tfds_columns(records, split: str, features: Iterable[str]):
-    """Ids and labels of every record, in as few reads as the set allows."""
-    keys = [key for key in ("id", "label") if key in features]
-    columns = {key: [] for key in keys}
-    step = 1024
-    for start in range(0, len(records) if keys else 0, step):
-        rows = list(range(start, min(start + step, len(records))))
-        for record in records.__getitems__(rows):
-            for key in keys:
-                columns[key].append(record[key])
-    if "id" in columns:
-        ids = tuple(i.decode() if isinstance(i, bytes) else str(i) for i in columns["id"])
-    else:
-        ids = tuple(f"{split}/{row:06d}" for row in range(len(records)))
-    return ids, np.array(columns["label"]) if "label" in columns else None

@@ -1,0 +1,255 @@
+"""Which features of a TFDS set are its images and labels, and their values in its records.
+
+A record is a protocol buffer of lists by feature, nested names joined by "/". It is read as such:
+features that nobody asked for are never decoded, and a set may hold video or sound beside its
+images without their libraries being there.
+"""
+
+import bisect
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from substrate_jax.data.decode import UnreadableImage
+from substrate_jax.data.labels import numbered, text_of, whole_labels
+from substrate_jax.data.paths import first_of, one_line, readable
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+NO_LABEL = "none"
+_STEP = 1024  # records at once
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The features of a set that make a source.
+
+    Attributes:
+      image: feature that holds the images.
+      index: which of a sequence of them; 0 where there is one.
+      label: feature that holds one label, or None.
+      names: of the labels, where the set gives them.
+      has_id: whether the set names its rows.
+    """
+
+    image: str
+    index: int
+    label: str | None
+    names: tuple[str, ...]
+    has_id: bool
+
+
+def choose_features(features: Any, image: str | None, label: str | None, name: str) -> Chosen:
+    """Find the images and labels of a set among its features.
+
+    Args:
+      features: of the set.
+      image: feature that holds the images, `KEY[i]` for number i of a sequence; by default `image`,
+        or the only feature of images.
+      label: feature that holds the labels, "none" for no labels; by default `label`, if there.
+      name: of the source, for messages.
+
+    Raises:
+      ValueError: no such feature, several to choose among, or one that holds several values.
+    """
+    leaves = _leaves(features)
+    key, index = _choose_image(leaves, image, name)
+    found = _choose_label(leaves, label, name)
+    names = () if found is None else tuple(getattr(leaves[found][0], "names", None) or ())
+    return Chosen(key, index, found, names, leaves.get("id", (None, 1))[1] == 0)
+
+
+def _leaves(features: Any, prefix: str = "", depth: int = 0) -> dict[str, tuple[Any, int]]:
+    """Name -> feature that holds values, and how many sequences it is in."""
+    import tensorflow_datasets as tfds
+
+    if isinstance(features, tfds.features.Sequence):
+        return _leaves(features.feature, prefix, depth + 1)
+    if not isinstance(features, tfds.features.FeaturesDict):
+        return {prefix: (features, depth)}
+    found = {}
+    for key, feature in features.items():
+        found |= _leaves(feature, f"{prefix}/{key}" if prefix else key, depth)
+    return found
+
+
+def _choose_image(
+    leaves: dict[str, tuple[Any, int]], wanted: str | None, name: str
+) -> tuple[str, int]:
+    import tensorflow_datasets as tfds
+
+    images = {
+        key: depth
+        for key, (feature, depth) in leaves.items()
+        if isinstance(feature, tfds.features.Image)
+    }
+    if not images:
+        raise ValueError(
+            f"{name}: features are {first_of(map(readable, leaves))}; give a set with `image`, or "
+            "another feature of images"
+        )
+    if wanted is None:
+        if "image" not in images and len(images) > 1:
+            raise ValueError(
+                f"{name}: {first_of(images)} hold images; choose with ?image={next(iter(images))}"
+            )
+        wanted = "image" if "image" in images else next(iter(images))
+    match = re.fullmatch(r"(.+?)(?:\[(\d+)\])?", wanted)
+    key, index = match.groups() if match else (wanted, None)
+    if key not in images:
+        raise ValueError(f"{name}: {key!r} holds no images; choose with ?image={first_of(images)}")
+    if images[key] == 0 and index is not None:
+        raise ValueError(f"{name}: {key!r} is one image per row; give ?image={key}")
+    if images[key] == 1 and index is None:
+        raise ValueError(
+            f"{name}: {key!r} is a sequence of images in each row; choose one with ?image={key}[0]"
+        )
+    if images[key] > 1:
+        raise ValueError(f"{name}: {key!r} is a sequence of sequences; give a set with `image`")
+    return key, int(index or 0)
+
+
+def _choose_label(leaves: dict[str, tuple[Any, int]], wanted: str | None, name: str) -> str | None:
+    import tensorflow_datasets as tfds
+
+    single = [
+        key
+        for key, (feature, depth) in leaves.items()
+        if depth == 0
+        and not isinstance(feature, tfds.features.Image)
+        and feature.shape in ((), (1,))
+    ]
+    choice = f"choose with ?label={first_of([*single, NO_LABEL])}"
+    if wanted == NO_LABEL:
+        return None
+    if wanted is None:
+        if "label" not in leaves:
+            if nested := [key for key in leaves if key.startswith("label/")]:
+                raise ValueError(f"{name}: labels are {first_of(nested)}; {choice}")
+            return None
+        wanted = "label"
+    if wanted not in leaves:
+        raise ValueError(f"{name}: no feature {wanted!r}; {choice}")
+    if wanted not in single:
+        raise ValueError(f"{name}: {wanted!r} has several values per image; {choice}")
+    return wanted
+
+
+class Records:
+    """The records of a split, by row number.
+
+    Raises:
+      ValueError, RuntimeError: as TFDS and array_record say.
+    """
+
+    def __init__(self, builder: "tfds.core.DatasetBuilder", split: str):
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        # Made when imported.
+        self._example = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+        # TFDS's decorator hides the arguments.
+        source = builder.as_data_source(split=split)  # pyright: ignore[reportCallIssue]
+        self._bytes = source.data_source
+        parts = builder.info.splits[split].file_instructions
+        counts = [p.examples_in_shard - p.skip if p.take == -1 else p.take for p in parts]
+        self._files = [str(part.filename) for part in parts]
+        self._ends = list(itertools.accumulate(counts))
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def image(self, row: int, chosen: Chosen) -> bytes:
+        """The encoded image of a row.
+
+        Raises:
+          UnreadableImage: the record is damaged, or has no such image.
+        """
+        try:
+            values = self._values(self._bytes[row], chosen.image)
+        except Exception as error:  # array_record and protobuf each have errors of their own
+            raise UnreadableImage(self._damaged(row, error)) from error
+        if len(values) <= chosen.index or not isinstance(values[chosen.index], bytes):
+            raise UnreadableImage(
+                f"{readable(self._file(row))}: {len(values)} images in {chosen.image!r}, of which "
+                f"number {chosen.index} is wanted"
+            )
+        return values[chosen.index]
+
+    def columns(self, chosen: Chosen, name: str) -> tuple[tuple[str, ...] | None, list]:
+        """Ids, if the set has them, and values of the label, if it is wanted.
+
+        Raises:
+          ValueError: records that are damaged, or that lack an id or a label; the file is named.
+        """
+        keys = (["id"] if chosen.has_id else []) + ([chosen.label] if chosen.label else [])
+        found: dict[str, list] = {key: [] for key in keys}
+        # Without columns to read, the ends tell whether the files are whole.
+        last = len(self) - 1
+        blocks = _blocks(len(self)) if keys else [[0], [last]]
+        for rows in blocks:
+            try:
+                records = self._bytes.__getitems__(rows)
+            except Exception as error:  # of array_record
+                raise ValueError(
+                    f"{name}: {self._damaged(self._first_bad(rows), error)}"
+                ) from error
+            for row, record in zip(rows, records, strict=True):
+                for key in keys:
+                    found[key].append(self._only(row, record, key, name))
+        ids = tuple(text_of(i) if isinstance(i, bytes) else str(i) for i in found.get("id", ()))
+        return ids or None, found[chosen.label] if chosen.label else []
+
+    def _only(self, row: int, record: bytes, key: str, name: str) -> Any:
+        try:
+            values = self._values(record, key)
+        except Exception as error:  # of protobuf
+            raise ValueError(f"{name}: {self._damaged(row, error)}") from error
+        if len(values) != 1:
+            raise ValueError(
+                f"{name}: record {row} has {len(values)} values of {key!r}, where one is wanted; "
+                f"{readable(self._file(row))} may be cut short: fetch or prepare it again"
+            )
+        return values[0]
+
+    def _values(self, record: bytes, key: str) -> Sequence[Any]:
+        features = self._example.FromString(record).features.feature
+        if key not in features:
+            return []
+        kind = features[key].WhichOneof("kind")
+        return [] if kind is None else list(getattr(features[key], kind).value)
+
+    def _first_bad(self, rows: Sequence[int]) -> int:
+        for row in rows:
+            try:
+                self._bytes[row]
+            except Exception:
+                return row
+        return rows[0]
+
+    def _file(self, row: int) -> str:
+        return self._files[min(bisect.bisect_right(self._ends, row), len(self._files) - 1)]
+
+    def _damaged(self, row: int, error: Exception) -> str:
+        file, reason = readable(self._file(row)), one_line(error)
+        return f"{file} is damaged ({reason}); fetch or prepare it again"
+
+
+def _blocks(count: int) -> list[list[int]]:
+    return [list(range(i, min(i + _STEP, count))) for i in range(0, count, _STEP)]
+
+
+def labels_of(
+    values: list, chosen: Chosen, name: str
+) -> tuple[Int64[np.ndarray, " n"] | None, tuple[str, ...]]:
+    """Labels and their names; None for a set without."""
+    if chosen.label is None:
+        return None, ()
+    if all(isinstance(value, bytes) for value in values):
+        return numbered(values)
+    return whole_labels(np.array(values), name), chosen.names
