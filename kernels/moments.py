@@ -41,7 +41,7 @@ def center_rows(x, mask, axis_name):
     size = jnp.maximum(count, 1).astype(x.dtype)
 
     def kept(rows):
-        return rows if mask is None else jnp.where(keep, rows, 0)
+        return rows if keep is None else jnp.where(keep, rows, 0)
 
     def mean(rows):  # a product: four times as fast as a sum over rows on CPU
         return psum(matmul(weight[None, :], rows)[0], axis_name) / size
@@ -112,6 +112,22 @@ def center(
     return center_rows(x, mask, axis_name)[0]
 
 
+def standardize_rows(x, mask, axis_name):
+    """Standardized rows (0 where masked), origin, offset and scale: (x - origin - offset) scale.
+
+    The scale is one over the standard deviation, and 0 for constant columns.
+    """
+    centered, count, origin, offset = center_rows(x, mask, axis_name)
+    # Scaled to at most 1 first, so that squares neither overflow nor underflow.
+    reach = pmax(jnp.max(jnp.abs(centered), axis=0, initial=0), axis_name)
+    constant = is_constant(reach, jnp.abs(origin + offset) + reach, centered.dtype)
+    reach = jnp.where(constant, 0, reach)
+    unit = divide(centered, reach[None, :])
+    square = psum(jnp.sum(unit**2, axis=0), axis_name) / jnp.maximum(count, 1).astype(unit.dtype)
+    root = jnp.sqrt(jnp.where(constant, 1, square))
+    return divide(unit, root[None, :]), origin, offset, divide(1, reach * root)
+
+
 def standardize(
     x: Float[Array, "n d"], mask: Bool[Array, " n"] | None = None, axis_name=None
 ) -> Float[Array, "n d"]:
@@ -137,13 +153,7 @@ def standardize(
     """
     check_matrix("x", x)
     check_mask(mask, x.shape[0])
-    centered, count, origin, offset = center_rows(x, mask, axis_name)
-    # Scaled to at most 1 first, so that squares neither overflow nor underflow.
-    reach = pmax(jnp.max(jnp.abs(centered), axis=0, initial=0), axis_name)
-    constant = is_constant(reach, jnp.abs(origin + offset) + reach, centered.dtype)
-    unit = divide(centered, jnp.where(constant, 0, reach)[None, :])
-    square = psum(jnp.sum(unit**2, axis=0), axis_name) / jnp.maximum(count, 1).astype(unit.dtype)
-    return divide(unit, jnp.sqrt(jnp.where(constant, 1, square))[None, :])
+    return standardize_rows(x, mask, axis_name)[0]
 
 
 @jax.tree_util.register_dataclass
