@@ -2,13 +2,34 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from substrate_jax import kernels
 
-Domains = Mapping[str, Mapping[str, Float[np.ndarray, "n _"]]]
+
+class StoredBlock(Protocol):
+    """Features [n, d] that are read when rows are asked for, such as `features.StoredRows`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n and d."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """An array of the rows of a slice, or of row numbers."""
+        ...
+
+
+Block = Float[np.ndarray, "n _"] | Float[Array, "n _"] | StoredBlock
+Panel = Mapping[str, Block]  # encoder -> features, of the same images
+Domains = Mapping[str, Panel]  # by name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Features of several domains on the devices, and what is computed of all of them alike.
+"""Features of several domains on the devices, what is computed of all of them alike, and PCKA.
 
 All domains are filled up to the rows of the longest and masked, so that each program is compiled
-once and not once a domain, and split over the mesh's data axis.
+once and not once per domain, and split over the mesh's data axis.
 
 Cost: a domain's rows are computed up to those of the longest. Projecting m domains on m bases of k
 columns takes 2 m^2 n D k flops, as in `kernels.pairwise_pcka`.
@@ -11,17 +11,82 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from substrate_jax import kernels
-from substrate_jax.kernels.arithmetic import HIGHEST, divide, psum
-from substrate_jax.mesh import DATA_AXIS, shard_rows
+from substrate_jax.kernels.arithmetic import divide, matmul, psum
+from substrate_jax.mesh import (
+    DATA_AXIS,
+    EVERYWHERE,
+    ROWS,
+    local_rows,
+    make_mesh,
+    over_rows,
+    place_rows,
+)
+from substrate_jax.substrate import components
+from substrate_jax.substrate.components import COMPONENTS
+from substrate_jax.substrate.domains import (
+    Block,
+    Domains,
+    Panel,
+    check_components,
+    check_domains,
+)
 
-_ROWS, _EVERYWHERE = PartitionSpec(DATA_AXIS), PartitionSpec()
+Basis = Float[np.ndarray, "D k"] | Float[Array, "D k"]
+
+
+def pcka(a: Panel, b: Panel, k: int = COMPONENTS) -> float:
+    """PCKA of two domains seen by one panel.
+
+    Components without variance count nothing; where all images of a domain are alike, PCKA is 0.
+
+    Args:
+        a: encoder name -> [n, d] on the first domain's images.
+        b: the same encoders on the second domain's images.
+        k: components of each substrate.
+
+    Raises:
+        ValueError: other encoders or widths, fewer than 4 images or no more than `k`, NaN or
+            infinity, or `k` out of range.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+        >>> round(pcka({"one": x}, {"one": x[::-1]}, k=3), 4)
+        1.0
+    """
+    return float(_pcka({"a": a, "b": b}, k, make_mesh())[0, 1])
+
+
+def pairwise_pcka(
+    domains: Sequence[Panel],
+    k: int = COMPONENTS,
+    *,
+    mesh: Mesh | None = None,
+) -> Float[np.ndarray, "m m"]:
+    """PCKA of every pair of domains seen by one panel; see `pcka`.
+
+    Args:
+        domains: for each, encoder name -> [n, d]; n may differ, encoders and widths may not.
+        k: components of each substrate; those without variance count nothing.
+        mesh: where to compute, with the rows of each domain split over the data axis; all devices
+            by default.
+
+    Raises:
+        ValueError: as `pcka`; domains are called by their numbers, from 0.
+    """
+    named = {str(number): features for number, features in enumerate(domains)}
+    return _pcka(named, k, mesh or make_mesh())
+
+
+def _pcka(domains: Domains, k: int, mesh: Mesh) -> Float[np.ndarray, "m m"]:
+    check_components(check_domains(domains), k)
+    fitted = PlacedDomains.place([list(of.values()) for of in domains.values()], mesh).fit(k)
+    return fitted.placed.pcka(fitted.components)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,55 +104,73 @@ class PlacedDomains:
     mesh: Mesh
 
     @classmethod
-    def place(cls, blocks: Sequence[Float[np.ndarray, "_ D"]], mesh: Mesh) -> "PlacedDomains":
-        """Copy blocks to the devices, as float32.
+    def place(cls, domains: Sequence[Sequence[Block]], mesh: Mesh) -> "PlacedDomains":
+        """Copy the blocks of every domain to the devices, side by side and as float32.
+
+        Args:
+            domains: for each, blocks of the same rows; only the rows of this process's devices are
+                read, by `block[rows]`.
+            mesh: whose data axis shares the rows.
 
         Example:
-            >>> from substrate_jax.mesh import make_mesh
-            >>> blocks = [np.ones((3, 2)), np.ones((5, 2))]
-            >>> placed = PlacedDomains.place(blocks, make_mesh("data=1"))
+            >>> domains = [[np.ones((3, 2))], [np.ones((5, 2))]]
+            >>> placed = PlacedDomains.place(domains, make_mesh("data=1"))
             >>> [x.shape for x in placed.xs], placed.masks[0].tolist()
             ([(5, 2), (5, 2)], [True, True, True, False, False])
         """
-        rows = max(map(len, blocks))
+        longest = max(len(blocks[0]) for blocks in domains)
+        rows = longest + -longest % mesh.shape[DATA_AXIS]
+        mine = local_rows(mesh, rows)
         xs, masks = [], []
-        for block in blocks:
-            padded = np.pad(np.asarray(block, np.float32), ((0, rows - len(block)), (0, 0)))
-            xs.append(shard_rows(padded, mesh)[0])
-            masks.append(shard_rows(np.arange(rows) < len(block), mesh)[0])
+        for blocks in domains:
+            valid = mine < len(blocks[0])
+            x = np.zeros((len(mine), sum(block.shape[1] for block in blocks)), np.float32)
+            end = 0
+            for block in blocks:
+                start, end = end, end + block.shape[1]
+                x[valid, start:end] = block[mine[valid]]
+            xs.append(place_rows(x, mesh, rows))
+            masks.append(place_rows(valid, mesh, rows))
         return cls(xs, masks, mesh)
 
-    def fit(self, k: int) -> tuple["PlacedDomains", list[Array], list[Array]]:
+    def fit(self, k: int) -> "FittedDomains":
         """Standardize the features, and find the leading components of each domain.
 
         Args:
             k: components, at most D and below the rows of every domain.
-
-        Returns:
-            The standardized features, the components [D, k] and the scores [rows, k] of each
-            domain. A component without variance is a column of zeros in both.
         """
         program = _fit_program(self.mesh, k)
-        fitted = [program(x, mask) for x, mask in zip(self.xs, self.masks, strict=True)]
-        xs, components, scores = map(list, zip(*fitted, strict=True))
-        return dataclasses.replace(self, xs=xs), components, scores
+        fits = [program(x, mask) for x, mask in zip(self.xs, self.masks, strict=True)]
+        xs, components, scores = map(list, zip(*fits, strict=True))
+        return FittedDomains(dataclasses.replace(self, xs=xs), components, scores)
 
-    def cka(self, bases: Sequence[Sequence[Float[Array, "D k"]]]) -> list[Float[np.ndarray, "b b"]]:
-        """For each domain the CKA of all pairs of its projections on the bases given for it."""
+    def one_sided_cka(
+        self, bases: Sequence[Sequence[Basis]], own: Sequence[Sequence[int]]
+    ) -> list[Float[np.ndarray, "o b"]]:
+        """CKA of projections of every domain: of some with all.
+
+        Args:
+            bases: for each domain, B_1, B_2, ...
+            own: for each domain, the numbers i of some of its bases.
+
+        Returns:
+            For each domain CKA(X B_i, X B_j), a row for each i.
+        """
         program = _cka_program(self.mesh)
         found = [
-            program(x, mask, jnp.stack(own))
-            for x, mask, own in zip(self.xs, self.masks, bases, strict=True)
+            program(x, mask, tuple(among), np.asarray(rows))
+            for x, mask, among, rows in zip(self.xs, self.masks, bases, own, strict=True)
         ]
         return [np.asarray(cka) for cka in found]
 
-    def pcka(self, bases: Sequence[Float[Array, "D k"]]) -> Float[np.ndarray, "m m"]:
+    def pcka(self, bases: Sequence[Basis]) -> Float[np.ndarray, "m m"]:
         """PCKA of every pair of domains, whose bases these are; see `kernels.pairwise_pcka`."""
-        one_sided = np.stack([cka[i] for i, cka in enumerate(self.cka([bases] * len(self.xs)))])
+        m = len(self.xs)
+        one_sided = np.concatenate(self.one_sided_cka([bases] * m, [[i] for i in range(m)]))
         return (one_sided + one_sided.T) / 2
 
     def carry(
-        self, scores: Sequence[Float[Array, "rows k"]], bases: Sequence[Float[Array, "D l"]]
+        self, scores: Sequence[Float[Array, "rows k"]], bases: Sequence[Basis]
     ) -> tuple[list[Array], list[float]]:
         """Directions of the features that go along with scores of the same rows.
 
@@ -104,54 +187,51 @@ class PlacedDomains:
         return list(directions), [float(overlap) for overlap in overlaps]
 
 
+@dataclasses.dataclass(frozen=True)
+class FittedDomains:
+    """Standardized features of m domains and their leading components.
+
+    Attributes:
+        placed: the standardized features X.
+        components: B of each, [D, k], zeros in columns without variance.
+        scores: X B of each, [rows, k].
+    """
+
+    placed: PlacedDomains
+    components: Sequence[Float[Array, "D k"]]
+    scores: Sequence[Float[Array, "rows k"]]
+
+
 @functools.lru_cache
 def _fit_program(mesh: Mesh, k: int):
     def compute(block, mask):
-        x = kernels.standardize(block, mask, DATA_AXIS)
-        found = kernels.pca(x, k, mask=mask, axis_name=DATA_AXIS)
-        variance = found.explained_variance
-        # Variances below 1e-7 of the first are rounding, says kernels.pca.
-        kept = (variance > 1e-6 * variance[:1]).astype(x.dtype)
-        components = found.components * kept[None]
-        return x, components, jnp.matmul(x, components, precision=HIGHEST)
+        found = components.fit(block, k, mask, DATA_AXIS)
+        return found.x, found.components, matmul(found.x, found.components)
 
-    return _mapped(compute, mesh, (_ROWS, _ROWS), (_ROWS, _EVERYWHERE, _ROWS))
+    return over_rows(compute, mesh, ROWS, (ROWS, EVERYWHERE, ROWS))
 
 
 @functools.lru_cache
 def _cka_program(mesh: Mesh):
-    def compute(x, mask, bases):
-        m, width, k = bases.shape
-        stacked = jnp.swapaxes(bases, 0, 1).reshape(width, m * k)
-        return _block_cka(jnp.matmul(x, stacked, precision=HIGHEST), mask, m)
+    def compute(x, mask, bases, own):
+        scores = components.project(x, jnp.stack(bases))
+        centered = kernels.center(scores.reshape(len(x), -1), mask, DATA_AXIS).reshape(scores.shape)
+        k = scores.shape[2]
+        return jnp.concatenate(
+            [components.one_sided_cka(centered, i, (k,), DATA_AXIS) for i in own]
+        )
 
-    return _mapped(compute, mesh, (_ROWS, _ROWS, _EVERYWHERE), _EVERYWHERE)
+    return over_rows(compute, mesh, (ROWS, ROWS, EVERYWHERE, EVERYWHERE))
 
 
 @functools.lru_cache
 def _carry_program(mesh: Mesh):
     def compute(x, mask, scores, basis):
-        directions = psum(jnp.matmul(x.T, scores, precision=HIGHEST), DATA_AXIS)
+        directions = psum(matmul(x.T, scores), DATA_AXIS)
         length = jnp.linalg.norm(directions, axis=0)
         carried = jnp.linalg.qr(divide(directions, length[None]))[0]
         carried = jnp.where(length[None] > 0, carried, 0)
-        projected = jnp.matmul(x, basis, precision=HIGHEST)
+        projected = matmul(x, basis)
         return carried, kernels.cka(projected, scores, mask=mask, axis_name=DATA_AXIS)
 
-    return _mapped(compute, mesh, (_ROWS, _ROWS, _ROWS, _EVERYWHERE), _EVERYWHERE)
-
-
-def _block_cka(scores: Float[Array, "rows mk"], mask: Bool[Array, " rows"], m: int):
-    """CKA of all pairs of m blocks of equal width, side by side.
-
-    As `kernels.pairwise_cka`, for scores of one scale: a tenth of its time to compile.
-    """
-    centered = kernels.center(scores, mask, DATA_AXIS)
-    products = psum(jnp.matmul(centered.T, centered, precision=HIGHEST), DATA_AXIS)
-    inner = jnp.square(products.reshape(m, -1, m, products.shape[0] // m)).sum((1, 3))
-    norm = jnp.sqrt(jnp.diagonal(inner))
-    return divide(inner, norm[:, None] * norm[None, :])
-
-
-def _mapped(compute, mesh: Mesh, in_specs, out_specs):
-    return jax.jit(jax.shard_map(compute, mesh=mesh, in_specs=in_specs, out_specs=out_specs))
+    return over_rows(compute, mesh, (ROWS, ROWS, ROWS, EVERYWHERE))

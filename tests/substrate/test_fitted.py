@@ -2,11 +2,16 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from substrate_jax import kernels
 from substrate_jax.kernels.reference import statistics as reference
-from substrate_jax.substrate.fitted import Substrate, pairwise_pcka, pcka
+from substrate_jax.mesh import make_mesh
+from substrate_jax.substrate import Substrate, pairwise_pcka, pcka
+from substrate_jax.substrate.sharded import PlacedDomains
 from tests.helpers import random_orthogonal, relative_error, tolerance
 
 N, K = 60, 4
@@ -59,14 +64,17 @@ def test_constant_features_contribute_nothing():
     )
 
 
-def test_save_and_load_keep_the_bits(tmp_path):
-    substrate = Substrate.fit(panel(2), K)
+@pytest.mark.parametrize("names", [("encoder0", "encoder1"), ("a,b", 'ß "c": [1]')])
+def test_save_and_load_keep_the_bits(tmp_path, names):
+    features = dict(zip(names, panel(2).values(), strict=True))
+    substrate = Substrate.fit(features, K)
     substrate.save(tmp_path / "substrate.safetensors")
     loaded = Substrate.load(tmp_path / "substrate.safetensors")
-    assert loaded.encoders == substrate.encoders
-    assert loaded.widths == substrate.widths
-    for field in ("mean", "scale", "basis", "explained_variance_ratio"):
+    assert loaded.encoders == substrate.encoders == names
+    assert loaded.widths == substrate.widths == (7, 11)
+    for field in ("origin", "offset", "mean", "scale", "basis", "explained_variance_ratio"):
         np.testing.assert_array_equal(getattr(loaded, field), getattr(substrate, field))
+    np.testing.assert_array_equal(loaded.transform(features), substrate.transform(features))
     assert [path.name for path in tmp_path.iterdir()] == ["substrate.safetensors"]
 
 
@@ -96,5 +104,57 @@ def test_substrate_refuses_other_encoders_and_rows():
         substrate.transform({"encoder0": features["encoder0"]})
     with pytest.raises(ValueError, match="same images"):
         Substrate.fit({"one": np.ones((5, 3), np.float32), "two": np.ones((6, 3), np.float32)}, 2)
-    with pytest.raises(ValueError, match="same images"):
+    with pytest.raises(ValueError, match="no encoder"):
         Substrate.fit({}, 2)
+    with pytest.raises(ValueError, match="encoder1 holds NaN"):
+        Substrate.fit(features | {"encoder1": features["encoder1"] * np.nan}, K)
+    with pytest.raises(ValueError, match="k=19: give 1 to 18"):
+        Substrate.fit(features, 19)
+
+
+def test_far_from_zero_it_standardizes_as_the_kernel_does():
+    """The features' deviations are 1/3,000 of their means."""
+    rng = np.random.default_rng(11)
+    features = {
+        name: (3000 * np.sign(rng.normal(size=(1, d))) + rng.normal(size=(N, d))).astype(np.float32)
+        for name, d in (("one", 9), ("two", 7))
+    }
+    substrate = Substrate.fit(features, K)
+    x = np.concatenate(list(features.values()), axis=1)
+    got, want = substrate.standardize(features), kernels.standardize(jnp.asarray(x))
+    assert np.abs(got - want).max() < 1e-6 * np.abs(want).max()
+    exact = stacked(features)
+    assert np.abs(got - exact).max() < 1e-6 * np.abs(exact).max()
+    assert relative_error(substrate.mean, x.astype(np.float64).mean(0)) < tolerance(1)
+
+
+def test_transform_of_the_fitted_images_gives_the_scores_of_the_fit():
+    features = panel(12)
+    fitted = PlacedDomains.place([list(features.values())], make_mesh("data=1")).fit(K)
+    scores = np.asarray(fitted.scores[0])
+    got = np.asarray(Substrate.fit(features, K).transform(features))
+    assert np.abs(got - scores).max() < 1e-5 * np.abs(scores).max()
+
+
+def test_it_is_a_pytree_of_its_arrays():
+    features = panel(13)
+    # Encoders out of alphabetical order, in which jit hands dicts over.
+    features = {"z": features["encoder0"], "a": features["encoder1"]}
+    substrate = Substrate.fit(features, K)
+    leaves, tree = jax.tree.flatten(substrate)
+    assert len(leaves) == 5
+    again = jax.tree.unflatten(tree, leaves)
+    assert (again.encoders, again.widths, again.k) == (("z", "a"), (7, 11), K)
+    assert again.basis is substrate.basis
+    halved = jax.tree.map(lambda leaf: leaf / 2, substrate)
+    np.testing.assert_array_equal(halved.basis, substrate.basis / 2)
+    assert halved.encoders == substrate.encoders
+    compiled = jax.jit(Substrate.transform)
+    np.testing.assert_allclose(
+        compiled(substrate, features), substrate.transform(features), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        jax.jit(lambda one, x: one.transform({"a": x["a"], "z": x["z"]}))(substrate, features),
+        substrate.transform(features),
+        atol=1e-5,
+    )
