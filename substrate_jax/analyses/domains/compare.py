@@ -36,10 +36,10 @@ themselves.
 References: Radwan 2026, arXiv:2606.07882 (PCKA). Efron 1979 (bootstrap). Kazi-Aoual et al. 1995.
 """
 
+import dataclasses
 import itertools
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -48,7 +48,16 @@ from jaxtyping import Array, Float
 from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
 
-from substrate_jax import kernels
+from substrate_jax.analyses.domains.results import (
+    CalibratedPcka,
+    Companion,
+    DomainComparison,
+    LeaveOneOut,
+    LeftOut,
+    SplitHalf,
+    Spread,
+    Sweep,
+)
 from substrate_jax.analyses.domains.samples import (
     Sample,
     bootstrap_sample,
@@ -59,26 +68,32 @@ from substrate_jax.analyses.domains.samples import (
 )
 from substrate_jax.kernels.arithmetic import matmul
 from substrate_jax.mesh import make_mesh, replicate
-from substrate_jax.substrate.fitted import COMPONENTS
+from substrate_jax.report.values import upper
+from substrate_jax.substrate.components import COMPONENTS
+from substrate_jax.substrate.domains import (
+    Domains,
+    DomainShapes,
+    check_components,
+    check_domains,
+)
 
 SWEEP = (4, 8, 12, 16, 24, 32, 64)
 
-Domains = Mapping[str, Mapping[str, Float[np.ndarray, "n _"]]]
 
-
-class Fits(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Fits:
     """Substrates of m domains.
 
     Attributes:
         names: of the domains.
         x: for each, its [n_i, D] standardized features.
-        bases: for each, [D, k] components, by descending variance.
+        bases: for each, [D, k] components, by descending variance; zeros for those without.
         explained_variance_ratio: [m, K] share of each component, K the most of the sweep.
     """
 
-    names: tuple[str, ...]
-    x: list[Float[Array, "n D"]]
-    bases: list[Float[Array, "D k"]]
+    names: Sequence[str]
+    x: Sequence[Float[Array, "n D"]]
+    bases: Sequence[Float[Array, "D k"]]
     explained_variance_ratio: Float[np.ndarray, "m K"]
 
     def scores(self, i: int) -> Float[np.ndarray, "n k"]:
@@ -101,13 +116,13 @@ def compare_domains(
     alpha: float = 0.05,
     seed: int = 0,
     mesh: Mesh | None = None,
-) -> tuple[dict, Fits]:
+) -> tuple[DomainComparison, Fits]:
     """PCKA of all pairs of domains with its companions, intervals, null, ceiling and stability.
 
     Args:
         domains: name -> encoder -> [n, d]; n may differ, encoders and widths may not.
         families: of the encoders, in order; each is left out in turn.
-        k: components of a substrate.
+        k: components of a substrate; those without variance count nothing.
         ks: components of the sweep; those not below half of the smallest n are left out.
         draws: bootstrap samples; 0 for no intervals.
         splits: random halvings; 0 for no ceiling.
@@ -117,8 +132,7 @@ def compare_domains(
         mesh: whose devices share the draws; all devices by default.
 
     Returns:
-        `pcka`, `grassmann`, `procrustes`, `sweep`, `leave_one_out`, `split_half` (None where there
-        are too few images or no splits) and `explained_variance_ratio` by domain; and the fits.
+        What was found, and the fits that it was found with.
 
     Raises:
         ValueError: fewer than two domains, other encoders or widths, NaN or inf, a domain with
@@ -128,107 +142,92 @@ def compare_domains(
         >>> x = np.random.default_rng(0).normal(size=(2, 40, 6)).astype(np.float32)
         >>> result, fits = compare_domains(
         ...     {"a": {"one": x[0]}, "b": {"one": x[0, ::-1]}}, ["f"], k=3, ks=(2, 3), draws=4)
-        >>> result["sweep"]["ks"], round(result["pcka"]["median"], 4), fits.bases[0].shape
+        >>> result.sweep.ks, round(result.pcka.median, 4), fits.bases[0].shape
         ([2, 3], 1.0, (6, 3))
     """
-    names, counts, widths = _check(domains, families, k)
+    shapes = _check(domains, families, k)
     if draws < 0 or draws == 1 or splits < 0:
         raise ValueError(f"draws={draws}, splits={splits}: give 0 for none, or 2 draws or more")
     if not 0 < level < 1:
         raise ValueError(f"level={level}: give a share between 0 and 1, such as 0.95")
-    mesh = mesh or make_mesh()
-    ks = tuple(sorted({k} | {one for one in ks if one < min(counts) // 2}))
-    most = min(max(ks), sum(widths))
-    x = np.zeros((len(names), max(counts), sum(widths)), np.float32)
-    for row, (domain, n) in zip(x, zip(domains.values(), counts, strict=True), strict=True):
-        row[:n] = np.concatenate([np.asarray(block) for block in domain.values()], axis=1)
-    placed = replicate(x, mesh)
-    del x
-
-    whole = whole_sample(counts)
-    found = whole_program(ks, k, most, alpha)(placed, whole)
+    data = _place(domains, shapes, mesh or make_mesh())
+    ks = tuple(sorted({k} | {one for one in ks if one < min(shapes.counts) // 2}))
+    found = whole_program(ks, k, alpha)(data.x, whole_sample(shapes.counts))
     fits = Fits(
-        tuple(names),
-        [found["x"][i, :n] for i, n in enumerate(counts)],
-        list(found["basis"][:, :, :k]),
-        np.asarray(found["ratio"]),
+        shapes.names,
+        [found.x[i, :n] for i, n in enumerate(shapes.counts)],
+        list(found.bases[:, :, :k]),
+        np.asarray(found.ratio),
     )
-    found = {key: np.asarray(found[key]) for key in found.keys() - {"x", "basis"}}
-    pcka, at = found["pcka"], ks.index(k)
-    keys = jax.random.split(jax.random.key(seed), 2)
-    values = _pairs(pcka)
-    median = np.median(values, axis=-1)
-    least = int(np.argmin(values[at]))
-    interval = dict.fromkeys(("low", "high", "error"))
-    band = {"low": None, "high": None}
+    for_draws, for_halves = jax.random.split(jax.random.key(seed), 2)
+    drawn = None
     if draws:
-        drawn = run_samples(mesh, placed, bootstrap_sample(keys[0], counts, draws), ks, most)
-        z = statistics.NormalDist().inv_cdf((1 + level) / 2)
-        error = np.std(drawn, axis=0, ddof=1)[at]
-        interval = {"low": pcka[at] - z * error, "high": pcka[at] + z * error, "error": error}
-        half = z * np.std(np.median(_pairs(drawn), axis=-1), axis=0, ddof=1)
-        band = {"low": (median - half).tolist(), "high": (median + half).tolist()}
-    result = {
-        "pcka": {
-            "matrix": pcka[at],
-            **interval,
-            "draws": draws,
-            "level": level,
-            "median": float(median[at]),
-            "median_low": band["low"] and band["low"][at],
-            "median_high": band["high"] and band["high"][at],
-            "min": float(values[at, least]),
-            "min_pair": list(list(itertools.combinations(names, 2))[least]),
-            "alpha": alpha,
-            **{key: found[key] for key in ("tau", "p_value", "log10_p_value", "q_value")},
-        },
-        "grassmann": _companion(found["grassmann"], pcka[at], 1),
-        "procrustes": _companion(found["procrustes"], pcka[at], -1),
-        "sweep": {
-            "ks": list(ks),
-            "median": median.tolist(),
-            **band,
-            "least": values.min(-1).tolist(),
-            "greatest": values.max(-1).tolist(),
-        },
-        "explained_variance_ratio": dict(zip(names, found["ratio"], strict=True)),
-        "leave_one_out": {
-            "none": float(median[at]),
-            **_left_out(mesh, placed, whole, next(iter(domains.values())), families, widths, k),
-        },
-        "split_half": _split_half(mesh, placed, keys[1], names, counts, splits, k),
-    }
-    return result, fits
+        drawn = data.pcka(bootstrap_sample(for_draws, shapes.counts, draws), ks)
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    sweep, at = _sweep(ks, np.asarray(found.pcka), drawn, z), ks.index(k)
+    matrix = np.asarray(found.pcka)[at]
+    error = None if drawn is None else np.std(drawn, axis=0, ddof=1)[at]
+    values = upper(matrix)
+    least = int(np.argmin(values))
+    pcka = CalibratedPcka(
+        matrix=matrix,
+        low=None if error is None else matrix - z * error,
+        high=None if error is None else matrix + z * error,
+        error=error,
+        draws=draws,
+        level=level,
+        median=sweep.median[at],
+        median_low=None if sweep.low is None else sweep.low[at],
+        median_high=None if sweep.high is None else sweep.high[at],
+        min=float(values[least]),
+        min_pair=list(list(itertools.combinations(shapes.names, 2))[least]),
+        alpha=alpha,
+        tau=np.asarray(found.tau),
+        p_value=np.asarray(found.p_value),
+        log10_p_value=np.asarray(found.log10_p_value),
+        q_value=np.asarray(found.q_value),
+    )
+    comparison = DomainComparison(
+        pcka=pcka,
+        grassmann=_companion(np.asarray(found.grassmann), matrix, 1),
+        procrustes=_companion(np.asarray(found.procrustes), matrix, -1),
+        sweep=sweep,
+        leave_one_out=_left_out(data, families, k, sweep.median[at]),
+        split_half=_split_half(data, for_halves, splits, k),
+    )
+    return comparison, fits
 
 
-def _check(domains: Domains, families: Sequence[str], k: int) -> tuple[list, list, list]:
-    """Names and images of the domains, and widths of the encoders."""
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """Features of all domains on every device, filled up to the rows of the longest."""
+
+    shapes: DomainShapes
+    x: Float[Array, "m n D"]
+    mesh: Mesh
+
+    def pcka(self, samples: Sample, ks: Sequence[int]) -> Float[np.ndarray, "B q M M"]:
+        """Of all pairs of fits of every sample, for each number of components."""
+        return run_samples(self.mesh, self.x, samples, ks)
+
+
+def _place(domains: Domains, shapes: DomainShapes, mesh: Mesh) -> _Data:
+    x = np.zeros((len(shapes.names), max(shapes.counts), sum(shapes.widths)), np.float32)
+    for row, panel, n in zip(x, domains.values(), shapes.counts, strict=True):
+        row[:n] = np.concatenate([np.asarray(block) for block in panel.values()], axis=1)
+    return _Data(shapes, replicate(x, mesh), mesh)
+
+
+def _check(domains: Domains, families: Sequence[str], k: int) -> DomainShapes:
     if len(domains) < 2:
         raise ValueError(f"domains are {list(domains)}: give two or more to compare")
-    first = {name: block.shape[1] for name, block in next(iter(domains.values())).items()}
-    if len(families) != len(first):
-        raise ValueError(f"{len(families)} families for {len(first)} encoders: give one for each")
-    counts = []
-    for name, domain in domains.items():
-        widths = {encoder: block.shape[1] for encoder, block in domain.items()}
-        rows = {len(block) for block in domain.values()}
-        if not widths or list(widths.items()) != list(first.items()) or len(rows) > 1:
-            raise ValueError(
-                f"domain {name!r} has encoders of widths {widths} and rows {sorted(rows)}, the "
-                f"first has {first}: give the same encoders on the same images, in the same order"
-            )
-        kernels.check_finite(list(domain.values()), [f"{name}, {e}" for e in domain])
-        counts += rows
-    needed = max(k + 1, 4)
-    for name, n in zip(domains, counts, strict=True):
-        if n < needed:
-            raise ValueError(
-                f"domain {name!r} has {n} images: k={k} components need {needed} or more; "
-                "add images or lower k"
-            )
-    if not 1 <= k <= sum(first.values()):
-        raise ValueError(f"k={k}: give 1 to {sum(first.values())}, the features of the panel")
-    return list(domains), counts, list(first.values())
+    shapes = check_domains(domains)
+    if len(families) != len(shapes.encoders):
+        raise ValueError(
+            f"{len(families)} families for {len(shapes.encoders)} encoders: give one for each"
+        )
+    check_components(shapes, k)
+    return shapes
 
 
 def _pairs(matrices: Float[np.ndarray, "*b m m"]) -> Float[np.ndarray, "*b pairs"]:
@@ -236,59 +235,85 @@ def _pairs(matrices: Float[np.ndarray, "*b m m"]) -> Float[np.ndarray, "*b pairs
     return matrices[..., rows, columns]
 
 
-def _companion(matrix: np.ndarray, pcka: np.ndarray, sign: int) -> dict:
-    """A second measure of all pairs, and its rank correlation with PCKA over the pairs."""
-    values, reference = sign * _pairs(matrix), _pairs(pcka)
-    known = len(values) > 2 and np.ptp(values) > 0 and np.ptp(reference) > 0
-    return {
-        "matrix": matrix,
-        "median": float(np.median(sign * values)),
-        "rank_correlation": float(spearmanr(values, reference).statistic) if known else None,
-    }
-
-
-def _left_out(mesh, placed, whole: Sample, encoders, families, widths, k) -> dict:
-    """Median and minimum of PCKA without each encoder, and without each family."""
-    names = list(encoders)
-    members = {family: [] for family in families}
-    for name, family in zip(names, families, strict=True):
-        members[family].append(name)
-    sets = [(name, [name]) for name in names] + list(members.items())
-    distinct = sorted({tuple(out) for _, out in sets if len(out) < len(names)})
-    if not distinct:
-        return {"encoders": [], "families": []}
-    owner = np.repeat(names, widths)
-    keep = np.stack([~np.isin(owner, out) for out in distinct]).astype(np.float32)
-    samples = Sample(
-        *(np.broadcast_to(part, (len(distinct), *part.shape)) for part in whole[:-1]), keep
+def _sweep(
+    ks: Sequence[int],
+    pcka: Float[np.ndarray, "q m m"],
+    drawn: Float[np.ndarray, "B q m m"] | None,
+    z: float,
+) -> Sweep:
+    """Medians over the pairs, and their intervals from bootstrap samples."""
+    values = _pairs(pcka)
+    median = np.median(values, axis=-1)
+    low = high = None
+    if drawn is not None:
+        half = z * np.std(np.median(_pairs(drawn), axis=-1), axis=0, ddof=1)
+        low, high = (median - half).tolist(), (median + half).tolist()
+    return Sweep(
+        ks=list(ks),
+        median=median.tolist(),
+        low=low,
+        high=high,
+        least=values.min(-1).tolist(),
+        greatest=values.max(-1).tolist(),
     )
-    values = _pairs(run_samples(mesh, placed, samples, (k,), k)[:, 0])
-    found = {
-        out: {"median": float(np.median(row)), "min": float(row.min())}
-        for out, row in zip(distinct, values, strict=True)
-    }
-    return {
-        "encoders": [{"left_out": name, **found[(name,)]} for name in names],
-        "families": [
-            {"left_out": family, "encoders": out, **found[tuple(out)]}
-            for family, out in members.items()
-            if tuple(out) in found
-        ],
-    }
 
 
-def _split_half(mesh, placed, key, names, counts, splits, k) -> dict | None:
+def _companion(
+    matrix: Float[np.ndarray, "m m"], pcka: Float[np.ndarray, "m m"], sign: int
+) -> Companion:
+    """A second measure of all pairs, and its rank correlation with PCKA over the pairs."""
+    values, reference = sign * upper(matrix), upper(pcka)
+    known = len(values) > 2 and np.ptp(values) > 0 and np.ptp(reference) > 0
+    correlation = None
+    if known:
+        found = spearmanr(values, reference)
+        correlation = float(found.statistic)  # pyright: ignore[reportAttributeAccessIssue]
+    return Companion(matrix, float(np.median(sign * values)), correlation)
+
+
+def _left_out(data: _Data, families: Sequence[str], k: int, none: float) -> LeaveOneOut:
+    """Median and minimum of PCKA without each encoder, and without each family."""
+    names = data.shapes.encoders
+    members = {
+        family: [name for name, of in zip(names, families, strict=True) if of == family]
+        for family in dict.fromkeys(families)
+    }
+    sets = [[name] for name in names] + list(members.values())
+    distinct = sorted({tuple(out) for out in sets if len(out) < len(names)})
+    if not distinct:
+        return LeaveOneOut(none, [], [])
+    owner = np.repeat(names, data.shapes.widths)
+    keep = np.stack([~np.isin(owner, out) for out in distinct]).astype(np.float32)
+    samples = jax.tree.map(
+        lambda part: np.broadcast_to(part, (len(distinct), *part.shape)),
+        whole_sample(data.shapes.counts),
+    )._replace(keep=keep)
+    pcka = dict(zip(distinct, data.pcka(samples, (k,))[:, 0], strict=True))
+
+    def without(name: str, out: Sequence[str], encoders: Sequence[str] | None = None) -> LeftOut:
+        values = upper(pcka[tuple(out)])
+        return LeftOut(name, float(np.median(values)), float(values.min()), encoders)
+
+    return LeaveOneOut(
+        none,
+        [without(name, [name]) for name in names],
+        [without(family, out, out) for family, out in members.items() if tuple(out) in pcka],
+    )
+
+
+def _split_half(data: _Data, key: Array, splits: int, k: int) -> SplitHalf | None:
+    names, counts = data.shapes.names, data.shapes.counts
     if not splits or min(counts) // 2 <= k:
         return None
     m = len(names)
-    found = run_samples(mesh, placed, half_sample(key, counts, splits), (k,), k)[:, 0]
+    found = data.pcka(half_sample(key, counts, splits), (k,))[:, 0]
     ceiling = found[:, np.arange(m), m + np.arange(m)]
-    return {
-        "splits": splits,
-        "n": max(counts) // 2,
-        "ceiling": {
-            name: {"mean": float(v.mean()), "low": float(v.min()), "high": float(v.max())}
+    return SplitHalf(
+        splits=splits,
+        n=max(counts) // 2,
+        ceiling={
+            name: Spread(float(v.mean()), float(v.min()), float(v.max()))
             for name, v in zip(names, ceiling.T, strict=True)
         },
-        "between": float(np.median(_pairs(found[:, :m, m:]))),
-    }
+        between=float(np.median(_pairs(found[:, :m, m:]))),
+    )

@@ -12,13 +12,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from substrate_jax import kernels
-from substrate_jax.kernels.arithmetic import HIGHEST, divide, matmul
+from substrate_jax.kernels.arithmetic import divide, matmul
 from substrate_jax.kernels.subspaces.tall_matrices import peak_sign
-from substrate_jax.mesh import DATA_AXIS
+from substrate_jax.mesh import DATA_AXIS, EVERYWHERE, over_rows
+from substrate_jax.substrate.components import has_variance, one_sided_cka, project
 
 
 class Sample(NamedTuple):
@@ -92,7 +93,11 @@ def half_sample(key: Array, counts: Sequence[int], splits: int) -> Sample:
 
 
 def _fit(x: Float[Array, "m n D"], sample: Sample, most: int):
-    """Weighted standardized rows [M, u, D] of each fit, its basis [D, most] and total variance."""
+    """Weighted standardized rows [M, u, D] of each fit, its basis [D, K] and total variance.
+
+    K is `most`, or D if that is less.
+    """
+    most = min(most, x.shape[-1])
 
     def fit(one):
         domain, rows, mask, pick, weight = one
@@ -104,98 +109,125 @@ def _fit(x: Float[Array, "m n D"], sample: Sample, most: int):
 
 
 def _leading_basis(x: Float[Array, "u D"], most: int) -> Float[Array, "D most"]:
-    """Leading eigenvectors of X'X, from the smaller of it and XX'; zero beyond the rank."""
+    """Leading components of centered rows, from the smaller of X'X and XX'.
+
+    Many small fits: an eigendecomposition takes less than the passes of `kernels.pca`.
+    """
     u, d = x.shape
-    gram = matmul(x.T, x) if d <= u else matmul(x, x.T)
-    value, vectors = jnp.linalg.eigh(gram)
-    value, vectors = value[: -most - 1 : -1], vectors[:, : -most - 1 : -1]
-    basis = vectors if d <= u else matmul(x.T, vectors)
-    held = value > max(u, d) * jnp.finfo(x.dtype).eps * value[0]
-    basis = basis * jnp.where(held, divide(1, jnp.linalg.norm(basis, axis=0)), 0)[None, :]
+    if d <= u:
+        basis = jnp.linalg.eigh(matmul(x.T, x))[1][:, : -most - 1 : -1]
+        variance, length = jnp.sum(matmul(x, basis) ** 2, axis=0), jnp.ones(basis.shape[1])
+    else:
+        basis = matmul(x.T, jnp.linalg.eigh(matmul(x, x.T))[1][:, : -most - 1 : -1])
+        length = jnp.linalg.norm(basis, axis=0)
+        variance = length**2
+    basis = basis * jnp.where(has_variance(variance), divide(1, length), 0)[None, :]
     return jnp.pad(basis, ((0, 0), (0, most - basis.shape[1])))
 
 
-def _one_sided(scores: Float[Array, "u M K"], own: Array, ks: Sequence[int]) -> Float[Array, "q M"]:
-    """CKA(X_i B_i, X_i B_j) of all j, for each of the numbers of components."""
-
-    def norms(left: Array, right: Array):  # ||left'right||_F of the leading blocks, [q, M]
-        product = jnp.einsum("umk,uml->mkl", left, right, precision=HIGHEST)
-        return jnp.stack([jnp.sum(product[:, :k, :k] ** 2, axis=(1, 2)) for k in ks])
-
-    mine = jnp.broadcast_to(scores[:, own][:, None], scores.shape)
-    inner, square = norms(mine, scores), norms(scores, scores)
-    return divide(inner, jnp.sqrt(square) * jnp.sqrt(square[:, own])[:, None])
-
-
-def _scores(rows: Float[Array, "u D"], bases: Float[Array, "M D K"]) -> Float[Array, "u M K"]:
-    m, d, k = bases.shape
-    flat = bases.transpose(1, 0, 2).reshape(d, m * k)
-    return matmul(rows, flat).reshape(-1, m, k)
-
-
-def _agreement(x: Float[Array, "m n D"], sample: Sample, ks: Sequence[int], most: int):
+def _agreement(x: Float[Array, "m n D"], sample: Sample, ks: Sequence[int]):
     """PCKA of all pairs of fits for each number of components, [q, M, M]."""
-    rows, bases, _ = _fit(x, sample, most)
+    rows, bases, _ = _fit(x, sample, max(ks))
 
     def side(one):
         rows, own = one
-        return _one_sided(_scores(rows, bases), own, ks)
+        return one_sided_cka(project(rows, bases), own, ks)
 
-    one_sided = jax.lax.map(side, (rows, jnp.arange(len(bases))))
+    return _both_sides(jax.lax.map(side, (rows, jnp.arange(len(bases)))))
+
+
+def _both_sides(one_sided: Float[Array, "M q M"]) -> Float[Array, "q M M"]:
+    """The mean of CKA(X_i B_i, X_i B_j), entry [i, q, j], and CKA(X_j B_i, X_j B_j)."""
     return (one_sided + one_sided.transpose(2, 1, 0)).transpose(1, 0, 2) / 2
 
 
 def run_samples(
-    mesh: Mesh, placed: Array, samples: Sample, ks: Sequence[int], most: int
-) -> np.ndarray:
-    """`_agreement` of every sample, the samples shared by the devices: [B, q, M, M]."""
-    found = _samples_program(mesh, tuple(ks), most)(placed, samples)
-    return np.asarray(found)[: len(samples.domain)]
+    mesh: Mesh, x: Float[Array, "m n D"], samples: Sample, ks: Sequence[int]
+) -> Float[np.ndarray, "B q M M"]:
+    """PCKA of all pairs of fits of every sample, the samples shared by the devices.
+
+    Args:
+        mesh: whose devices share.
+        x: features of m domains, a copy on each device.
+        samples: B of them.
+        ks: numbers of components.
+    """
+    return np.asarray(_samples_program(mesh, tuple(ks))(x, samples))[: len(samples.domain)]
 
 
 @functools.lru_cache
-def _samples_program(mesh: Mesh, ks: tuple[int, ...], most: int):
+def _samples_program(mesh: Mesh, ks: tuple[int, ...]):
     def compute(x: Array, samples: Sample) -> Array:
         devices, number = mesh.shape[DATA_AXIS], len(samples.domain)
         mine = jax.lax.axis_index(DATA_AXIS) + devices * jnp.arange(-(-number // devices))
 
         def one(b):
             b = jnp.minimum(b, number - 1)
-            return _agreement(x, jax.tree.map(lambda part: part[b], samples), ks, most)
+            return _agreement(x, jax.tree.map(lambda part: part[b], samples), ks)
 
         found = jax.lax.map(one, mine)
         everyone = jnp.zeros((devices * len(mine), *found.shape[1:]), found.dtype)
         return jax.lax.psum(everyone.at[mine].set(found), DATA_AXIS)
 
-    return jax.jit(
-        jax.shard_map(
-            compute, mesh=mesh, in_specs=(PartitionSpec(),) * 2, out_specs=PartitionSpec()
-        )
-    )
+    return over_rows(compute, mesh, EVERYWHERE)
+
+
+class Whole(NamedTuple):
+    """Everything about all images of m domains.
+
+    Attributes:
+        x: [m, n, D] standardized features.
+        bases: [m, D, K] components, K the most of the sweep.
+        ratio: [m, K] share of each of the variance.
+        pcka: [q, m, m] for each number of components; all that follows for one number.
+        grassmann: [m, m] mean cos^2 of the principal angles.
+        procrustes: [m, m] disparity of the bases.
+        tau: [m, m] of the null, as the rest.
+        p_value: [m, m], NaN on the diagonal, as the rest.
+        log10_p_value: [m, m].
+        q_value: [m, m] over all pairs.
+    """
+
+    x: Float[Array, "m n D"]
+    bases: Float[Array, "m D K"]
+    ratio: Float[Array, "m K"]
+    pcka: Float[Array, "q m m"]
+    grassmann: Float[Array, "m m"]
+    procrustes: Float[Array, "m m"]
+    tau: Float[Array, "m m"]
+    p_value: Float[Array, "m m"]
+    log10_p_value: Float[Array, "m m"]
+    q_value: Float[Array, "m m"]
 
 
 @functools.lru_cache
-def whole_program(ks: tuple[int, ...], k: int, most: int, alpha: float):
-    """Everything about all images, on every device alike."""
+def whole_program(ks: tuple[int, ...], k: int, alpha: float):
+    """The compiled computation of `Whole` from features and `whole_sample`, on every device alike.
 
-    def compute(x: Array, sample: Sample) -> dict[str, Array]:
-        rows, bases, total = _fit(x, sample, most)
+    Args:
+        ks: numbers of components.
+        k: one of them, for all but PCKA.
+        alpha: level of tau.
+    """
+
+    def compute(x: Array, sample: Sample) -> Whole:
+        rows, bases, total = _fit(x, sample, max(ks))
         bases = bases * jax.vmap(peak_sign)(bases)[:, None, :]
         leading = bases[:, :, :k]
 
         def side(one):
             rows, mask, own = one
-            scores = _scores(rows, bases)
+            scores = project(rows, bases)
             blocks = [scores[:, j, :k] for j in range(len(bases))]
             hsic = kernels.pairwise_hsic(blocks, mask=mask, cubic=True)
             moments = [moment[own] for moment in kernels.cka_null_moments(hsic)]
-            return _one_sided(scores, own, ks), jnp.sum(scores[:, own] ** 2, axis=0), moments
+            return one_sided_cka(scores, own, ks), jnp.sum(scores[:, own] ** 2, axis=0), moments
 
         m = len(bases)
         one_sided, variance, (mean, spread, skewness) = jax.lax.map(
             side, (rows, sample.mask, jnp.arange(m))
         )
-        pcka = (one_sided + one_sided.transpose(2, 1, 0)).transpose(1, 0, 2) / 2
+        pcka = _both_sides(one_sided)
         third = skewness * spread**1.5
         mean, spread, third = (mean + mean.T) / 2, (spread + spread.T) / 4, (third + third.T) / 8
         null = kernels.tail_from_moments(
@@ -204,19 +236,18 @@ def whole_program(ks: tuple[int, ...], k: int, most: int, alpha: float):
         upper = np.triu_indices(m, 1)
         q = kernels.benjamini_hochberg(null.p_value[upper])
         undefined = jnp.where(jnp.eye(m, dtype=bool), jnp.nan, 0)
-        pair = functools.partial(_over_pairs, leading)
-        return {
-            "x": rows,
-            "basis": bases,
-            "ratio": divide(variance, total[:, None]),
-            "pcka": pcka,
-            "grassmann": pair(kernels.grassmann_similarity),
-            "procrustes": pair(kernels.procrustes_disparity),
-            "tau": null.tau,
-            "p_value": null.p_value + undefined,
-            "log10_p_value": null.log10_p_value + undefined,
-            "q_value": jnp.zeros((m, m)).at[upper].set(q).at[upper[::-1]].set(q) + undefined,
-        }
+        return Whole(
+            x=rows,
+            bases=bases,
+            ratio=divide(variance, total[:, None]),
+            pcka=pcka,
+            grassmann=_over_pairs(leading, kernels.grassmann_similarity),
+            procrustes=_over_pairs(leading, kernels.procrustes_disparity),
+            tau=null.tau,
+            p_value=null.p_value + undefined,
+            log10_p_value=jnp.asarray(null.log10_p_value) + undefined,
+            q_value=jnp.zeros((m, m)).at[upper].set(q).at[upper[::-1]].set(q) + undefined,
+        )
 
     return jax.jit(compute)
 

@@ -1,5 +1,6 @@
 """Domains compared by their substrates, against float64 NumPy."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -10,6 +11,7 @@ from substrate_jax.analyses.domains import samples as domain_samples
 from substrate_jax.analyses.domains.compare import compare_domains
 from substrate_jax.kernels.reference import statistics as reference
 from substrate_jax.mesh import make_mesh
+from substrate_jax.report.values import plain
 from tests.helpers import tolerance
 
 # 33 features are fewer than the 40 images of the longest domain, and more than any half or distinct
@@ -82,34 +84,34 @@ def test_matrices_are_those_of_the_definitions(domains, compared):
         ),
     }
     for name, matrix in want.items():
-        got = result[name]["matrix"]
-        np.testing.assert_allclose(got, matrix, atol=CLOSE, err_msg=name)
-        np.testing.assert_allclose(result[name]["median"], np.median(pairs(matrix)), atol=CLOSE)
+        got = getattr(result, name)
+        np.testing.assert_allclose(got.matrix, matrix, atol=CLOSE, err_msg=name)
+        np.testing.assert_allclose(got.median, np.median(pairs(matrix)), atol=CLOSE)
     assert list(fits.names) == list(domains)
     for found, (x, basis) in zip(zip(fits.x, fits.bases, strict=True), parts, strict=True):
         np.testing.assert_allclose(found[0], x, atol=tolerance(len(x), condition=10))
         np.testing.assert_allclose(np.asarray(found[1]).T @ basis @ basis.T, found[1].T, atol=CLOSE)
         size = np.argmax(np.abs(found[1]), axis=0)
         assert (np.asarray(found[1])[size, np.arange(K)] > 0).all()
-    for name, features in domains.items():
+    for features, ratio in zip(domains.values(), fits.explained_variance_ratio, strict=True):
         x = stacked(features)
         share = np.linalg.svd(x)[1][: max(KS)] ** 2 / np.sum(x**2)
-        np.testing.assert_allclose(result["explained_variance_ratio"][name], share, atol=CLOSE)
+        np.testing.assert_allclose(ratio, share, atol=CLOSE)
     least = np.argmin(pairs(want["pcka"]))
-    assert result["pcka"]["min_pair"] == list(list(itertools.combinations(domains, 2))[least])
+    assert result.pcka.min_pair == list(list(itertools.combinations(domains, 2))[least])
     ranks = [np.argsort(np.argsort(pairs(want[name]))) for name in ("pcka", "grassmann")]
     spearman = np.corrcoef(*ranks)[0, 1]
-    assert result["grassmann"]["rank_correlation"] == pytest.approx(spearman)
+    assert result.grassmann.rank_correlation == pytest.approx(spearman)
 
 
 def test_sweep_has_the_pcka_of_every_number_of_components(domains, compared):
-    sweep = compared[0]["sweep"]
-    assert sweep["ks"] == list(KS)  # 9 and 64 are not below half of 18 images
+    sweep = compared[0].sweep
+    assert sweep.ks == list(KS)  # 9 and 64 are not below half of 18 images
     for at, k in enumerate(KS):
         want = pairs(pcka_matrix([substrate(f, k) for f in domains.values()]))
-        found = [sweep[key][at] for key in ("median", "least", "greatest")]
+        found = [found[at] for found in (sweep.median, sweep.least, sweep.greatest)]
         np.testing.assert_allclose(found, [np.median(want), want.min(), want.max()], atol=CLOSE)
-        assert sweep["low"][at] < sweep["median"][at] < sweep["high"][at]
+        assert sweep.low[at] < sweep.median[at] < sweep.high[at]
 
 
 @pytest.mark.parametrize(
@@ -120,23 +122,27 @@ def test_sweep_has_the_pcka_of_every_number_of_components(domains, compared):
     ],
 )
 def test_leaving_out_is_fitting_without(domains, compared, group, left_out):
-    found = compared[0]["leave_one_out"]
-    assert found["none"] == compared[0]["pcka"]["median"]
-    assert [entry["left_out"] for entry in found[group]] == list(left_out)
-    for entry, without in zip(found[group], left_out.values(), strict=True):
+    found = compared[0].leave_one_out
+    assert found.none == compared[0].pcka.median
+    entries = getattr(found, group)
+    assert [entry.left_out for entry in entries] == list(left_out)
+    members = [None if group == "encoders" else without for without in left_out.values()]
+    assert [entry.encoders for entry in entries] == members
+    for entry, without in zip(entries, left_out.values(), strict=True):
         want = pairs(pcka_matrix([substrate(f, K, without) for f in domains.values()]))
-        got = [entry["median"], entry["min"]]
+        got = [entry.median, entry.min]
         np.testing.assert_allclose(got, [np.median(want), want.min()], atol=CLOSE)
 
 
 def test_a_single_family_is_not_left_out(domains):
     two = dict(itertools.islice(domains.items(), 2))
     found, _ = compare_domains(two, ["one"] * 3, k=K, ks=(), draws=0, splits=0)
-    assert found["leave_one_out"]["families"] == []
-    assert found["grassmann"]["rank_correlation"] is None  # one pair has no ranks
-    assert found["sweep"]["low"] is None
-    assert found["pcka"]["low"] is None
-    assert found["split_half"] is None
+    assert found.leave_one_out.families == []
+    assert found.grassmann.rank_correlation is None  # one pair has no ranks
+    assert found.sweep.low is found.sweep.high is None
+    pcka = found.pcka
+    assert pcka.low is pcka.high is pcka.error is pcka.median_low is pcka.median_high is None
+    assert found.split_half is None
 
 
 def test_bootstrap_draws_are_fits_of_repeated_rows(domains, compared):
@@ -151,16 +157,16 @@ def test_bootstrap_draws_are_fits_of_repeated_rows(domains, compared):
             parts.append(substrate(take(features, rows), K))
         drawn.append(pcka_matrix(parts))
     error = np.std(drawn, axis=0, ddof=1)
-    pcka = compared[0]["pcka"]
-    np.testing.assert_allclose(pcka["error"], error, atol=CLOSE)
-    np.testing.assert_allclose(pcka["high"] - pcka["matrix"], 1.959964 * error, atol=2 * CLOSE)
+    pcka = compared[0].pcka
+    np.testing.assert_allclose(pcka.error, error, atol=CLOSE)
+    np.testing.assert_allclose(pcka.high - pcka.matrix, 1.959964 * error, atol=2 * CLOSE)
     medians = [np.median(pairs(matrix)) for matrix in drawn]
-    half = pcka["median_high"] - pcka["median"]
+    half = pcka.median_high - pcka.median
     assert half == pytest.approx(1.959964 * np.std(medians, ddof=1), abs=2 * CLOSE)
 
 
 def test_ceiling_is_the_pcka_of_disjoint_halves(domains, compared):
-    found = compared[0]["split_half"]
+    found = compared[0].split_half
     key = jax.random.split(jax.random.key(1), 2)[1]
     sample = domain_samples.half_sample(key, COUNTS, 3)
     ceilings, between = [], []
@@ -176,10 +182,10 @@ def test_ceiling_is_the_pcka_of_disjoint_halves(domains, compared):
         ceilings.append(np.diagonal(matrix[:3, 3:]))
         between.append(pairs(matrix[:3, 3:]))
     for name, values in zip(domains, np.transpose(ceilings), strict=True):
-        got = [found["ceiling"][name][key] for key in ("mean", "low", "high")]
+        got = dataclasses.astuple(found.ceiling[name])
         np.testing.assert_allclose(got, [values.mean(), values.min(), values.max()], atol=CLOSE)
-    assert found["between"] == pytest.approx(np.median(between), abs=CLOSE)
-    assert (found["splits"], found["n"]) == (3, COUNTS[0] // 2)
+    assert found.between == pytest.approx(np.median(between), abs=CLOSE)
+    assert (found.splits, found.n) == (3, COUNTS[0] // 2)
 
 
 def test_null_has_the_moments_of_permuted_rows(domains, compared):
@@ -194,13 +200,13 @@ def test_null_has_the_moments_of_permuted_rows(domains, compared):
         orders = [rng.permutation(len(x)) for _ in range(draws)]
         nulls.append([np.sum(k * l[np.ix_(p, p)]) / scale for p in orders])
     null = np.mean(nulls, axis=0)
-    tau = compared[0]["pcka"]["tau"][0, 1]
+    tau = compared[0].pcka.tau[0, 1]
     # Three deviations of a share of 4,000 draws; the tail is exact to three moments.
     assert np.mean(null > tau) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / draws))
-    p = np.asarray(compared[0]["pcka"]["p_value"])
+    p = np.asarray(compared[0].pcka.p_value)
     assert np.isnan(np.diagonal(p)).all()
     assert (pairs(p) < 1e-3).all()
-    q = np.asarray(compared[0]["pcka"]["q_value"])
+    q = np.asarray(compared[0].pcka.q_value)
     assert (pairs(q) >= pairs(p)).all()
 
 
@@ -208,8 +214,8 @@ def test_one_device_and_eight_agree(domains, compared):
     alone, _ = compare_domains(
         domains, FAMILIES, k=K, ks=KS, draws=6, splits=3, seed=1, mesh=make_mesh("data=1")
     )
-    for key in ("pcka", "split_half", "leave_one_out", "sweep"):
-        got, want = (jax.tree.leaves(found[key]) for found in (alone, compared[0]))
+    for part in ("pcka", "split_half", "leave_one_out", "sweep"):
+        got, want = (jax.tree.leaves(plain(getattr(found, part))) for found in (alone, compared[0]))
         for a, b in zip(got, want, strict=True):
             if not isinstance(a, str):
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -227,9 +233,9 @@ def test_constant_images_give_zero_and_no_nan(domains):
     result, fits = compare_domains(
         domains | {"domain1": blank}, FAMILIES, k=K, ks=KS, draws=6, splits=3, seed=1
     )
-    matrix = result["pcka"]["matrix"]
+    matrix = result.pcka.matrix
     assert np.isfinite(matrix).all()
-    assert np.isfinite(result["pcka"]["error"]).all()
+    assert np.isfinite(result.pcka.error).all()
     np.testing.assert_array_equal(matrix[1], 0)
     assert matrix[0, 2] > 0
     assert not np.asarray(fits.bases[1]).any()
