@@ -44,33 +44,37 @@ References:
     Y. Radwan, "The Cross-Architecture Substrate", arXiv:2606.07882, 2026.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
-from substrate_jax import kernels
-from substrate_jax.analyses.domains.readings import READINGS
+from substrate_jax.analyses.domains.readings import READINGS, Reading
+from substrate_jax.analyses.domains.results import ControlValues
 from substrate_jax.mesh import make_mesh
-from substrate_jax.substrate.sharded import PlacedDomains
+from substrate_jax.substrate.domains import Block, Domains, check_components, check_domains
+from substrate_jax.substrate.sharded import Basis, PlacedDomains
+
+HANDMADE = ("pixels", "handcrafted")
 
 
 def control_agreement(
-    xs: Mapping[str, Float[np.ndarray, "n D"]],
-    bases: Mapping[str, Float[np.ndarray, "D k"]],
+    xs: Mapping[str, Block],
+    bases: Mapping[str, Basis],
     widths: Sequence[int],
-    images: Mapping[str, Mapping[str, Float[np.ndarray, "n _"]]],
+    images: Domains,
     *,
-    untrained_panels: Sequence[Mapping[str, Mapping[str, Float[np.ndarray, "n _"]]]] = (),
+    untrained_panels: Sequence[Domains] = (),
     seeds: int = 50,
     draws: int = 5,
     seed: int = 0,
     mesh: Mesh | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, dict[str, dict]]:
+    progress: Callable[[int, int], object] | None = None,
+) -> dict[str, dict[str, ControlValues]]:
     """Every reading of every control, for all pairs of domains.
 
     Args:
@@ -89,19 +93,13 @@ def control_agreement(
         progress: called with (steps done, steps in all).
 
     Returns:
-        control -> reading -> a dict, as `READINGS` lists them, each with
-            matrix: [m, m] PCKA, symmetric; the median over draws if there are several; absent from
-                overlap, whose items are domains where those of others are pairs.
-            median: of `values`; None with a single domain, which has no pair.
-            values: one an item; if there are several draws, the median over items, one a draw.
-            low, high: 5 % and 95 % quantile of the draws' medians, None if there is one draw.
-            item_high: 95 % quantile over all items of all draws, likewise.
-            draws: how many.
-            paper, paper_high: what the paper reports, or None.
+        control -> reading -> its values, in the order of `READINGS`. The items of overlap are
+        domains where those of others are pairs; a single domain has no pair.
 
     Raises:
-        ValueError: domains, rows or widths that do not match; a domain with no more than k images,
-            or whose images all have the same pixels or the same hand-crafted features; NaN or inf.
+        ValueError: domains, rows or widths that do not match; a domain with fewer than 4 images or
+            no more than k, or whose images all have the same pixels or the same hand-crafted
+            features; NaN or inf.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -111,107 +109,112 @@ def control_agreement(
         >>> found = control_agreement(xs, bases, (4, 4), images, seeds=20, draws=2)
         >>> list(found), list(found["random"])
         (['pixels', 'handcrafted', 'random', 'shuffled'], ['both', 'one', 'carried', 'overlap'])
-        >>> bool(found["random"]["both"]["low"] < found["random"]["both"]["high"] < 1)
+        >>> bool(found["random"]["both"].low < found["random"]["both"].high < 1)
         True
     """
-    _check(xs, bases, widths, images, untrained_panels)
-    mesh = mesh or make_mesh()
-    bases = [jnp.asarray(bases[name], jnp.float32) for name in xs]
-    k = bases[0].shape[1]
-    panel = PlacedDomains.place(list(xs.values()), mesh)
-    carries = draws if seeds else 0
+    lengths = _check(xs, bases, widths, images, untrained_panels)
     shuffles = draws if len(widths) > 1 else 0
-    step = _counter(progress, 2 + seeds + carries + shuffles + len(untrained_panels))
+    carries = draws if seeds else 0
+    panel = _Panel(
+        PlacedDomains.place([[x] for x in xs.values()], mesh or make_mesh()),
+        [jnp.asarray(bases[name], jnp.float32) for name in xs],
+        lengths,
+        _counter(progress, 2 + seeds + carries + shuffles + len(untrained_panels)),
+    )
     for_bases, for_scores, for_shuffles = np.random.default_rng(seed).spawn(3)
 
-    found: dict[str, dict[str, dict]] = {}
-    for control in ("pixels", "handcrafted"):
+    # (control, reading) -> [m, m] PCKA or [m] overlaps of each draw.
+    drawn: dict[tuple[str, str], Sequence[np.ndarray]] = {}
+    for control in HANDMADE:
         blocks = {name: images[name][control] for name in xs}
-        found[control] = _image_readings(control, blocks, panel, bases)
-        step()
+        for name, only in _of_images(panel, control, blocks).items():
+            drawn[control, name] = [only]
     if seeds:
-        both, one = zip(*_random(panel, bases, seeds, for_bases, step), strict=True)
-        found["random"] = {"both": _pair_summary(both), "one": _pair_summary(one)}
+        both, one = zip(*_random_bases(panel, seeds, for_bases), strict=True)
+        drawn |= {("random", "both"): both, ("random", "one"): one}
     if carries:
-        lengths = [len(x) for x in xs.values()]
-        carried = _random_scores(panel, lengths, bases, carries, for_scores, step)
-        matrices, overlaps = zip(*carried, strict=True)
-        found["random"] |= {"carried": _pair_summary(matrices), "overlap": _summary(overlaps)}
-    refitted = {
-        "shuffled": (_shuffled(xs, widths, for_shuffles) for _ in range(shuffles)),
-        "untrained": (
-            [np.concatenate(list(features[name].values()), axis=1) for name in xs]
-            for features in untrained_panels
-        ),
-    }
-    for control, panels in refitted.items():
-        matrices = []
-        for blocks in panels:
-            fitted, components, _ = PlacedDomains.place(blocks, mesh).fit(k)
-            matrices.append(fitted.pcka(components))
-            step()
-        if matrices:
-            found[control] = {"panel": _pair_summary(matrices)}
+        carried, overlap = zip(*_random_scores(panel, carries, for_scores), strict=True)
+        drawn |= {("random", "carried"): carried, ("random", "overlap"): overlap}
+    panels = (_shuffled(xs, widths, for_shuffles) for _ in range(shuffles))
+    drawn["shuffled", "panel"] = [_refitted(panel, blocks) for blocks in panels]
+    panels = ([list(of[name].values()) for name in xs] for of in untrained_panels)
+    drawn["untrained", "panel"] = [_refitted(panel, blocks) for blocks in panels]
+
+    found: dict[str, dict[str, ControlValues]] = {}
     for reading in READINGS:
-        if reading.name in found.get(reading.control, {}):
-            found[reading.control][reading.name] |= {
-                "paper": reading.paper,
-                "paper_high": reading.paper_high,
-            }
+        if of_reading := drawn.get((reading.control, reading.name)):
+            values = _control_values(reading, np.stack(of_reading))
+            found.setdefault(reading.control, {})[reading.name] = values
     return found
 
 
-def _pair_summary(matrices: Sequence[Float[np.ndarray, "m m"]]) -> dict:
-    """PCKA matrices, one a draw, and what there is to say of their pairs."""
-    stacked = np.stack(matrices)
-    pairs = stacked[:, *np.triu_indices(stacked.shape[1], 1)]
-    return {"matrix": np.median(stacked, axis=0)} | _summary(pairs)
+@dataclasses.dataclass(frozen=True)
+class _Panel:
+    """What all controls are compared with, and what is called as each step is done."""
+
+    placed: PlacedDomains
+    bases: Sequence[Float[Array, "D k"]]
+    lengths: Sequence[int]
+    step: Callable[[], None]
+
+    @property
+    def k(self) -> int:
+        return self.bases[0].shape[1]
 
 
-def _summary(values: Float[np.ndarray, "draws items"]) -> dict:
-    """Medians and quantiles; items are pairs or domains."""
-    values = np.asarray(values, np.float64)
+def _control_values(reading: Reading, drawn: Float[np.ndarray, "draws ..."]) -> ControlValues:
+    """Medians and quantiles of PCKA matrices or overlaps; items are pairs or domains."""
+    matrix = None
+    if drawn.ndim == 3:
+        matrix = np.median(drawn, axis=0)
+        drawn = drawn[:, *np.triu_indices(drawn.shape[1], 1)]
+    values = drawn.astype(np.float64)
     several = len(values) > 1 and values.size > 0
     shown = np.median(values, axis=1) if several else values[0]
-    low, high = np.quantile(shown, [0.05, 0.95]) if several else (None, None)
-    return {
-        "median": np.median(shown) if shown.size else None,
-        "values": shown,
-        "low": low,
-        "high": high,
-        "item_high": np.quantile(values, 0.95) if several else None,
-        "draws": len(values),
-    }
+    low, high = np.quantile(shown, [0.05, 0.95]).tolist() if several else (None, None)
+    return ControlValues(
+        matrix=matrix,
+        median=float(np.median(shown)) if shown.size else None,
+        values=shown,
+        low=low,
+        high=high,
+        item_high=float(np.quantile(values, 0.95)) if several else None,
+        draws=len(values),
+        paper=reading.paper,
+        paper_high=reading.paper_high,
+    )
 
 
-def _image_readings(control: str, blocks, panel: PlacedDomains, bases) -> dict[str, dict]:
+def _of_images(panel: _Panel, control: str, blocks: Mapping[str, Block]) -> dict[str, np.ndarray]:
     """The readings of features that no network made: own, carried, overlap."""
     width = next(iter(blocks.values())).shape[1]
-    placed = PlacedDomains.place(list(blocks.values()), panel.mesh)
-    fitted, components, scores = placed.fit(min(bases[0].shape[1], width))
-    for (name, block), found in zip(blocks.items(), components, strict=True):
-        if not np.asarray(found).any():
+    placed = PlacedDomains.place([[block] for block in blocks.values()], panel.placed.mesh)
+    fitted = placed.fit(min(panel.k, width))
+    for (name, block), basis in zip(blocks.items(), fitted.components, strict=True):
+        if not np.asarray(basis).any():
             raise ValueError(
                 f"domain {name!r}: all {len(block)} images have the same {control}, so there are "
                 "no components to compare; leave the domain out"
             )
-    directions, overlap = panel.carry(scores, bases)
-    return {
-        "own": _pair_summary([fitted.pcka(components)]),
-        "carried": _pair_summary([panel.pcka(directions)]),
-        "overlap": _summary([overlap]),
+    directions, overlap = panel.placed.carry(fitted.scores, panel.bases)
+    found = {
+        "own": fitted.placed.pcka(fitted.components),
+        "carried": panel.placed.pcka(directions),
+        "overlap": np.asarray(overlap),
     }
+    panel.step()
+    return found
 
 
-def _random(panel: PlacedDomains, bases, seeds: int, rng, step) -> Iterator[tuple]:
+def _random_bases(panel: _Panel, seeds: int, rng) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """PCKA matrices of random bases, for both domains and for one of them, a draw at a time."""
-    m, (width, k) = len(bases), bases[0].shape
+    m, width = len(panel.bases), panel.bases[0].shape[0]
+    own = [[i, m] for i in range(m)]
     for _ in range(seeds):
-        random = [_orthonormal(rng.standard_normal((width, k), np.float32)) for _ in range(m)]
-        found = panel.cka([[*random, basis] for basis in bases])
-        both = np.stack([cka[i, :m] for i, cka in enumerate(found)])
-        one = np.stack([cka[m, :m] for cka in found])
-        step()
+        random = [_orthonormal(rng.standard_normal((width, panel.k), np.float32)) for _ in own]
+        found = panel.placed.one_sided_cka([[*random, basis] for basis in panel.bases], own)
+        both, one = np.stack(found)[:, :, :m].swapaxes(0, 1)
+        panel.step()
         yield (both + both.T) / 2, (one + one.T) / 2
 
 
@@ -220,32 +223,36 @@ def _random(panel: PlacedDomains, bases, seeds: int, rng, step) -> Iterator[tupl
 _orthonormal = jax.jit(lambda block: jnp.linalg.qr(block)[0])
 
 
-def _random_scores(panel: PlacedDomains, lengths, bases, draws, rng, step) -> Iterator[tuple]:
+def _random_scores(panel: _Panel, draws: int, rng) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """PCKA of the directions that random scores are carried to, and their overlaps, by draw."""
-    k = bases[0].shape[1]
     for _ in range(draws):
-        drawn = [rng.standard_normal((rows, k), np.float32) for rows in lengths]
-        scores = PlacedDomains.place(drawn, panel.mesh).xs
-        directions, overlap = panel.carry(scores, bases)
-        step()
-        yield panel.pcka(directions), overlap
+        drawn = [[rng.standard_normal((rows, panel.k), np.float32)] for rows in panel.lengths]
+        scores = PlacedDomains.place(drawn, panel.placed.mesh).xs
+        directions, overlap = panel.placed.carry(scores, panel.bases)
+        panel.step()
+        yield panel.placed.pcka(directions), np.asarray(overlap)
 
 
-def _shuffled(xs, widths, rng) -> list[Float[np.ndarray, "n D"]]:
-    """The stacked features with the rows of every encoder's block in an order of their own."""
+def _shuffled(xs: Mapping[str, Block], widths: Sequence[int], rng) -> list[list[np.ndarray]]:
+    """The encoders' blocks of every domain, the rows of each in an order of their own."""
     return [
-        np.concatenate(
-            [
-                block[rng.permutation(len(block))]
-                for block in np.split(np.asarray(x), np.cumsum(widths)[:-1], axis=1)
-            ],
-            axis=1,
-        )
+        [
+            block[rng.permutation(len(block))]
+            for block in np.split(np.asarray(x), np.cumsum(widths)[:-1], axis=1)
+        ]
         for x in xs.values()
     ]
 
 
-def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[], None]:
+def _refitted(panel: _Panel, blocks: Sequence[Sequence[Block]]) -> Float[np.ndarray, "m m"]:
+    """PCKA of substrates of other features of the same images."""
+    fitted = PlacedDomains.place(blocks, panel.placed.mesh).fit(panel.k)
+    found = fitted.placed.pcka(fitted.components)
+    panel.step()
+    return found
+
+
+def _counter(progress: Callable[[int, int], object] | None, total: int) -> Callable[[], None]:
     """A function that counts one step done each time it is called."""
     done = iter(range(1, total + 1))
 
@@ -257,29 +264,26 @@ def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callabl
     return step
 
 
-def _check(xs, bases, widths, images, untrained_panels) -> None:
-    """Raises ValueError unless all parts speak of the same domains, rows and features."""
+def _check(xs, bases, widths, images, untrained_panels) -> Sequence[int]:
+    """Images of each domain, after a check that all parts speak of the same rows and features."""
     parts = [("bases", bases), ("images", images)]
     parts += [("untrained_panels", features) for features in untrained_panels]
     for what, given in parts:
         if given.keys() != xs.keys() or not xs:
             raise ValueError(f"{what} are of {list(given)}, features of {list(xs)}: give the same")
+    shapes = check_domains({name: {"features": x} for name, x in xs.items()})
     k = next(iter(bases.values())).shape[1]
+    check_components(shapes, k)
     for name, x in xs.items():
-        n, width = x.shape
-        if n < k + 1:
-            raise ValueError(
-                f"domain {name!r} has {n} images for k={k} components: give {k + 1} or more, or "
-                "lower k"
-            )
-        if width != sum(widths) or bases[name].shape != (width, k):
+        if x.shape[1] != sum(widths) or bases[name].shape != (x.shape[1], k):
             raise ValueError(
                 f"domain {name!r} has features {x.shape} and basis {bases[name].shape}, encoders "
                 f"have widths {list(widths)}: give one panel and one k to all domains"
             )
-        blocks = {"features": x, **{what: images[name][what] for what in ("pixels", "handcrafted")}}
-        for features in untrained_panels:
-            blocks |= features[name]
-        if wrong := [what for what, block in blocks.items() if len(block) != n]:
-            raise ValueError(f"domain {name!r}: {wrong[0]} has other rows than the features, {n}")
-        kernels.check_finite(list(blocks.values()), [f"{name}: {what}" for what in blocks])
+    handmade = {name: {what: images[name][what] for what in HANDMADE} for name in xs}
+    for what, domains in (("images", handmade), *parts[2:]):
+        others = check_domains({name: domains[name] for name in xs})
+        for name, n, rows in zip(shapes.names, shapes.counts, others.counts, strict=True):
+            if rows != n:
+                raise ValueError(f"domain {name!r}: {what} have {rows} rows, the features {n}")
+    return shapes.counts

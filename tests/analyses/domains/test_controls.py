@@ -6,7 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
-from substrate_jax.analyses.domains.controls import READINGS, control_agreement
+from substrate_jax.analyses.domains.controls import control_agreement
+from substrate_jax.analyses.domains.readings import READINGS
 from substrate_jax.kernels.reference import statistics as reference
 from substrate_jax.mesh import make_mesh
 
@@ -96,7 +97,7 @@ def test_the_table_lists_what_is_computed_and_one_primary_reading_each(found):
         assert [r.primary for r in readings] == [True] + [False] * (len(readings) - 1)
         for reading in readings:
             result = found[control][reading.name]
-            assert (result["paper"], result["paper_high"]) == (reading.paper, reading.paper_high)
+            assert (result.paper, result.paper_high) == (reading.paper, reading.paper_high)
     paper = {r.control: (r.paper, r.paper_high) for r in READINGS if r.primary}
     assert paper["pixels"] == (0.263, None)
     assert paper["random"] == (0.041, 0.087)
@@ -117,14 +118,14 @@ def test_image_features_are_read_as_the_oracle_reads_them(example, found, contro
         for name in xs
     ]
     got = found[control]
-    np.testing.assert_allclose(got["own"]["matrix"], example.matrix(fs, own), atol=LIMIT)
-    np.testing.assert_allclose(got["carried"]["matrix"], example.matrix(xs, carried), atol=LIMIT)
-    np.testing.assert_allclose(got["overlap"]["values"], overlap, atol=LIMIT)
-    assert got["overlap"]["median"] == np.median(got["overlap"]["values"])
-    pairs = got["own"]["matrix"][np.triu_indices(3, 1)]
-    np.testing.assert_array_equal(got["own"]["values"], pairs)
-    assert got["own"]["median"] == np.median(pairs)
-    assert got["own"]["low"] is got["own"]["high"] is None
+    np.testing.assert_allclose(got["own"].matrix, example.matrix(fs, own), atol=LIMIT)
+    np.testing.assert_allclose(got["carried"].matrix, example.matrix(xs, carried), atol=LIMIT)
+    np.testing.assert_allclose(got["overlap"].values, overlap, atol=LIMIT)
+    assert got["overlap"].median == np.median(got["overlap"].values)
+    pairs = got["own"].matrix[np.triu_indices(3, 1)]
+    np.testing.assert_array_equal(got["own"].values, pairs)
+    assert got["own"].median == np.median(pairs)
+    assert got["own"].low is got["own"].high is None
 
 
 def test_random_readings_are_those_of_the_oracle_with_the_same_draws(example, found):
@@ -155,20 +156,20 @@ def test_random_readings_are_those_of_the_oracle_with_the_same_draws(example, fo
     for name, matrices in want.items():
         got, items = found["random"][name], np.array(matrices)
         if name != "overlap":
-            np.testing.assert_allclose(got["matrix"], np.median(items, axis=0), atol=LIMIT)
+            np.testing.assert_allclose(got.matrix, np.median(items, axis=0), atol=LIMIT)
             items = items[:, *np.triu_indices(3, 1)]
         medians = np.median(items, axis=1)
-        np.testing.assert_allclose(got["values"], medians, atol=LIMIT)
-        assert got["draws"] == len(matrices)
-        assert got["median"] == pytest.approx(np.median(medians), abs=LIMIT)
-        assert got["low"] == pytest.approx(np.quantile(medians, 0.05), abs=LIMIT)
-        assert got["high"] == pytest.approx(np.quantile(medians, 0.95), abs=LIMIT)
-        assert got["item_high"] == pytest.approx(np.quantile(items, 0.95), abs=LIMIT)
+        np.testing.assert_allclose(got.values, medians, atol=LIMIT)
+        assert got.draws == len(matrices)
+        assert got.median == pytest.approx(np.median(medians), abs=LIMIT)
+        assert got.low == pytest.approx(np.quantile(medians, 0.05), abs=LIMIT)
+        assert got.high == pytest.approx(np.quantile(medians, 0.95), abs=LIMIT)
+        assert got.item_high == pytest.approx(np.quantile(items, 0.95), abs=LIMIT)
 
 
 def test_an_untrained_panel_is_fitted_as_the_trained_one(example, found):
     want = example.matrix(example.xs, example.bases)
-    np.testing.assert_allclose(found["untrained"]["panel"]["matrix"], want, atol=LIMIT)
+    np.testing.assert_allclose(found["untrained"]["panel"].matrix, want, atol=LIMIT)
 
 
 def test_shuffling_destroys_what_encoders_share_and_nothing_else(example):
@@ -183,9 +184,9 @@ def test_shuffling_destroys_what_encoders_share_and_nothing_else(example):
         bases = {name: components(x) for name, x in xs.items()}
         shuffled = Example(xs, bases, example.images).run(draws=3, widths=(21, 21))["shuffled"]
         # Components of two halves side by side, one shuffled, mix them at random.
-        error = np.abs(shuffled["panel"]["matrix"] - example.matrix(xs, bases)).max()
+        error = np.abs(shuffled["panel"].matrix - example.matrix(xs, bases)).max()
         assert (error < LIMIT) == same, error
-        assert shuffled["panel"]["draws"] == 3
+        assert shuffled["panel"].draws == 3
 
 
 def test_a_single_encoder_cannot_be_shuffled_against_others(example):
@@ -200,16 +201,16 @@ def test_draws_depend_on_the_seed_and_not_on_the_devices(example):
     )
     for control in ("random", "shuffled"):
         for name, result in one[control].items():
-            np.testing.assert_allclose(again[control][name]["values"], result["values"], atol=LIMIT)
-            assert np.abs(np.subtract(other[control][name]["values"], result["values"])).min() > 0
+            np.testing.assert_allclose(again[control][name].values, result.values, atol=LIMIT)
+            assert np.abs(np.subtract(other[control][name].values, result.values)).min() > 0
 
 
 def test_one_domain_has_no_pairs(example):
     lone = Example(*({"plants": part["plants"]} for part in vars(example).values()))
     found = lone.run()["pixels"]
-    assert found["own"]["median"] is None
-    assert found["own"]["matrix"].shape == (1, 1)
-    assert 0 < found["overlap"]["median"] < 1
+    assert found["own"].median is None
+    assert found["own"].matrix.shape == (1, 1)
+    assert 0 < found["overlap"].median < 1
 
 
 def without(part: dict, name: str) -> dict:
@@ -224,7 +225,14 @@ def flat(images: dict, control: str) -> dict:
 BAD = {
     "few images": (
         lambda e: {"xs": e.xs | {"clouds": e.xs["clouds"][:3]}},
-        "domain 'clouds' has 3 images for k=3 components: give 4 or more",
+        "domain 'clouds' has 3 images: give 4 or more",
+    ),
+    "more components than images": (
+        lambda e: {
+            "xs": e.xs | {"clouds": e.xs["clouds"][:6]},
+            "bases": {name: np.eye(21, 7, dtype=np.float32) for name in e.xs},
+        },
+        "domain 'clouds' has 6 images: k=7 components need 8 or more",
     ),
     "equal pixels": (
         lambda e: {"images": flat(e.images, "pixels")},
@@ -236,7 +244,7 @@ BAD = {
     ),
     "other rows": (
         lambda e: {"images": e.images | {"stones": e.images["clouds"]}},
-        "domain 'stones': pixels has other rows",
+        "domain 'stones': images have 40 rows, the features 33",
     ),
     "other domains": (lambda e: {"images": without(e.images, "stones")}, "images are of"),
     "no base": (lambda e: {"bases": without(e.bases, "stones")}, "bases are of"),
@@ -246,7 +254,7 @@ BAD = {
     ),
     "not finite": (
         lambda e: {"xs": e.xs | {"stones": e.xs["stones"] * np.nan}},
-        "stones: features holds NaN",
+        "stones, features holds NaN",
     ),
 }
 
