@@ -33,37 +33,33 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from substrate_jax import kernels
+from substrate_jax.analyses import paper
+from substrate_jax.analyses.domains.results import ComponentCorrelations, LargestCorrelation
 from substrate_jax.features.handcrafted import FEATURE_NAMES
 from substrate_jax.features.image_readers import image_energy
 from substrate_jax.kernels.validate import check_fraction
 
 ENERGY = "image energy"
-READ_NAMES = (*FEATURE_NAMES, ENERGY)
-# Of arXiv:2606.07882: |r| of component 0 with the energy, at least; of all others, below.
-PAPER = {"energy": 0.6, "others": 0.25}
+NAMES = (*FEATURE_NAMES, ENERGY)
+PAPER = {"energy": paper.ENERGY_OF_FIRST, "others": paper.OTHER_COMPONENTS}
 
 
-def read_components(
+def correlate_components(
     scores: Float[np.ndarray, "n k"],
     images: Mapping[str, Float[np.ndarray, "n _"]],
     *,
     level: float = 0.95,
-) -> dict:
+) -> ComponentCorrelations:
     """Correlations of every component of one domain with every hand-made feature.
 
     Args:
         scores: images on components, as `Substrate.transform` gives them.
         images: `pixels` and `handcrafted` of the same images, as
-        `features.image_readers.image_features`.
+            `features.handcrafted.image_features` gives them.
         level: of the intervals.
 
     Returns:
-        `features`: the 60 names, hand-crafted ones in their order, then the image energy.
-        `correlation`, `low`, `high`, `p_value`, `q_value`: [k, 60].
-        `energy_of_first`: r of component 0 with the image energy.
-        `largest_of_others`: of components 1 and up with hand-crafted features, the `correlation` of
-        largest magnitude with its `component` and `feature`; None where there is none.
-        `paper`: what arXiv:2606.07882 says of the magnitudes of the two.
+        Correlations with the 60 features, hand-crafted ones in their order, then the image energy.
 
     Raises:
         ValueError: different numbers of rows, fewer than 4, NaN or infinity, or `level` no share.
@@ -73,8 +69,8 @@ def read_components(
         >>> scores = rng.normal(size=(50, 2))
         >>> images = {"pixels": rng.uniform(size=(50, 12)), "handcrafted": np.zeros((50, 59))}
         >>> images["handcrafted"][:, -1] = 1 - scores[:, 1]
-        >>> found = read_components(scores, images)["largest_of_others"]
-        >>> found["component"], found["feature"], round(found["correlation"], 4)
+        >>> found = correlate_components(scores, images).largest_of_others
+        >>> found.component, found.feature, round(found.correlation, 4)
         (1, 'rms contrast', -1.0)
     """
     check_fraction("level", level)
@@ -91,17 +87,17 @@ def read_components(
     q_value = np.full_like(p_value, np.nan)
     family = np.isfinite(p_value)
     q_value[family] = np.asarray(kernels.benjamini_hochberg(p_value[family].astype(np.float32)))
-    return {
-        "features": READ_NAMES,
-        "correlation": correlation,
-        "low": low,
-        "high": high,
-        "p_value": p_value,
-        "q_value": q_value,
-        "energy_of_first": float(correlation[0, -1]),
-        "largest_of_others": _largest(correlation[1:, :-1]),
-        "paper": PAPER,
-    }
+    return ComponentCorrelations(
+        features=NAMES,
+        correlation=correlation,
+        low=low,
+        high=high,
+        p_value=p_value,
+        q_value=q_value,
+        energy_of_first=float(correlation[0, -1]),
+        largest_of_others=_largest(correlation[1:, :-1]),
+        paper=PAPER,
+    )
 
 
 def extreme_rows(
@@ -158,14 +154,14 @@ def _inference(correlation: Float[np.ndarray, "k p"], n: int, level: float):
     return np.tanh(middle - z), np.tanh(middle + z), 2 * special.stdtr(n - 2, -t)
 
 
-def _largest(correlation: Float[np.ndarray, "k p"]) -> dict | None:
+def _largest(correlation: Float[np.ndarray, "k p"]) -> LargestCorrelation | None:
     """The entry of largest magnitude; components are counted from 1, as 0 is left out."""
     size = np.nan_to_num(np.abs(correlation), nan=-1)
     if size.size == 0 or size.max() < 0:
         return None
     component, feature = np.unravel_index(np.argmax(size), size.shape)
-    return {
-        "correlation": float(correlation[component, feature]),
-        "component": int(component) + 1,
-        "feature": FEATURE_NAMES[feature],
-    }
+    return LargestCorrelation(
+        correlation=float(correlation[component, feature]),
+        component=int(component) + 1,
+        feature=FEATURE_NAMES[feature],
+    )

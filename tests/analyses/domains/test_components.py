@@ -6,9 +6,9 @@ from scipy import stats
 
 from substrate_jax.analyses.domains.components import (
     ENERGY,
-    READ_NAMES,
+    NAMES,
+    correlate_components,
     extreme_rows,
-    read_components,
 )
 from substrate_jax.features.handcrafted import FEATURE_NAMES
 from tests.helpers import tolerance
@@ -33,14 +33,14 @@ def example():
 
 @pytest.fixture(scope="module")
 def found(example):
-    return read_components(*example, level=0.9)
+    return correlate_components(*example, level=0.9)
 
 
 def test_correlations_are_those_of_scipy(example, found):
     scores, images = example
     energy = (images["pixels"].astype(np.float64) ** 2).mean(1)
     features = np.column_stack([images["handcrafted"].astype(np.float64), energy])
-    assert found["features"] == READ_NAMES == (*FEATURE_NAMES, ENERGY)
+    assert found.features == NAMES == (*FEATURE_NAMES, ENERGY)
     for i in range(K):
         for j in set(range(60)) - {CONSTANT}:
             want = stats.pearsonr(scores[:, i].astype(np.float64), features[:, j])
@@ -51,49 +51,49 @@ def test_correlations_are_those_of_scipy(example, found):
                 ("high", interval.high),
                 ("p_value", want.pvalue),
             ):
-                assert found[key][i, j] == pytest.approx(value, rel=1e-9, abs=1e-12), key
+                assert getattr(found, key)[i, j] == pytest.approx(value, rel=1e-9, abs=1e-12), key
 
 
 def test_constant_features_have_no_correlation_and_are_no_hypotheses(found):
     for key in ("correlation", "low", "high", "p_value", "q_value"):
-        assert np.isnan(found[key]).sum() == K
-        assert np.isnan(found[key][:, CONSTANT]).all()
-    family = np.isfinite(found["p_value"])
-    want = stats.false_discovery_control(found["p_value"][family])
+        assert np.isnan(getattr(found, key)).sum() == K
+        assert np.isnan(getattr(found, key)[:, CONSTANT]).all()
+    family = np.isfinite(found.p_value)
+    want = stats.false_discovery_control(found.p_value[family])
     # q is computed in float32, from p-values rounded to it.
-    np.testing.assert_allclose(found["q_value"][family], want, rtol=tolerance(1))
+    np.testing.assert_allclose(found.q_value[family], want, rtol=tolerance(1))
 
 
 def test_summary_names_what_stands_out(found):
-    assert found["energy_of_first"] == found["correlation"][0, -1] > 0.3
-    largest = found["largest_of_others"]
-    assert (largest["component"], largest["feature"]) == (2, FEATURE_NAMES[5])
-    assert largest["correlation"] == found["correlation"][2, 5] < -0.6
-    assert found["correlation"][1, -1] > -largest["correlation"]
+    assert found.energy_of_first == found.correlation[0, -1] > 0.3
+    largest = found.largest_of_others
+    assert (largest.component, largest.feature) == (2, FEATURE_NAMES[5])
+    assert largest.correlation == found.correlation[2, 5] < -0.6
+    assert found.correlation[1, -1] > -largest.correlation
 
 
 def test_signs_follow_the_component_and_scale_does_not_matter(example, found):
     scores, images = example
     moved = {name: 100 * block + 7 for name, block in images.items()}
     moved["pixels"] = images["pixels"]
-    turned = read_components(-3 * scores + 5, moved, level=0.9)
+    turned = correlate_components(-3 * scores + 5, moved, level=0.9)
     # The shift rounds the features to 1e-5 of their deviation.
-    np.testing.assert_allclose(turned["correlation"], -found["correlation"], atol=1e-4)
-    np.testing.assert_allclose(turned["low"], -found["high"], atol=1e-4)
+    np.testing.assert_allclose(turned.correlation, -found.correlation, atol=1e-4)
+    np.testing.assert_allclose(turned.low, -found.high, atol=1e-4)
 
 
 def test_perfect_correlation_and_lone_components():
     rng = np.random.default_rng(1)
     scores = rng.normal(size=(N, 1))
     images = {"pixels": np.full((N, 3), 0.5), "handcrafted": np.zeros((N, 59))}
-    assert np.isnan(read_components(scores, images)["energy_of_first"])
-    assert read_components(np.tile(scores, 2), images)["largest_of_others"] is None
+    assert np.isnan(correlate_components(scores, images).energy_of_first)
+    assert correlate_components(np.tile(scores, 2), images).largest_of_others is None
     images["handcrafted"][:, 0] = 2 * scores[:, 0]
-    found = read_components(scores, images)
-    assert found["largest_of_others"] is None
-    assert found["correlation"][0, 0] == pytest.approx(1)
-    assert found["high"][0, 0] == pytest.approx(1)
-    assert found["p_value"][0, 0] == pytest.approx(0, abs=1e-12)
+    found = correlate_components(scores, images)
+    assert found.largest_of_others is None
+    assert found.correlation[0, 0] == pytest.approx(1)
+    assert found.high[0, 0] == pytest.approx(1)
+    assert found.p_value[0, 0] == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_perfect_correlation_and_lone_components():
 def test_bad_input_is_refused(example, change, level, message):
     scores, images = change(*example)
     with pytest.raises(ValueError, match=message):
-        read_components(scores, images, level=level)
+        correlate_components(scores, images, level=level)
 
 
 def test_extreme_rows_are_the_ends_of_a_sorted_list():
