@@ -43,7 +43,7 @@ from ..alignment.normalization import normalized_blocks
 from ..arithmetic import count_rows, gather_rows, mirror, psum
 from ..blocks import first_row
 from ..nulls.calibration import METHODS, Calibration, rescale, tail_from_moments
-from ..nulls.orders import check_draws, row_orders
+from ..nulls.orders import check_draws, needs_arrays, row_orders
 from ..nulls.p_values import tail_from_sample
 from ..validate import all_rows, check_blocks, check_fraction, check_option
 from .graph_moments import GraphSums, graph_sums
@@ -174,12 +174,15 @@ def calibrate_mutual_knn(
     check_option("method", method, METHODS)
     check_fraction("alpha", alpha)
     if method == "closed_form":
-        result = blocks
-        if not isinstance(blocks, MutualKnn):
+        if isinstance(blocks, MutualKnn):
+            result = blocks
+        else:
             result = mutual_knn(blocks, ks, mask=mask, block_rows=block_rows, axis_name=axis_name)
         mean, variance, skewness = result.null_moments()
         return tail_from_moments(result.recall, mean, variance, alpha, skewness, step=result.step)
-    check_draws(blocks, MutualKnn, key, permutations, alpha)
+    if isinstance(blocks, MutualKnn):
+        raise needs_arrays(blocks)
+    key = check_draws(key, permutations, alpha)
     result, neighbors, overlap, varied = _mutual_knn(blocks, ks, mask, block_rows, axis_name)
     local = neighbors.shape[1]
     rows, first = all_rows(local, axis_name), first_row(local, axis_name)

@@ -110,14 +110,12 @@ def neighbor_lists(
         queries = jnp.minimum(jnp.arange(count * size), local - 1) + first_row(local, axis_name)
         return jax.lax.map(search, queries.reshape(count, size)).reshape(-1, k)[:local]
 
-    grid = tile_grid(rows, k) if axis_name is None and block_rows is None else None
-
-    def tiles(x):
+    def tiles(x, grid):
         unit, hashes = directions(x)
         return similarity_tiles(unit, valid, grid), hashes
 
-    def by_tiles():
-        branches = [partial(tiles, x) for x in blocks]
+    def by_tiles(grid):
+        branches = [partial(tiles, x, grid) for x in blocks]
 
         def lists(number):
             similarities, hashes = jax.lax.switch(number, branches)
@@ -128,7 +126,10 @@ def neighbor_lists(
     def each():
         return jnp.stack([by_rows(x) for x in blocks])
 
-    return each() if grid is None else jax.lax.platform_dependent(cpu=by_tiles, default=each)
+    grid = tile_grid(rows, k) if axis_name is None and block_rows is None else None
+    if grid is None:
+        return each()
+    return jax.lax.platform_dependent(cpu=partial(by_tiles, grid), default=each)
 
 
 def _hashes(x, valid):

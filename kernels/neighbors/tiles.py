@@ -66,7 +66,8 @@ class TileGrid:
     @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Blocks a <= b of each tile."""
-        return tuple(blocks.astype(np.int32) for blocks in np.triu_indices(self.parts))
+        first, second = np.triu_indices(self.parts)
+        return first.astype(np.int32), second.astype(np.int32)
 
     @property
     def tile_of(self) -> np.ndarray:
@@ -135,8 +136,9 @@ def largest_of_tiles(
     count, words = _candidates(tiles, 0 * twins.astype(tiles.dtype), grid)
 
     def ranked(first):
-        part = (jax.lax.dynamic_slice_in_dim(a, first, RANKED_ROWS) for a in (count, words))
-        return _ranked(tiles, first + _numbers(0, RANKED_ROWS), *part, grid)
+        here = first + _numbers(0, RANKED_ROWS)
+        counts, bits = (jax.lax.dynamic_slice_in_dim(a, first, RANKED_ROWS) for a in (count, words))
+        return _ranked(tiles, here, counts, bits, grid)
 
     lists = jax.lax.map(ranked, _numbers(0, grid.rows, RANKED_ROWS)).reshape(-1, grid.k)
     return _sort_the_rest(tiles, lists, count[:, 0] > grid.most, grid)[:rows]

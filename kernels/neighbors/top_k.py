@@ -45,8 +45,9 @@ def top_k(values: Float[Array, "n m"], k: int) -> tuple[Float[Array, "n k"], Int
     return jax.lax.platform_dependent(values, cuda=by_pallas, default=by_xla)
 
 
-def _by_xla(values, k):
-    return tuple(jax.lax.top_k(values, k))
+def _by_xla(values: Float[Array, "n m"], k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    largest, columns = jax.lax.top_k(values, k)
+    return largest, columns
 
 
 def top_k_by_pallas(

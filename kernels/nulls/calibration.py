@@ -58,7 +58,7 @@ from ..alignment.linear_cka import pairwise_hsic, resolve_space
 from ..arithmetic import MeshAxes, divide
 from ..validate import all_rows, check_blocks, check_fraction, check_option, check_rows
 from .gamma_tail import log_tail_and_quantile
-from .orders import check_draws
+from .orders import check_draws, needs_arrays
 from .p_values import ROUNDING, tail_from_sample
 from .permutation import permutation_null
 from .permutation_moments import cka_null_moments
@@ -237,8 +237,7 @@ def calibrate_cka(
     """
     check_option("method", method, METHODS)
     check_fraction("alpha", alpha)
-    given = isinstance(blocks, PairwiseHsic)
-    if not given:
+    if not isinstance(blocks, PairwiseHsic):
         check_blocks(blocks, mask)
         check_rows(all_rows(blocks[0].shape[0], axis_name), 4, "calibration")
     check_option("skewness", skewness, SKEWNESSES)
@@ -249,15 +248,17 @@ def calibrate_cka(
                 "method='closed_form': use method='permutation'."
             )
         exact = choose_skewness(skewness, blocks, axis_name) == "exact"
-        hsic = blocks
-        if not given:
+        if isinstance(blocks, PairwiseHsic):
+            hsic = blocks
+        else:
             hsic = pairwise_hsic(blocks, mask=mask, axis_name=axis_name, cubic=exact)
         mean, variance, third = cka_null_moments(hsic)
         return tail_from_moments(hsic.cka(), mean, variance, alpha, third if exact else None)
-    check_draws(blocks, PairwiseHsic, key, permutations, alpha)
+    if isinstance(blocks, PairwiseHsic):
+        raise needs_arrays(blocks)
     null, observed = permutation_null(
         blocks,
-        key,
+        check_draws(key, permutations, alpha),
         permutations=permutations,
         mask=mask,
         strata=strata,

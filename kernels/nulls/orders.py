@@ -26,13 +26,16 @@ from jaxtyping import Array, Bool, Int, Shaped
 from ..validate import all_rows, check_at_least
 
 
-def check_draws(blocks, summary: type, key, permutations: int, alpha: float) -> None:
-    """Raises ValueError unless a null can be sampled: from arrays, with a key, finely enough."""
-    if isinstance(blocks, summary):
-        raise ValueError(
-            f"blocks must be arrays for method 'permutation', got {summary.__name__}: give the "
-            "features themselves."
-        )
+def needs_arrays(summary: object) -> ValueError:
+    """The refusal of sums of the features where only the features can be permuted."""
+    return ValueError(
+        f"blocks must be arrays for method 'permutation', got {type(summary).__name__}: give the "
+        "features themselves."
+    )
+
+
+def check_draws(key: jax.Array | None, permutations: int, alpha: float) -> jax.Array:
+    """The key; raises ValueError if there is none, or too few draws for the level."""
     if key is None:
         raise ValueError(
             "key must be a jax.random.key for method 'permutation', got None: give "
@@ -43,6 +46,7 @@ def check_draws(blocks, summary: type, key, permutations: int, alpha: float) -> 
             f"permutations must be at least 1 / alpha - 1 = {math.ceil(1 / alpha) - 1}, "
             f"got {permutations}: draw more, or tau is the observed maximum."
         )
+    return key
 
 
 def row_order(key, rows: int, mask=None, strata=None) -> Int[Array, " n"]:
@@ -77,7 +81,7 @@ def sample_null(
     strata: Int[Array, " n"] | None = None,
     axis_name=None,
     batch: int = 1,
-) -> Shaped[Array, p * shape]:
+) -> Shaped[Array, " p *shape"]:
     """A statistic under random orders of the rows, the draws split over the devices.
 
     Args:

@@ -31,7 +31,7 @@ def reached(observed, null):
 
 
 def tail_from_sample(
-    observed: Shaped[Array, "*shape"], null: Shaped[Array, p * shape], alpha: float
+    observed: Shaped[Array, "*shape"], null: Shaped[Array, " p *shape"], alpha: float
 ) -> tuple[Shaped[Array, "*shape"], Float[Array, "*shape"]]:
     """tau, the ceil((1-alpha)(p+1))-th smallest of observed and null, and p, without gradients."""
     observed, null = jax.lax.stop_gradient((jnp.asarray(observed), jnp.asarray(null)))
@@ -43,7 +43,7 @@ def tail_from_sample(
 
 
 def max_null(
-    null: Float[Array, p * shape], family: Bool[Array, "*shape"] | None = None
+    null: Float[Array, " p *shape"], family: Bool[Array, "*shape"] | None = None
 ) -> Float[Array, " p"]:
     """The largest score of a family in each draw.
 

@@ -61,6 +61,25 @@ def permuted_products(
     return products
 
 
+def permuted_features(
+    blocks: Sequence[Float[Array, "n _"]], precision=HIGHEST
+) -> Callable[[Int[Array, " n"]], Float[Array, "E E"]]:
+    """The function order -> ||X_i'P X_j||^2 = <K_i, P K_j P'> for i <= j, 0 below the diagonal."""
+    upper = np.triu_indices(len(blocks))
+    columns = [block.T for block in blocks]
+
+    def products(order):
+        right = [block[order] for block in blocks]
+        norms = [
+            jnp.sum(jnp.sum(jnp.matmul(columns[i], right[j], precision=precision) ** 2, axis=0))
+            for i, j in zip(*upper, strict=True)
+        ]
+        empty = jnp.zeros((len(blocks),) * 2, blocks[0].dtype)
+        return empty.at[upper].set(jnp.stack(norms))
+
+    return products
+
+
 def choose_space(space: str, blocks, axis_name, permutations: int) -> str:
     """The space named, or for "auto" the one with fewer operations, Grams held within reason."""
     check_option("space", space, SPACES)
@@ -124,24 +143,13 @@ def permutation_null(
     space = choose_space(space, blocks, axis_name, permutations)
     scaled, _, _ = normalized_blocks(blocks, mask, axis_name)
     everyone = [gather_rows(block, axis_name) for block in scaled]
-    upper = np.triu_indices(len(everyone))
     if space == "gram":
         pairs = zip(scaled, everyone, strict=True)
         grams = jnp.stack([jnp.matmul(x, all_x.T, precision=precision) for x, all_x in pairs])
         grams = gather_rows(grams, axis_name, axis=1)
         statistic = permuted_products(grams, grams, precision)
     else:
-        columns = [block.T for block in everyone]
-
-        def statistic(order):
-            right = [block[order] for block in everyone]
-            norms = [
-                jnp.sum(jnp.sum(jnp.matmul(columns[i], right[j], precision=precision) ** 2, axis=0))
-                for i, j in zip(*upper, strict=True)
-            ]
-            empty = jnp.zeros((len(everyone),) * 2, everyone[0].dtype)
-            return empty.at[upper].set(jnp.stack(norms))
-
+        statistic = permuted_features(everyone, precision)
     inner = sample_null(
         statistic,
         key,

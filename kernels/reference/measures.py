@@ -106,7 +106,7 @@ def procrustes(x, y) -> float:
 def dissimilarities(x) -> np.ndarray:
     """1 - Pearson's r of the rows, over the pairs i < j."""
     x = np.asarray(x, np.float64)
-    return 1 - np.corrcoef(x)[np.triu_indices(len(x), 1)]
+    return 1 - np.asarray(np.corrcoef(x))[np.triu_indices(len(x), 1)]
 
 
 def rsa(x, y) -> float:
