@@ -31,7 +31,7 @@ MINI_PANEL = (
     "large ones to show the method, and say nothing about them."
 )
 
-Thumbnails = Mapping[str, Sequence[UInt8[np.ndarray, "h w 3"]]]
+Thumbnails = Mapping[str, Sequence[UInt8[np.ndarray, "_ _ 3"]]]
 
 
 def null_in_words(method: str, skewness: str | None) -> str:

@@ -19,7 +19,7 @@ THUMBNAIL_SIDE = 96
 TILE_SIDE, TILE_GAP = 72, 4
 
 
-def strip(images: Sequence[UInt8[np.ndarray, "h w 3"]], caption: str, alt: str) -> Strip:
+def strip(images: Sequence[UInt8[np.ndarray, "_ _ 3"]], caption: str, alt: str) -> Strip:
     """Thumbnails of images, no side longer than 96 pixels.
 
     Args:
@@ -41,7 +41,7 @@ def strip(images: Sequence[UInt8[np.ndarray, "h w 3"]], caption: str, alt: str) 
 def sheet_row(
     title: str,
     detail: str,
-    ends: Mapping[str, Sequence[UInt8[np.ndarray, "h w 3"]]],
+    ends: Mapping[str, Sequence[UInt8[np.ndarray, "_ _ 3"]]],
 ) -> SheetRow:
     """A row of a contact sheet; every image in a square of 72 pixels, its shape kept.
 

@@ -36,7 +36,7 @@ def measure_blocks(
     slug: str,
     names: Sequence[str],
     tags: Mapping[str, Tag],
-    tree: Float[np.ndarray, "m-1 4"] | None,
+    tree: Float[np.ndarray, "merges 4"] | None,
 ) -> Iterator[page.Block]:
     """Heat maps and a table of the measures of one domain; nothing where there are none.
 
@@ -70,7 +70,7 @@ def _picture(
     slug: str,
     names: Sequence[str],
     tags: Mapping[str, Tag],
-    tree: Float[np.ndarray, "m-1 4"] | None,
+    tree: Float[np.ndarray, "merges 4"] | None,
 ) -> Picture:
     measure, matrix = MEASURES[key], found.matrix
     if measure.symmetric:

@@ -203,7 +203,7 @@ def test_a_constant_encoder_scores_nothing():
     json.dumps(dataclasses.asdict(got), allow_nan=False)
     cka = got.domains["sky"].cka
     assert {pair.score for pair in cka.pairs if "mae" in (pair.a, pair.b)} == {0}
-    assert cka.mim == MeanScore(mean=0, low=0, high=0, pairs=1)
+    assert cka.mim == MeanScore(mean=0.0, low=0.0, high=0.0, pairs=1)
     assert cka.ratio == Ratio(value=None, low=None, high=None)
     assert cka.discriminative.low > 0
 
