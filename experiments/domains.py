@@ -18,13 +18,23 @@ Features are kept in OUT/features, so a run that stops goes on where it was. Wri
 result.json, figures and report.html.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments.common import calibration, devices, launch
 from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from substrate_jax.analyses.domains.results import Extremes
+    from substrate_jax.data.sources import Source
+    from substrate_jax.features import Features, FeatureStore
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)
@@ -55,11 +65,11 @@ def run() -> None:
     calibration.check_alpha()
     ks = sweep(FLAGS.sweep)
     for name, least in (("extremes", 1), ("random_bases", 0), ("untrained", 0), ("components", 1)):
-        if FLAGS[name].value < least:
-            raise ValueError(f"{name}={FLAGS[name].value}: give {least} or more")
+        if (value := getattr(FLAGS, name)) < least:
+            raise ValueError(f"{name}={value}: give {least} or more")
     for name in ("resamples", "panel_resamples"):
-        if FLAGS[name].value < 0 or FLAGS[name].value == 1:
-            raise ValueError(f"{name}={FLAGS[name].value}: give 0 for no intervals, or 50, say")
+        if (value := getattr(FLAGS, name)) < 0 or value == 1:
+            raise ValueError(f"{name}={value}: give 0 for no intervals, or 50, say")
     domains = resolve_domains(FLAGS.domains)
     if len(domains) < 2:
         raise ValueError(f"domains={FLAGS.domains!r} names one domain; give two or more")
@@ -93,20 +103,18 @@ def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
     from substrate_jax.analyses.cka.separation import panel_test
     from substrate_jax.analyses.domains.compare import compare_domains
-    from substrate_jax.features import FeatureStore
-    from substrate_jax.report import files as report
+    from substrate_jax.analyses.domains.page import domains_page, domains_summary
+    from substrate_jax.analyses.domains.results import ComparedDomain, DomainsResult
 
     stages = launch.Stages()
-    store = FeatureStore(FLAGS.store or out / "features", FLAGS.chunk_rows)
+    images = Images(sources, panel.open_store(out), mesh)
     with stages("load"):
         encoders = [panel.load(spec) for spec in specs]
-    features = {}
-    for name, source in sources.items():
-        with stages("extract"), launch.progress_bar(name, len(source), "image") as progress:
-            features[name] = panel.extract_features(encoders, source, store, mesh, progress)
+    with stages("extract"):
+        features = images.features(encoders)
     families = [spec.family for spec in specs]
     with stages("compare"):
-        compared, fits = compare_domains(
+        comparison, fits = compare_domains(
             features,
             families,
             k=FLAGS.components,
@@ -117,11 +125,10 @@ def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
             seed=FLAGS.seed,
             mesh=mesh,
         )
-    ratios = compared.pop("explained_variance_ratio")
     scores = {name: fits.scores(i) for i, name in enumerate(fits.names)}
-    controlled = {}
+    controls = correlations = None
     if FLAGS.controls:
-        controlled = control(specs, encoders, sources, features, fits, scores, store, stages, mesh)
+        controls, correlations = control(encoders, images, features, fits, scores, stages)
     tested = None
     if FLAGS.panel_test:
         with stages("panel test"):
@@ -136,108 +143,133 @@ def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
             )
     if not launch.is_first_process():
         return
+    records = [panel.encoder_record(encoder) for encoder in encoders]
+    domains = {
+        name: ComparedDomain(
+            images=panel.image_set(name, specs_of_domains[name], source),
+            n=len(features[name].ids),
+            explained_variance_ratio=ratio,
+        )
+        for (name, source), ratio in zip(
+            sources.items(), fits.explained_variance_ratio, strict=True
+        )
+    }
+    result = DomainsResult(
+        run=launch.describe_run(
+            "domains", mesh, records, notes(specs, sources, features, comparison, ks)
+        ),
+        k=FLAGS.components,
+        domains=domains,
+        comparison=comparison,
+        panel_test=tested,
+        controls=controls,
+        components=correlations,
+    )
     with stages("report"):
-        result = {
-            "experiment": "domains",
-            **launch.provenance(mesh),
-            "encoders": [panel.encoder_record(encoder) for encoder in encoders],
-            "k": FLAGS.components,
-            "domains": {
-                name: panel.domain_record(name, specs_of_domains[name], source)
-                | {"n": len(features[name].ids), "explained_variance_ratio": ratios[name]}
-                for name, source in sources.items()
-            },
-            **compared,
-            **controlled,
-            "panel_test": tested,
-            "notes": notes(specs, sources, features, compared, ks),
-        }
         sheets = {
             name: contact_sheet(source, features[name].ids, scores[name])
             for name, source in sources.items()
         }
-        path = report.write_report(result | {"seconds": stages.total()}, out, sheets=sheets)
-    result["seconds"] = stages.total()
-    report.write_result(result, out)
-    print(report.summary_table(result))
-    print(f"report: {path}")
+    launch.publish(result, lambda made: domains_page(made, sheets), domains_summary, out, stages)
 
 
-def control(specs, encoders, sources, features, fits, scores, store, stages, mesh) -> dict:
-    """The controls, and the components' correlations with hand-crafted features."""
-    from substrate_jax.analyses.domains.components import read_components
-    from substrate_jax.analyses.domains.controls import control_agreement
-    from substrate_jax.encoders import untrained
-    from substrate_jax.features.image_readers import image_features
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """The images of all domains, where their features are kept, and what extracts them."""
 
-    images, panels = {}, []
-    with stages("extract controls"):
-        for name, source in sources.items():
+    sources: Mapping[str, "Source"]
+    store: "FeatureStore"
+    mesh: "Mesh"
+
+    def features(self, encoders, what: str = "") -> dict[str, "Features"]:
+        """Features of every domain; `what` stands behind its name on the progress bar."""
+        found = {}
+        for name, source in self.sources.items():
+            with launch.progress_bar(name + what, len(source), "image") as progress:
+                found[name] = panel.extract_features(
+                    encoders, source, self.store, self.mesh, progress
+                )
+        return found
+
+    def handmade(self, features) -> dict[str, dict]:
+        """Pixels and hand-crafted features of the images that could be read."""
+        from substrate_jax.features.image_readers import image_features
+
+        found = {}
+        for name, source in self.sources.items():
             with launch.progress_bar(f"{name}, pixels", len(source), "image") as progress:
-                images[name] = image_features(
+                found[name] = image_features(
                     source,
                     features[name].ids,
-                    store=store,
-                    mesh=mesh,
+                    store=self.store,
+                    mesh=self.mesh,
                     workers=FLAGS.workers,
                     progress=progress,
                 )
+        return found
+
+
+def control(encoders, images: Images, features, fits, scores, stages) -> tuple[dict, dict]:
+    """The controls, and the components' correlations with hand-crafted features."""
+    from substrate_jax.analyses.domains.components import correlate_components
+    from substrate_jax.analyses.domains.controls import control_agreement
+    from substrate_jax.encoders import untrained
+
+    with stages("extract controls"):
+        handmade = images.handmade(features)
+        panels = []
         for number in range(FLAGS.untrained):
             fresh = [
                 untrained(encoder.spec, FLAGS.seed + number, dtype=FLAGS.dtype)
                 for encoder in encoders
             ]
-            found = {}
-            for name, source in sources.items():
-                label = f"{name}, untrained"
-                with launch.progress_bar(label, len(source), "image") as progress:
-                    found[name] = panel.extract_features(fresh, source, store, mesh, progress)
-            panels.append(found)
+            panels.append(images.features(fresh, ", untrained"))
     with stages("controls"), launch.progress_bar("controls", 1, "step") as progress:
         controls = control_agreement(
             dict(zip(fits.names, fits.x, strict=True)),
             dict(zip(fits.names, fits.bases, strict=True)),
-            [spec.width for spec in specs],
-            images,
+            [encoder.spec.width for encoder in encoders],
+            handmade,
             untrained_panels=panels,
             seeds=FLAGS.random_bases,
             seed=FLAGS.seed,
-            mesh=mesh,
+            mesh=images.mesh,
             progress=progress,
         )
-        read = {name: read_components(scores[name], images[name]) for name in sources}
-    return {"controls": controls, "components": read}
+        correlations = {name: correlate_components(scores[name], handmade[name]) for name in scores}
+    return controls, correlations
 
 
-def contact_sheet(source, ids, scores) -> list[dict]:
+def contact_sheet(source, ids, scores) -> list["Extremes"]:
     """For each component the images with the highest and the lowest scores."""
     from substrate_jax.analyses.domains.components import extreme_rows
+    from substrate_jax.analyses.domains.results import Extremes
 
     place = {row_id: row for row, row_id in enumerate(source.ids)}
+
+    def images(rows) -> list:
+        return [source[place[ids[row]]].image for row in rows]
+
     top, bottom = extreme_rows(scores, FLAGS.extremes)
     return [
-        {
-            "component": component,
-            "top": [source[place[ids[row]]].image for row in high],
-            "bottom": [source[place[ids[row]]].image for row in low],
-        }
+        Extremes(component, images(high), images(low))
         for component, (high, low) in enumerate(zip(top, bottom, strict=True))
     ]
 
 
-def notes(specs, sources, features, compared: dict, ks) -> list[str]:
+def notes(specs, sources, features, comparison, ks) -> list[str]:
     """Choices of this run that change how its numbers read."""
     found = panel.arithmetic_notes() + panel.paradigm_notes(specs)
     for name, source in sources.items():
         found += panel.unreadable_note(name, len(source), len(features[name].ids))
         if len(source) < FLAGS.n:
             found.append(f"{name} has {len(source)} images, fewer than the {FLAGS.n} asked for.")
-    if left := [k for k in ks if k not in compared["sweep"]["ks"]]:
+    if left := [k for k in ks if k not in comparison.sweep.ks]:
         found.append(
             f"The sweep leaves out {', '.join(map(str, left))} components: not below half of the "
             "images of the smallest domain."
         )
-    if FLAGS.splits and compared["split_half"] is None:
+    if FLAGS.splits and comparison.split_half is None:
         found.append("Halves of the smallest domain are too small for a ceiling.")
     return found
 

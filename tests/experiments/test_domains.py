@@ -1,6 +1,8 @@
 """The launcher of domains and controls: numbers, resuming, and one-line errors."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from substrate_jax.data.sources import take
 from substrate_jax.encoders import load_encoder
 from substrate_jax.features import extract
 from substrate_jax.kernels.reference import statistics as reference
+from tests.golden import result_keys
 
 ENCODERS = ["mini_vit_base", "mini_regnety_032", "mini_mae_base"]
 DOMAINS = ["texture", "writing", "depth"]
@@ -111,6 +114,20 @@ BAD = {
     "unknown domain": ({"domains": "texture,write"}, "write.*writing"),
     "clash": ({"domains": "texture,texture=dir:x"}, "'texture' is given twice"),
 }
+
+
+def test_flags_of_other_launchers_are_refused(tmp_path):
+    command = [sys.executable, "-m", "experiments.domains", "--dry_run", f"--out={tmp_path}"]
+    done = subprocess.run(
+        [*command, "--permutations=5"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert "Unknown command line flag 'permutations'" in done.stderr
+
+
+def test_the_keys_of_a_result_are_those_of_before(finished):
+    got = result_keys.key_tree(finished[1])
+    assert result_keys.differences(got, result_keys.recorded("domains")) == []
 
 
 @pytest.mark.parametrize("case", BAD)
