@@ -1,4 +1,4 @@
-"""Checks shared by the kernels: one-line `ValueError`s that name the argument, the value, the mend.
+"""Checks shared by the kernels: one-line `ValueError`s that name argument, value and fix.
 
 All but `check_finite` look at static facts (shape, dtype, options) only: they work under `jax.jit`
 and cost nothing at run time. `check_finite` reads the values, on the host, before any program.
@@ -33,7 +33,7 @@ def check_mask(mask, rows: int) -> None:
     if jnp.shape(mask) != (rows,) or jnp.asarray(mask).dtype != jnp.bool_:
         raise ValueError(
             f"mask must be bool of shape ({rows},), got {jnp.asarray(mask).dtype} of shape "
-            f"{jnp.shape(mask)}: give one truth value a row."
+            f"{jnp.shape(mask)}: give one truth value per row."
         )
 
 
@@ -45,7 +45,7 @@ def check_strata(strata, rows: int) -> None:
     if jnp.shape(strata) != (rows,) or not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(
             f"strata must be integers of shape ({rows},), got {dtype} of shape "
-            f"{jnp.shape(strata)}: give one label a row."
+            f"{jnp.shape(strata)}: give one label per row."
         )
 
 
@@ -66,7 +66,7 @@ def check_blocks(blocks: Sequence, mask=None) -> None:
     if isinstance(blocks, jax.Array) or not blocks:
         raise ValueError(
             f"blocks must be a non-empty sequence of matrices, got {type(blocks).__name__}: "
-            "give one [rows, features] array an encoder."
+            "give one [rows, features] array per encoder."
         )
     for index, block in enumerate(blocks):
         check_matrix(f"blocks[{index}]", block)

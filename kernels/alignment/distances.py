@@ -4,7 +4,7 @@ The median needs no sort and no stored distances: squared distances are ordered 
 of their bits, and the middle one is found digit by digit (base 16) from counts over tiles, exactly.
 It is that of all n (n-1) / 2 pairs, and the mean of the two middle ones where their number is even.
 
-Cost, D = sum d_e: 2 n^2 D flops a pass over the tiles; 9 passes (float32) or 17 (float64) for the
+Cost, D = sum d_e: 2 n^2 D flops per pass over the tiles; 9 passes (float32) or 17 (float64) for the
 medians. Memory is n D plus tiles of rows of all encoders; n x n is never held. The rows may be
 sharded: every device does the tiles of its own rows.
 
@@ -25,7 +25,7 @@ from ..blocks import block_size, first_row
 from ..validate import all_rows, check_blocks, check_pairs, check_rows
 from .normalization import normalized_blocks
 
-DIGIT = 4  # bits found in a pass
+DIGIT = 4  # bits found per pass
 
 
 def median_distance(

@@ -86,7 +86,7 @@ def resolve_space(
         fits = ", ".join(f"{name} space needs {needed[name]:,}" for name in sorted(flops))
         raise ValueError(
             f"memory={memory:,} bytes beyond the blocks are too few for {len(blocks)} encoders of "
-            f"{local} rows a device: {fits}; raise it or shard over more devices."
+            f"{local} rows per device: {fits}; raise it or shard over more devices."
         )
     return space
 

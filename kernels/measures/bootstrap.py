@@ -187,7 +187,7 @@ def resampled(
 
     def draw(number):
         """Rows [most], of which those that are `used` count."""
-        # A key a row: what is drawn does not depend on how many rows of padding there are.
+        # One key per row: what is drawn does not depend on how many rows of padding there are.
         draw_key = jax.random.fold_in(key, number)
         keys = jax.vmap(lambda i: jax.random.fold_in(draw_key, i))(jnp.arange(rows))
         if resampling == "bootstrap":

@@ -21,8 +21,8 @@ It is not symmetric: the weights are those of X, the row of the result; "mean" i
 sides. The source leaves open whether components are cut first; here they are, as for SVCCA, and
 `variance=1` keeps all of them.
 
-Cost, for widths up to d and r = min(n, d): an SVD of n x d an encoder for the CCAs; 2 n r^2 flops
-and an SVD of order r a pair. Widths are padded to the largest: one program serves all pairs.
+Cost, for widths up to d and r = min(n, d): an SVD of n x d per encoder for the CCAs; 2 n r^2 flops
+and an SVD of order r per pair. Widths are padded to the largest: one program serves all pairs.
 Memory: n d E. Procrustes sums X'Y over sharded rows (n >= d; else it gathers them); SVCCA and PWCCA
 gather the rows.
 

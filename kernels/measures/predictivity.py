@@ -73,7 +73,7 @@ def linear_predictivity(
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, an option is out
-        of range, or there are fewer than two rows a fold.
+        of range, or there are fewer than two rows per fold.
 
     Example:
       >>> x = jax.random.normal(jax.random.key(0), (60, 3))

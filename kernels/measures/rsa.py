@@ -14,8 +14,8 @@ Pairs are enumerated as (i, i + s mod n), s = 1 .. n/2, which is a full rectangl
 column if n is even), so that no index table of n^2 entries is needed.
 
 Cost, D = sum d_e: 2 n^2 D flops, E sorts of n^2 / 2 values, and E^2 n^2 flops. Memory: E n^2 / 2
-ranks, which is the price of Spearman (at n = 10,000, 200 MB an encoder); dissimilarities are made
-by the tile. Sharded rows are gathered; devices share the tiles, and each ranks everything.
+ranks, which is the price of Spearman (at n = 10,000, 200 MB per encoder); dissimilarities are made
+tile by tile. Sharded rows are gathered; devices share the tiles, and each ranks everything.
 
 Not guaranteed: dissimilarities within rounding, about 1e-7, may be ranked either way, ties of equal
 rows included. Duplicate images have dissimilarity 0 everywhere and raise the correlation. Ranks

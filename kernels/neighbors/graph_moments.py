@@ -203,7 +203,7 @@ def graph_sums(
             within = (places[None, :] < cuts[:, None])[:, None, :]
             theirs = jnp.sum(jnp.where(within, theirs, 0), axis=2)
 
-            def within_each(rank):  # whole numbers up to k^2 a row, then floats
+            def within_each(rank):  # whole numbers up to k^2 per row, then floats
                 found = [jnp.sum(rank[:, :cut, :cut] < cut, axis=(1, 2)) for cut in ks]
                 return jnp.sum(jnp.stack(found).astype(dtype), axis=1)
 

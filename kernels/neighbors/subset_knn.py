@@ -55,7 +55,7 @@ def subset_recall(
       blocks: E arrays [n, d_e] with the same rows.
       ks: numbers of neighbors, each less than the rows of every subset.
       subsets: [m, b] whether each row of all shards is in each subset; never where it is masked.
-      share: the least share of the rows that a subset has, in (0, 1].
+      share: the smallest share of the rows that a subset has, in (0, 1].
       mask: [n] rows that count; the others may hold anything.
       axis_name: mesh axis the rows are sharded over, if any.
 

@@ -12,9 +12,9 @@ formed once: they serve the rows of a and, transposed, those of b. Each row then
 Rows that still have more than C, as when so many tie with the k-th, are sorted whole: the lists are
 exact, ties by lower index, whatever the values.
 
-Cost: n (n + u) d flops, some 20 vector operations for each 16 values, and C^2 comparisons a row; a
-heap takes 3 to 20 scalar operations a value (XLA's, n = 1,000 to 13,000). Memory: n (n + u) / 2
-values of one encoder.
+Cost: n (n + u) d flops, some 20 vector operations for each 16 values, and C^2 comparisons per row;
+a heap takes 3 to 20 scalar operations per value (XLA's, n = 1,000 to 13,000). Memory:
+n (n + u) / 2 values of one encoder.
 """
 
 from __future__ import annotations

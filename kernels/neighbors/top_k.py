@@ -8,7 +8,7 @@ row in the registers of one block of threads and
 2. stores the values above it, and of its equals the first, by their rank among these: a cumulative
    sum.
 
-They are then put in order by comparing each with each, k^2 comparisons a row. Fusing the matrix
+They are then put in order by comparing each with each, k^2 comparisons per row. Fusing the matrix
 product that makes the rows would save one write and one read of them, 4 % of the product's time
 where the rows come from 1,024 features.
 """

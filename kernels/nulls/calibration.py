@@ -128,7 +128,7 @@ def tail_from_moments(
       variance: of the null, >= 0. Where it is 0 the null is the point `mean`.
       alpha: level of tau, in (0, 1).
       skewness: of the null. None takes that of the gamma that starts at `support_minimum`.
-      support_minimum: the least the statistic can be; used only without `skewness`.
+      support_minimum: the lowest value of the statistic; used only without `skewness`.
       step: what the statistic moves in, if it is discrete, broadcastable to `observed`: p is that
         of half a step less.
 

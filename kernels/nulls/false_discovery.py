@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 
 def benjamini_hochberg(p_values: Float[Array, " m"]) -> Float[Array, " m"]:
-    """q-values: the least false discovery rate at which each hypothesis is rejected.
+    """q-values: the lowest false discovery rate at which each hypothesis is rejected.
 
     With p sorted, q_(i) = min over j >= i of m p_(j) / j, capped at 1.
 

@@ -14,7 +14,7 @@ falls from 1, and its logarithm is concave for every a > 0, so that one Gauss-Le
 
 in which nothing large cancels (the whole is Gamma(a), by Stirling's series where a is large): it
 holds from the normal law (g -> 0) to g = 10, and in logarithms far beyond the range of exp. Cost:
-32 exponentials an entry.
+32 exponentials per entry.
 
 Measured against SciPy's incomplete gamma functions, |g| from 0.003 to 10, z from -10 to 60: log
 tail within 4e-6 of max(1, |log tail|) in float32; in float64 within 4e-13 for |g| <= 1.5, 4e-9 at

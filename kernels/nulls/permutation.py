@@ -9,7 +9,7 @@ permutation changes a norm. For E encoders, D = sum d_e:
 
 The entry gathered is what a draw costs in Gram space: about 3.4 ns on one AVX2 core at E = 14,
 n = 500, product included, which is as much as 256 flops. (Scores in n - 1 principal components
-would shorten the features without error, but E^2 n^3 flops a draw stay far above this.) Rows
+would shorten the features without error, but E^2 n^3 flops per draw stay far above this.) Rows
 sharded over a mesh are gathered on every device, and the draws are split over the devices instead:
 no draw communicates.
 

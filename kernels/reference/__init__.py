@@ -1,1 +1,1 @@
-"""Float64 definitions that tests hold the kernels against; plain NumPy, not for use."""
+"""For tests: float64 definitions to hold the kernels against, in plain NumPy."""

@@ -1,6 +1,6 @@
-"""Float64 NumPy oracles of the similarity measures: textbook formulas of one pair of encoders.
+"""For tests: float64 NumPy oracles of the similarity measures, for one pair of encoders.
 
-As in `reference`, each function states its formula in the most direct form and shares no code with
+As in `statistics`, each function states its formula in the most direct form and shares no code with
 the kernel it judges. All take features [n, d] and [n, e] of the same rows.
 """
 

@@ -1,8 +1,8 @@
-"""Float64 NumPy oracles of the kernels: textbook formulas, written for clarity and nothing else.
+"""For tests: float64 NumPy oracles of the kernels, written for clarity and nothing else.
 
-Each function states its formula in the most direct form, usually on full n x n Gram matrices or by
-enumeration, and shares no code with the kernel it judges. They are slow and hold whatever they
-like in memory; use them in tests and to read what a kernel means.
+Each function states a textbook formula in the most direct form, usually on full n x n Gram matrices
+or by enumeration, and shares no code with the kernel it judges. They are slow and hold whatever
+they like in memory; use them in tests, and to read what a kernel means.
 """
 
 from collections.abc import Sequence

@@ -165,7 +165,7 @@ def pairwise_pcka(
     Args:
       xs: M matrices [n_i, d] of features; the numbers of rows may differ.
       bases: M matrices [d, k_i], replicated over devices.
-      masks: M row masks or None, one a domain; None for all rows of all domains.
+      masks: M row masks or None, one per domain; None for all rows of all domains.
       axis_name: mesh axis the rows of every domain are sharded over, if any.
 
     Returns:
@@ -218,7 +218,7 @@ def _check_domains(xs, bases, masks):
     if not xs or not len(xs) == len(bases) == len(masks):
         raise ValueError(
             f"got {len(xs)} feature matrices, {len(bases)} bases and {len(masks)} masks: "
-            "give one of each a domain."
+            "give one of each per domain."
         )
     width = jnp.shape(xs[0])[-1]
     for i, (x, basis, mask) in enumerate(zip(xs, bases, masks, strict=True)):

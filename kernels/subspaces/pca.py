@@ -20,7 +20,7 @@ Methods
     plain subspace iteration has lambda_{l+1} / lambda_k.
 
 Cost
-    "exact": 2 n d min(n, d) + O(min(n, d)^3) flops. "subspace": 4 n d l + 70 d l^2 a pass and
+    "exact": 2 n d min(n, d) + O(min(n, d)^3) flops. "subspace": 4 n d l + 70 d l^2 per pass and
     memory for 6 d l; d x d is never formed. With `axis_name` a pass sums d l numbers over devices;
     with `feature_axis_name`, n l, and every device holds its own [n, d] block, its rows of V and
     matrices of order l, nothing else ("exact" with n < d gathers all rows on every device instead).
@@ -59,8 +59,8 @@ from .tall_matrices import contract_rows, orthonormalize, peak_sign, random_bloc
 USUAL_PASSES = 5
 # What these cost on CPU, in flops of a product of large square matrices.
 EIGH = 22  # of order m, over m^3: 21 for m = 512, 16 for 1,024
-THIN = 3.4  # a flop of the two products of a pass
-BASIS = 1.8  # a flop of what a pass does to the basis
+THIN = 3.4  # per flop of the two products of a pass
+BASIS = 1.8  # per flop of what a pass does to the basis
 STEP = 7e7  # a pass of nothing
 
 

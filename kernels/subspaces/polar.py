@@ -21,7 +21,7 @@ Methods
     "auto": "svd" on CPU; elsewhere the iteration from k = 64.
 
 Cost
-    "svd": about 25 k^3 flops twice, in LAPACK's sequential steps. "newton_schulz": 4 k^3 a step,
+    "svd": about 25 k^3 flops twice, in LAPACK's sequential steps. "newton_schulz": 4 k^3 per step,
     all in matrix products, and k^3 / 3 for the check. Which is faster has not been measured: that
     accelerators favor products, and from what k, is an assumption.
 

@@ -16,7 +16,7 @@ Method
 
 Cost
     Pair: 2 n k^2 flops and a k x k SVD. Generalized: 2 n (mk)^2 flops once, one eigendecomposition
-    of order mk, then 2 m^2 k^3 flops and m SVDs of order k an iteration, whatever n is.
+    of order mk, then 2 m^2 k^3 flops and m SVDs of order k per iteration, whatever n is.
 
 Not guaranteed
     R is unique only if B'A is nonsingular. In its null space the minimizer nearest to the identity

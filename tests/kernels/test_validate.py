@@ -60,7 +60,7 @@ def test_rows_kept_elsewhere_are_read_in_slices():
     ("blocks", "message"),
     [
         ([], "non-empty sequence"),
-        (jnp.ones((3, 2)), "give one .* array an encoder"),
+        (jnp.ones((3, 2)), "give one .* array per encoder"),
         ([[[1.0], [2.0]]], r"blocks\[0\] must be an array, got list"),
         ([jnp.ones(3)], r"blocks\[0\] must be \[rows, features\]"),
         ([jnp.ones((3, 2), jnp.int32)], "must be real floating-point, got int32"),
