@@ -1,7 +1,8 @@
 """Intervals of similarity measures, from resampled rows.
 
 The rows (images) are the sample. Draw b takes rows anew, the same for all encoders and thus for all
-pairs, and computes the whole matrix theta_b. Two ways, by the table of `measures`:
+pairs, and computes the whole matrix theta_b. `table` says for each measure
+which of two ways:
 
     bootstrap: n of n rows with replacement (Efron 1979), factor c = 1. For smooth functions of
         moments, to which a row drawn twice is a row of weight 2.

@@ -1,6 +1,6 @@
 """Two more measures of shared neighborhoods: CKNNA and cycle-kNN.
 
-N_X(i) are the k rows nearest to row i by cosine, i left out, as `neighbors` finds and ranks them.
+N_X(i) are the k rows nearest to row i by cosine, i left out, as `search` finds and ranks them.
 
 CKNNA is CKA restricted to the neighbors that both encoders agree on (Huh et al. 2024, appendix).
 With unit rows u_i = x_i / ||x_i|| and their similarities less the mean of each row,
@@ -24,7 +24,7 @@ Cost, for E encoders, D = sum d_e: 2 n^2 D flops for the neighbors, n k D for th
 and E^2 n k^2 comparisons. Memory: n D, n k E indices, and one block of rows. The rows may be
 sharded: every device gathers the candidates and keeps its own queries.
 
-Not guaranteed: the order of neighbors within rounding (see `neighbors`). Duplicate images are
+Not guaranteed: the order of neighbors within rounding (see `search`). Duplicate images are
 neighbors of each other in every encoder and raise both measures. With k near n both tend to a
 constant that says nothing.
 

@@ -4,7 +4,7 @@ With N_k^X(i) the k rows nearest to row i in cosine similarity, i itself exclude
 
     recall_k(X, Y) = mean_i |N_k^X(i) & N_k^Y(i)| / k,
 
-symmetric and in [0, 1]. Unlike CKA it sees only the local geometry. `neighbors` says how ties and
+symmetric and in [0, 1]. Unlike CKA it sees only the local geometry. `search` says how ties and
 duplicates are ranked.
 
 Null. Under a random relabeling of one side, n k recall counts the common edges of two directed
@@ -18,7 +18,7 @@ and its null a point at 0, so that p = 1. Where k or fewer rows count, recall an
 
 Cost, for E encoders: 2 n^2 D flops (D = sum d_e) for the neighbors, half of that on CPU, found
 once at the largest k; E^2 n^2 / 32 word operations for each k for the overlap of all pairs; E n k^2
-look-ups for the null; and memory for n k E indices and what `neighbors` holds of one encoder. No
+look-ups for the null; and memory for n k E indices and what `search` holds of one encoder. No
 n x n array is held, not even of bits. n k must stay below 2^31.
 
 Not guaranteed: the tail beyond its three moments. Hubs make recall at small k noisy.

@@ -10,7 +10,7 @@ ensure that, for it may round two equal columns differently: so repeated rows ar
 
 Cost: 2 n^2 d flops, and memory for one block of query rows by n. With `axis_name` each device has
 all candidates and keeps its own queries. On CPU, for 512 to 16,000 rows on one device and unless
-`block_rows` says otherwise, each similarity is formed once (`neighbor_tiles`): n^2 d flops, and
+`block_rows` says otherwise, each similarity is formed once (`tiles`): n^2 d flops, and
 memory for n^2 / 2 similarities, at most 512 MiB of float32. n x n is never held.
 
 Not guaranteed: the order of different rows whose similarities are within rounding, about 1e-7 (it

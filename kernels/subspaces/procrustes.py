@@ -20,9 +20,9 @@ Cost
 
 Not guaranteed
     R is unique only if B'A is nonsingular. In its null space the minimizer nearest to the identity
-    is taken, as `polar` says. The generalized
-    problem is not convex: the spectral start makes the result reproducible and independent of
-    the order of the blocks, not globally optimal. Nothing is centered or scaled.
+    is taken, as `polar` says. The generalized problem is not convex: the spectral start makes the
+    result reproducible and independent of the order of the blocks, not globally optimal. Nothing is
+    centered or scaled.
 
 References
     P. Schönemann, "A generalized solution of the orthogonal Procrustes problem", 1966.
