@@ -5,7 +5,12 @@ import json
 
 import pytest
 
-from substrate_jax.report.files import write_file, write_report, write_result
+from substrate_jax.report.files import (
+    remove_unfinished,
+    write_file,
+    write_report,
+    write_result,
+)
 from substrate_jax.report.page import Figures, Page, Picture, Prose, Section
 from substrate_jax.report.run import Run
 from substrate_jax.report.values import plain
@@ -55,6 +60,26 @@ def test_failed_writes_leave_what_was_there(tmp_path, monkeypatch):
         write_file(tmp_path / "report.html", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
     assert (tmp_path / "result.json").read_bytes() == before
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path, monkeypatch):
+    def killed(temporary, path):
+        left.append(temporary)
+        raise SystemExit
+
+    left = []
+    monkeypatch.setattr("os.replace", killed)
+    monkeypatch.setattr("pathlib.Path.unlink", lambda path, missing_ok: None)
+    for path in (tmp_path / "result.json", tmp_path / "figures" / "one.png"):
+        with pytest.raises(SystemExit):
+            write_file(path, "half")
+    monkeypatch.undo()
+    kept = [tmp_path / ".hidden", tmp_path / "result.json", tmp_path / "figures" / "two.png"]
+    for path in kept:
+        path.touch()
+    assert all(path.is_file() and path.name.startswith(".") for path in left)
+    remove_unfinished(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
 
 
 def test_a_result_that_json_cannot_hold_leaves_nothing(tmp_path):
