@@ -20,10 +20,14 @@ from substrate_jax.data.decode import UnreadableImage
 from substrate_jax.data.sources import Source, digest
 from substrate_jax.features.protocol import Extractor
 from substrate_jax.processes import exchange as exchange_values
+from substrate_jax.version import __version__
 
 
 def determinants(encoder: Extractor, source: Source, ids: str) -> dict[str, Any]:
     """What decides the rows of an encoder on a source; the store's key is a hash of it.
+
+    The version stands for all code between an image and its features: rows of another are never
+    read.
 
     Args:
       encoder: see `Extractor`.
@@ -31,6 +35,7 @@ def determinants(encoder: Extractor, source: Source, ids: str) -> dict[str, Any]
       ids: digest of their ids.
     """
     return {
+        "substrate_jax": __version__,
         "encoder": encoder.spec.name,
         "encoder_fingerprint": encoder.fingerprint,
         "width": encoder.spec.width,
@@ -54,8 +59,9 @@ def given(
       options: whatever else must be equal.
     """
     labels = b"" if source.labels is None else source.labels.tobytes()
-    apart = dict.fromkeys(("source_fingerprint", "ids", "rows"))
+    apart = dict.fromkeys(("substrate_jax", "source_fingerprint", "ids", "rows"))
     return {
+        "version of substrate_jax": __version__,
         "source_fingerprint": source.fingerprint,
         "image ids": ids,
         "labels": digest(labels),
