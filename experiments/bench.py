@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import launch, networks
+from experiments.common import launch, networks, signals
 
 if TYPE_CHECKING:
     from experiments.benchmarks.results import Ceilings, SkippedStep, SpaceChoice
@@ -69,9 +69,8 @@ def run() -> None:
     try:
         with launch.claim(out):
             compute(what, steps, encoders, out)
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        sys.exit(signals.exit_code(interrupt, "nothing was written"))
 
 
 def batch_size() -> int:

@@ -3,6 +3,7 @@
 from absl import flags
 
 from experiments.common import encoders as panel
+from experiments.common import redaction
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(panel)
@@ -41,4 +42,4 @@ def plan(specs, domains: dict[str, str], mesh, out) -> str:
             f"  {name:20s} {spec}, {where}: {n} images -> features [{n}, {width}] float32, "
             f"{4 * n * width / 2**20:.1f} MiB"
         )
-    return "\n".join([*lines, f"to download: {missing / 2**20:.0f} MiB"])
+    return redaction.redact("\n".join([*lines, f"to download: {missing / 2**20:.0f} MiB"]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import calibration, devices, launch, networks
+from experiments.common import calibration, devices, launch, networks, redaction
 
 if TYPE_CHECKING:
     from substrate_jax.features import FeatureStore
@@ -145,7 +145,7 @@ def image_set(name: str, spec: str, source) -> "ImageSet":
 
     registered = {domain.name: domain for domain in list_domains()}
     return ImageSet(
-        source=spec,
+        source=redaction.redact(spec),
         fingerprint=source.fingerprint,
         description=registered[name].description if name in registered else "",
         pictures=None if source.labels is None else len(np.unique(source.labels)),

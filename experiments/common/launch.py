@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import app, flags, logging
 
+from experiments.common import compiled, redaction, signals
+
 if TYPE_CHECKING:
     from substrate_jax.report.page import Page
     from substrate_jax.report.run import Result, Run
@@ -58,6 +60,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> None:
     """Parse flags and run; bad input or a file that fails is one line on stderr and exit code 2.
 
+    SIGINT and SIGTERM end it too, see `signals`.
+
     Args:
         run: the launcher.
         join: called before anything touches a device, such as `devices.join_processes`.
@@ -69,36 +73,34 @@ def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> No
         logging.set_verbosity(logging.WARNING)
         python_logging.getLogger("jax").setLevel(python_logging.WARNING)
         try:
-            _configure_jax()
-            if join:
-                join()
-            with _profile():
-                run()
+            with signals.ending_on_signals(), compiled.repaired(_configure_jax()):
+                if join:
+                    join()
+                with _profile():
+                    run()
         except ValueError as error:
             _fail(str(error))
         except OSError as error:
             which = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             _fail(f"{which}; make room or fix the path, and run again")
-        except KeyboardInterrupt:
-            print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-            sys.exit(130)
+        except KeyboardInterrupt as interrupt:
+            sys.exit(signals.exit_code(interrupt))
 
     app.run(main)
 
 
 def _fail(message: str) -> None:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + redaction.redact(" ".join(message.split())), file=sys.stderr)
     sys.exit(2)
 
 
-def _configure_jax() -> None:
+def _configure_jax() -> Path | None:
+    """Set what all launchers want of jax; where compiled programs are kept, if they are."""
     import jax
 
-    from substrate_jax.data.download import cache_folder
-
-    if FLAGS.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # In runs of several processes jax would take SIGTERM for itself, and none would end by it.
+    jax.config.update("jax_enable_preemption_service", False)
+    return compiled.keep_programs() if FLAGS.compilation_cache else None
 
 
 @contextlib.contextmanager
@@ -115,6 +117,8 @@ def _profile() -> Iterator[None]:
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[Path]:
     """Hold an output folder for one run; the first process of several holds it for all.
+
+    What a killed run left half-written in it is removed.
 
     Raises:
         ValueError: another run holds it, it cannot be made, or it is a URL.
@@ -149,6 +153,8 @@ def claim(folder: Path) -> Iterator[Path]:
 def _lock(folder: Path) -> Iterator[None]:
     import fcntl
 
+    from substrate_jax.report.files import remove_unfinished
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a")
@@ -161,6 +167,7 @@ def _lock(folder: Path) -> Iterator[None]:
             raise ValueError(
                 f"out={str(folder)!r} is being written by another run; wait, or give another --out"
             ) from error
+        remove_unfinished(folder)
         yield
 
 
@@ -235,14 +242,14 @@ def command() -> str:
 
 
 def describe_run(experiment: str, mesh, encoders=(), notes=()) -> "Run":
-    """What result.json begins with; the seconds are filled in by `publish`."""
+    """What result.json begins with, without secrets; the seconds are filled in by `publish`."""
     import jax
 
     from substrate_jax.report.run import Run
 
     packages = ("substrate-jax", "jax", "jaxlib", "flax", "numpy")
     device = jax.devices()[0]
-    return Run(
+    run = Run(
         experiment=experiment,
         command=command(),
         versions={
@@ -261,6 +268,7 @@ def describe_run(experiment: str, mesh, encoders=(), notes=()) -> "Run":
         encoders=list(encoders),
         notes=list(notes),
     )
+    return redaction.redacted(run)
 
 
 def publish(

@@ -118,6 +118,13 @@ def test_a_run_that_fails_ends_in_one_line(work, tmp_path, monkeypatch, capsys):
     assert printed.out == ""
 
 
+def test_an_out_is_cleared_of_what_a_killed_run_left(tmp_path):
+    (tmp_path / ".result.json.1.unfinished").touch()
+    (tmp_path / "result.json").touch()
+    with launch.claim(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", "result.json"}
+
+
 def test_what_is_no_want_of_room_keeps_its_words(tmp_path):
     with pytest.raises(OSError) as caught, launch.claim(tmp_path / "out"):
         raise OSError(errno.ECONNREFUSED, "refused")
