@@ -18,6 +18,7 @@ differs by rounding.
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -29,6 +30,29 @@ DATA_AXIS = "data"
 ROWS = PartitionSpec(DATA_AXIS)
 COLUMNS = PartitionSpec(None, DATA_AXIS)
 EVERYWHERE = PartitionSpec()
+
+
+@runtime_checkable
+class RowBlock(Protocol):
+    """Rows [n, ...] to ask for: an array, or what reads them, such as `features.StoredRows`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n and what a row is."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """Of the numbers."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """An array of the rows of a slice, or of row numbers."""
+        ...
 
 
 def make_mesh(
@@ -134,9 +158,7 @@ def place_rows(rows: Shaped[np.ndarray, "m ..."], mesh: Mesh, n: int) -> Shaped[
     )
 
 
-def shard_rows(
-    block: Shaped[np.ndarray, "n ..."], mesh: Mesh
-) -> tuple[Shaped[Array, "m ..."], Bool[Array, " m"]]:
+def shard_rows(block: RowBlock, mesh: Mesh) -> tuple[Shaped[Array, "m ..."], Bool[Array, " m"]]:
     """A block as a global array with its rows split over the data axis, padded and masked.
 
     Args:
@@ -161,7 +183,7 @@ def shard_rows(
 
 
 def shard_blocks(
-    blocks: Iterable[Shaped[np.ndarray, "n _"]], mesh: Mesh
+    blocks: Iterable[RowBlock], mesh: Mesh
 ) -> tuple[list[Shaped[Array, "m _"]], Bool[Array, " m"]]:
     """Blocks of the same rows as `shard_rows` gives them, with the one mask of all.
 

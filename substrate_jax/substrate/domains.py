@@ -2,32 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Array, Float
 
 from substrate_jax import kernels
+from substrate_jax.mesh import RowBlock
 
-
-class StoredBlock(Protocol):
-    """Features [n, d] that are read when rows are asked for, such as `features.StoredRows`."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """n and d."""
-        ...
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        ...
-
-    def __getitem__(self, rows: Any, /) -> Any:
-        """An array of the rows of a slice, or of row numbers."""
-        ...
-
-
-Block = Float[np.ndarray, "n _"] | Float[Array, "n _"] | StoredBlock
+Block = Float[np.ndarray, "n _"] | Float[Array, "n _"] | RowBlock
 Panel = Mapping[str, Block]  # encoder -> features, of the same images
 Domains = Mapping[str, Panel]  # by name
 

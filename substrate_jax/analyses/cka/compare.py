@@ -8,7 +8,7 @@ tau, the calibrated score and p mean, and docs/maths.md for the formulas.
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -28,10 +28,11 @@ from substrate_jax.analyses.cka.results import (
 from substrate_jax.kernels.nulls.calibration import choose_skewness
 from substrate_jax.kernels.validate import check_rows
 from substrate_jax.mesh import DATA_AXIS, EVERYWHERE, ROWS, make_mesh, over_rows, shard_blocks
+from substrate_jax.substrate.domains import Panel
 
 
 def compare_encoders(
-    features: Mapping[str, Float[np.ndarray, "n _"]],
+    features: Panel,
     *,
     ks: Sequence[int] = (10, 30, 100),
     method: str = "closed_form",
@@ -115,7 +116,7 @@ def compare_encoders(
 
 
 def measure_encoders(
-    features: Mapping[str, Float[np.ndarray, "n _"]],
+    features: Panel,
     measures: Sequence[str],
     *,
     draws: int = 0,

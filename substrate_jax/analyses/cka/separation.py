@@ -125,7 +125,7 @@ def panel_test(
     if len(domains) > 1:
         domains = {**domains, POOLED: _pool(domains)}
     mesh = mesh or make_mesh()
-    panel = _Panel(list(encoders), groups, families)
+    described = _Encoders(encoders, groups, families)
     tests = {}
     for domain, features in domains.items():
         n = len(features[encoders[0]])
@@ -139,7 +139,7 @@ def panel_test(
         tau = np.stack([calibrated.tau for _, calibrated in measures])
         drawn = _draw(features, fitting, tau, draws, seed, mesh)
         cka, *by_k = (
-            _separation(panel, raw, calibrated.score, drawn[:, i], level)
+            _separation(described, raw, calibrated.score, drawn[:, i], level)
             for i, (raw, calibrated) in enumerate(measures)
         )
         tests[domain] = DomainSeparation(n, cka, dict(zip(fitting, by_k, strict=True)))
@@ -211,34 +211,34 @@ def _draws_program(mesh: Mesh, ks: tuple[int, ...], draws: int):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Panel:
+class _Encoders:
     names: Sequence[str]
     groups: Sequence[frozenset[str]]
     families: Sequence[str]
 
 
 def _separation(
-    panel: _Panel,
+    encoders: _Encoders,
     raw: Float[np.ndarray, "E E"],
     score: Float[np.ndarray, "E E"],
     drawn: Float[np.ndarray, "b E E"],
     level: float,
 ) -> Separation:
     """One measure of one domain: means, ratio, pairs, and the ratio without each family."""
-    kinds = pair_kinds(panel.groups)
+    kinds = pair_kinds(encoders.groups)
     # Observed scores first, then those of the draws: all that follows treats them alike.
     scores = np.concatenate([score[None], drawn]).astype(np.float64)
     high, low = (mean_of_kind(scores, kinds, kind) for kind in KINDS)
-    discriminative = [i for i, of in enumerate(panel.groups) if "discriminative" in of]
+    discriminative = [i for i, of in enumerate(encoders.groups) if "discriminative" in of]
     leave_out = []
-    for family in dict.fromkeys(panel.families[i] for i in discriminative):
-        left = [i for i in discriminative if panel.families[i] == family]
+    for family in dict.fromkeys(encoders.families[i] for i in discriminative):
+        left = [i for i in discriminative if encoders.families[i] == family]
         rest = mean_of_kind(scores, kinds, "discriminative", without=left)
         ratio = ratio_interval(rest, low, level)
         leave_out.append(
             FamilyLeftOut(
                 family=family,
-                encoders=[panel.names[i] for i in left],
+                encoders=[encoders.names[i] for i in left],
                 ratio=ratio.value,
                 low=ratio.low,
                 high=ratio.high,
@@ -251,7 +251,9 @@ def _separation(
         mim=mean_interval(low, counts["mim"], level),
         ratio=ratio_interval(high, low, level),
         pairs=[
-            PairScore(panel.names[i], panel.names[j], kind, float(score[i, j]), float(raw[i, j]))
+            PairScore(
+                encoders.names[i], encoders.names[j], kind, float(score[i, j]), float(raw[i, j])
+            )
             for (i, j), kind in kinds.items()
         ],
         leave_out=leave_out,
