@@ -82,7 +82,7 @@ def pair_blocks(result: DomainsResult) -> Iterator[page.Block]:
 
 
 def _companion_picture(
-    result: DomainsResult, spec: CompanionFigure, tree: Float[np.ndarray, "m-1 4"] | None
+    result: DomainsResult, spec: CompanionFigure, tree: Float[np.ndarray, "merges 4"] | None
 ) -> Picture:
     names, found = list(result.domains), spec.companion(result.comparison)
     figure = heatmaps.heatmap(
