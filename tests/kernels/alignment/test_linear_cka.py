@@ -1,4 +1,4 @@
-"""CKA one-shot, in both spaces, and streaming, against textbook Gram formulas in float64."""
+"""Linear CKA in both spaces against textbook Gram formulas in float64."""
 
 import functools
 import itertools
@@ -12,48 +12,20 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 from jax.test_util import check_grads
 
-from substrate_jax.kernels import StreamingCka, pairwise_hsic
+from substrate_jax.kernels import cka, pairwise_hsic
 from substrate_jax.kernels import pairwise_cka as eager_pairwise_cka
-from substrate_jax.kernels.alignment import linear_cka as cka
 from substrate_jax.kernels.alignment import row_pairs
 from substrate_jax.kernels.reference import statistics as reference
 from tests import helpers
-
-# Compiled as a whole: test by test, compiling each operation alone takes longer.
-pairwise_cka = jax.jit(eager_pairwise_cka, static_argnames=("space", "debiased", "axis_name"))
-update = jax.jit(StreamingCka.update, static_argnames="axis_name")
-finalize = jax.jit(StreamingCka.finalize, static_argnames="debiased")
-
-WIDTHS = (3, 7, 12)
-DEBIASED = pytest.mark.parametrize("debiased", [False, True])
-SPACE = pytest.mark.parametrize("space", ["feature", "gram"])
-
-
-def sample(n=40, widths=WIDTHS, ratio=0.0, seed=0, dtype=np.float32):
-    """Encoders that share one direction, `ratio` standard deviations from 0."""
-    rng = np.random.default_rng(seed)
-    shared = rng.normal(size=(n, 1))
-    return [(rng.normal(size=(n, d)) + shared + ratio).astype(dtype) for d in widths]
-
-
-def bound(blocks, debiased=False, dtype=jnp.float32):
-    """Tolerance for CKA: inputs and sums are rounded; debiasing amplifies by <K, K> / HSIC."""
-    condition = 1.0
-    if debiased:
-        grams = [reference.gram(block) for block in blocks]
-        n = len(grams[0])
-        unbiased = [n * (n - 3) * reference.hsic_unbiased(k, k) for k in grams]
-        condition = max(np.sum(k * k) / h for k, h in zip(grams, unbiased, strict=True))
-    return helpers.tolerance(len(blocks[0]) + max(WIDTHS), dtype, condition)
-
-
-def streamed(blocks, sizes, **options):
-    state, start = StreamingCka.init([block.shape[1] for block in blocks], **options), 0
-    for size in sizes:
-        state = update(state, [jnp.asarray(b[start : start + size]) for b in blocks])
-        start += size
-    assert start == len(blocks[0])
-    return state
+from tests.kernels.alignment.encoders import (
+    DEBIASED,
+    SPACE,
+    bound,
+    finalize,
+    pairwise_cka,
+    sample,
+    streamed,
+)
 
 
 @DEBIASED
@@ -65,27 +37,6 @@ def test_matches_textbook_grams(n, space, debiased, ratio):
     got = pairwise_cka([jnp.asarray(b) for b in blocks], space=space, debiased=debiased)
     want = reference.pairwise_cka(blocks, debiased)
     np.testing.assert_allclose(got, want, atol=bound(blocks, debiased))
-
-
-@DEBIASED
-@pytest.mark.parametrize("ratio", [0.0, 100.0])
-@pytest.mark.parametrize("sizes", [(40,), (7, 13, 20), (1,) * 40])
-def test_streaming_matches_textbook_grams(sizes, debiased, ratio):
-    blocks = sample(ratio=ratio)
-    got = finalize(streamed(blocks, sizes), debiased=debiased)
-    want = reference.pairwise_cka(blocks, debiased)
-    # Each join moves the fourth-order sum by terms of its own size: one more rounding a batch.
-    tolerance = bound(blocks, debiased) * (1 + np.log2(len(sizes)))
-    np.testing.assert_allclose(got, want, atol=tolerance)
-
-
-def test_streaming_gives_the_sums_of_one_shot():
-    blocks = sample(ratio=100)
-    state = streamed(blocks, (11, 29)).hsic()
-    one_shot = pairwise_hsic([jnp.asarray(b) for b in blocks])
-    for name in ("inner", "diagonal", "trace", "scale", "count"):
-        error = helpers.relative_error(getattr(state, name), getattr(one_shot, name))
-        assert error < bound(blocks), name
 
 
 def test_hsic_holds_the_sums_it_promises():
@@ -103,27 +54,6 @@ def test_hsic_holds_the_sums_it_promises():
     np.testing.assert_allclose(hsic.trace, 1, rtol=bound(blocks))
 
 
-@pytest.mark.parametrize("ratio", [0.0, 100.0])
-def test_merge_is_associative_and_commutative(ratio):
-    blocks = sample(ratio=ratio)
-    a, b, c = (streamed([x[i:j] for x in blocks], (j - i,)) for i, j in ((0, 5), (5, 18), (18, 40)))
-    want = {debiased: reference.pairwise_cka(blocks, debiased) for debiased in (False, True)}
-    for state in (a.merge(b).merge(c), a.merge(b.merge(c)), c.merge(b).merge(a)):
-        for debiased, value in want.items():
-            got = finalize(state, debiased=debiased)
-            np.testing.assert_allclose(got, value, atol=3 * bound(blocks, debiased))
-    empty = StreamingCka.init(WIDTHS)
-    for state in (a.merge(empty), empty.merge(a)):
-        jax.tree.map(np.testing.assert_array_equal, state, a)
-
-
-def test_average_of_batches_would_fail():
-    blocks = sample()
-    batches = [[b[i : i + 8] for b in blocks] for i in range(0, 40, 8)]
-    average = np.mean([reference.pairwise_cka(batch) for batch in batches], axis=0)
-    assert np.abs(average - reference.pairwise_cka(blocks)).max() > 100 * bound(blocks)
-
-
 @DEBIASED
 @SPACE
 def test_every_transform_gives_the_same_cka_of_uneven_rows(space, debiased):
@@ -138,21 +68,6 @@ def test_every_transform_gives_the_same_cka_of_uneven_rows(space, debiased):
     for name, call in helpers.transforms().items():
         got = call(compute, (padded, mask))
         np.testing.assert_allclose(got, want, atol=bound(blocks, debiased), err_msg=name)
-
-
-def test_every_transform_gives_the_same_streamed_cka():
-    blocks = sample(37, ratio=10)
-    padded = [np.concatenate([b, np.full((3, b.shape[1]), np.nan, np.float32)]) for b in blocks]
-    mask = np.arange(40) < 37
-    want = reference.pairwise_cka([np.tile(b, (2, 1)) for b in blocks], True)
-
-    def compute(blocks, mask, axis_name):
-        state = StreamingCka.init(WIDTHS).update(blocks, mask, axis_name)
-        return state.update(blocks, mask, axis_name).finalize(debiased=True)
-
-    for name, call in helpers.transforms().items():
-        got = call(compute, (padded, mask))
-        np.testing.assert_allclose(got, want, atol=2 * bound(blocks, True), err_msg=name)
 
 
 @DEBIASED
@@ -294,17 +209,6 @@ def test_vmap_is_the_loop():
     np.testing.assert_allclose(jax.jit(jax.vmap(cka))(x, y), want, atol=bound(pairs[0]))
 
 
-@SPACE
-@pytest.mark.parametrize(("rows", "tile"), [(1, (1, 1)), (4, (8, 16)), (45, (45, 45))])
-def test_tiles_do_not_matter(monkeypatch, space, rows, tile):
-    blocks = sample(45)
-    want = pairwise_cka(blocks, space=space)
-    monkeypatch.setattr(row_pairs, "LEAST_ROWS", rows)
-    monkeypatch.setattr(row_pairs, "TILE", tile)
-    got = jax.jit(functools.partial(eager_pairwise_cka, space=space))(blocks)
-    np.testing.assert_allclose(got, want, atol=bound(blocks))
-
-
 @pytest.mark.parametrize(("n", "space"), [(60, "gram"), (2000, "feature")])
 def test_auto_takes_the_space_with_fewer_flops(n, space):
     widths = (100, 40, 60)
@@ -324,22 +228,6 @@ def test_auto_takes_the_space_with_fewer_flops(n, space):
         means = 2 * 2 * n * 200  # two, of all columns
         assert 2 * products * area <= counted[name] <= 2 * (products + 3 + 9) * area + means
         assert halving.rows < length + (2 << halving.levels)
-
-
-@pytest.mark.parametrize("length", [1, 7, 160, 161, 1000, 13394])
-@pytest.mark.parametrize("multiple", [1, 2, 16])
-@pytest.mark.parametrize("most", [None, 1, 5000])
-def test_halving_covers_the_rows_and_tiles_divide_them(length, multiple, most):
-    halving = row_pairs.halve(length, multiple, most)
-    assert length <= halving.rows < length + (multiple << halving.levels)
-    assert halving.unit % multiple == 0
-    assert halving.unit <= max(multiple, row_pairs.LEAST_ROWS + multiple)
-    most = most or math.prod(row_pairs.TILE)
-    assert math.prod(halving.tile) <= max(most, multiple**2)
-    for side, limit in zip(halving.tile, row_pairs.TILE, strict=True):
-        power = side // halving.unit
-        assert side == halving.unit * power <= max(limit, halving.unit)
-        assert power & (power - 1) == 0
 
 
 HELD = [
@@ -408,11 +296,6 @@ def test_traced_once_for_equal_shapes():
         (lambda: eager_pairwise_cka([jnp.ones((3, 2))], space="dual"), "space must be one of"),
         (lambda: eager_pairwise_cka([jnp.ones((3, 2))], mask=jnp.ones(2, bool)), "mask must be"),
         (lambda: eager_pairwise_cka([jnp.ones((3, 0))]), "no features"),
-        (lambda: StreamingCka.init([2]).update([jnp.ones((3, 4))]), r"widths \(2,\)"),
-        (
-            lambda: StreamingCka.init([1, 2]).merge(StreamingCka.init([2, 1])),
-            r"\(1, 2\) and \(2, 1\) do",
-        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, message):

@@ -8,15 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from substrate_jax.kernels import (
-    benjamini_hochberg,
-    calibrate_cka,
-    family_p_values,
-    max_null,
-    pairwise_cka,
-    permutation_null,
-    sample_null,
-)
+from substrate_jax.kernels import calibrate_cka, pairwise_cka, permutation_null, sample_null
 from substrate_jax.kernels.nulls.orders import row_orders
 from substrate_jax.kernels.reference import statistics as reference
 from tests import helpers
@@ -186,48 +178,6 @@ def test_permutation_calibration_is_the_order_statistic():
         np.testing.assert_allclose(got.p_value[off], p_value[off], atol=bound)
         np.testing.assert_allclose(got.score[off], score[off], atol=4 * bound)
         assert got.method == "permutation"
-
-
-def test_family_p_value_is_that_of_the_maximum():
-    rng = np.random.default_rng(0)
-    null, observed = rng.uniform(size=(99, 3, 3)), rng.uniform(0.5, 1, size=(3, 3))
-    family = np.triu(np.ones((3, 3), bool), 1)
-    maxima = max_null(jnp.asarray(null, jnp.float32), family)
-    want = np.array([max(draw[family]) for draw in null])
-    np.testing.assert_array_equal(maxima, want.astype(np.float32))
-    adjusted = np.asarray(family_p_values(jnp.asarray(observed, jnp.float32), maxima))
-    expected = (1 + (want[:, None, None] >= observed).sum(0)) / 100
-    np.testing.assert_allclose(adjusted, expected, rtol=helpers.tolerance(1))
-    alone = (1 + (null >= observed).sum(0)) / 100
-    assert (adjusted >= alone - 1e-6)[family].all()
-    np.testing.assert_array_equal(max_null(jnp.zeros((2, 3)), np.zeros(3, bool)), -np.inf)
-
-
-@pytest.mark.parametrize("count", [1, 3, 7, 41, 91])
-def test_no_q_is_below_its_p(count):
-    p = np.random.default_rng(0).random((200, count), np.float32) * np.float32(1e-18)
-    q = np.asarray(jax.jit(jax.vmap(benjamini_hochberg))(p))
-    assert (q >= p).all()
-
-
-def test_benjamini_hochberg_matches_scipy():
-    rng = np.random.default_rng(0)
-    for p in (rng.uniform(size=50) ** 3, np.repeat([0.01, 0.2], 4), np.array([0.7])):
-        got = benjamini_hochberg(jnp.asarray(p, jnp.float32))
-        want = scipy.stats.false_discovery_control(p.astype(np.float32))
-        np.testing.assert_allclose(got, want, rtol=helpers.tolerance(len(p)))
-        assert (np.diff(np.asarray(got)[np.argsort(p)]) >= 0).all()
-    p = rng.uniform(size=9).astype(np.float32)
-    holes = np.insert(p, [0, 4, 9], np.nan)
-    got = np.asarray(benjamini_hochberg(holes))
-    np.testing.assert_array_equal(np.isnan(got), np.isnan(holes))
-    np.testing.assert_allclose(
-        got[~np.isnan(holes)], benjamini_hochberg(p), rtol=helpers.tolerance(9)
-    )
-    square = jnp.asarray(rng.uniform(size=(3, 3)), jnp.float32)
-    np.testing.assert_array_equal(
-        benjamini_hochberg(square).ravel(), benjamini_hochberg(square.ravel())
-    )
 
 
 BLOCKS = [jnp.ones((6, 2)), jnp.ones((6, 3))]

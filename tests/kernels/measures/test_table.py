@@ -6,28 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
-from scipy.spatial import distance
-from sklearn.linear_model import Ridge
-from sklearn.metrics import r2_score
 
-from substrate_jax.kernels import (
-    MEASURES,
-    linear_predictivity,
-    median_distance,
-    pairwise_measure,
-    pairwise_procrustes,
-    pairwise_pwcca,
-    pairwise_rbf_cka,
-    pairwise_svcca,
-    rows_needed,
-)
+from substrate_jax.kernels import MEASURES, pairwise_measure, rows_needed
 from substrate_jax.kernels.measures.predictivity import PENALTIES, fold_of_rows
 from substrate_jax.kernels.reference import measures as reference_measures
 from substrate_jax.kernels.reference import statistics as reference
 from tests import helpers
+from tests.kernels.encoders import ROWS, sample
 
-ROWS = 37
 FOLD = np.asarray(fold_of_rows(ROWS, 5))
 # Oracle, and how far rounding of the features moves the measure beyond that of a sum.
 ORACLES = {
@@ -53,16 +39,6 @@ ORACLES = {
 # With ten neighbors in 37 rows nearly every cycle closes.
 OPTIONS = {"cycle_knn": {"k": 2}}
 NAMES = pytest.mark.parametrize("name", list(MEASURES))
-
-
-def sample(n=ROWS, widths=(5, 9, 60), seed=0):
-    """Encoders that share three directions, one wider than there are rows."""
-    rng = np.random.default_rng(seed)
-    shared = rng.normal(size=(n, 3))
-    return [
-        (shared @ rng.normal(size=(3, d)) + 0.5 * rng.normal(size=(n, d)) + 1).astype(np.float32)
-        for d in widths
-    ]
 
 
 @functools.cache
@@ -138,88 +114,6 @@ def test_too_few_rows_are_refused(name):
     with pytest.raises(ValueError, match=rf"{least - 1}") as caught:
         pairwise_measure(name, blocks)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["cknna", "cycle_knn"])
-def test_without_k_other_rows_there_is_no_value(name):
-    compute = jax.jit(functools.partial(pairwise_measure, name))
-    for count, defined in ((10, False), (11, True)):
-        got = compute([jnp.asarray(b) for b in sample()[:2]], mask=jnp.arange(ROWS) < count)
-        assert (np.isfinite(got) if defined else np.isnan(got)).all()
-
-
-@pytest.mark.parametrize("n", [2, 3, 7, 40])
-def test_the_median_is_that_of_all_pairs(n):
-    blocks = [*sample(n), np.repeat(sample(n)[0][:1], n, axis=0)]
-    got = jax.jit(median_distance)(blocks)
-    for block, value in zip(blocks, got, strict=True):
-        want = np.median(distance.pdist(block.astype(np.float64)))
-        np.testing.assert_allclose(value, want, rtol=helpers.tolerance(60), atol=1e-6)
-
-
-def test_mostly_equal_rows_have_the_kernel_of_equality():
-    x = np.zeros((9, 2), np.float32)
-    x[:2] = [[1, 0], [0, 3]]
-    assert float(median_distance([x])[0]) == 0
-    y = sample(9)[0]
-    kernel = (distance.cdist(x, x) == 0).astype(float)
-    h = np.eye(9) - 1 / 9
-    other = np.exp(
-        -(reference_measures.distances(y) ** 2) / (2 * reference_measures.median_distance(y) ** 2)
-    )
-    a, b = h @ kernel @ h, h @ other @ h
-    want = (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
-    np.testing.assert_allclose(pairwise_rbf_cka([x, y])[0, 1], want, atol=helpers.tolerance(81))
-
-
-def test_a_wide_kernel_is_linear():
-    blocks = [b.astype(np.float64) for b in sample()[:2]]
-    want = reference_measures.cka(*blocks)
-    near, nearer = (reference_measures.rbf_cka(*blocks, bandwidth=s) for s in (5, 20))
-    got = pairwise_rbf_cka([jnp.asarray(b, jnp.float32) for b in blocks], bandwidth=5.0)[0, 1]
-    assert abs(nearer - want) < abs(near - want) / 4
-    # 1 - K is of order 1 / (2 s^2) = 0.02 and all that centering leaves.
-    assert abs(got - near) < helpers.tolerance(ROWS, condition=50)
-
-
-def test_rsa_is_scipys():
-    x, y = sample()[:2]
-    x[5] = x[9]  # ties
-    y[5] = y[9]
-    want = stats.spearmanr(
-        *(distance.pdist(z.astype(np.float64), "correlation") for z in (x, y))
-    ).statistic
-    # The ties at 0 are broken by rounding; n pairs of one rank each move the value by 1 / n^3.
-    got = compiled("rsa")([x, y, sample()[2]])[0, 1]
-    np.testing.assert_allclose(got, want, atol=bound("rsa") + 8 / ROWS**3)
-
-
-def test_predictivity_is_sklearns():
-    x, y, _ = sample()
-    want = []
-    for held in range(5):
-        train, test = held != FOLD, held == FOLD
-        penalty = 0.1 * np.sum((x[train] - x[train].mean(0)) ** 2, dtype=np.float64) / x.shape[1]
-        model = Ridge(alpha=penalty).fit(x[train].astype(float), y[train].astype(float))
-        predicted = model.predict(x[test].astype(float))
-        want.append(r2_score(y[test], predicted, multioutput="variance_weighted"))
-    got = jax.jit(functools.partial(linear_predictivity, penalties=(0.1,)))([x, y])[0, 1]
-    np.testing.assert_allclose(got, np.mean(want), atol=helpers.tolerance(ROWS, condition=10))
-
-
-def test_pwcca_means_both_sides_and_svcca_keeps_all():
-    blocks = sample()[:2]
-    row = np.asarray(pairwise_pwcca(blocks))
-    np.testing.assert_allclose(pairwise_pwcca(blocks, side="mean"), (row + row.T) / 2, atol=1e-6)
-    turned = [blocks[0], blocks[0] @ np.diag([1, 2, 3, 4, 5]).astype(np.float32)]
-    np.testing.assert_allclose(pairwise_svcca(turned, variance=1.0), 1, atol=helpers.tolerance(60))
-
-
-def test_the_angle_is_that_of_the_similarity():
-    blocks = sample()[:2]
-    angle = pairwise_procrustes(blocks, angle=True)
-    np.testing.assert_allclose(jnp.cos(angle), pairwise_procrustes(blocks), atol=1e-6)
-    np.testing.assert_array_equal(jnp.diagonal(angle), 0)
 
 
 BAD = {
