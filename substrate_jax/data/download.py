@@ -27,6 +27,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from substrate_jax.data.route import check_route
 from substrate_jax.version import __version__
 
 _BLOCK = 1 << 20
@@ -216,6 +217,7 @@ def _request(url: str, byte_range: str | None) -> http.client.HTTPResponse:
     if byte_range:
         headers["Range"] = byte_range
     request = urllib.request.Request(url, headers=headers)
+    check_route(url)
     try:
         return urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:

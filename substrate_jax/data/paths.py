@@ -94,14 +94,14 @@ def readable_inverse(text: str) -> bytes:
       b'caf\xe9.png'
     """
     if not _ESCAPED.search(text):
-        return text.encode()
+        return text.encode("utf-8", "surrogateescape")
     pieces = re.split(r"(\\\\|\\x[89a-f][0-9a-f])", text)
     return b"".join(
         b"\\"
         if piece == "\\\\"
         else bytes([int(piece[2:], 16)])
         if _ESCAPED.fullmatch(piece)
-        else piece.encode()
+        else piece.encode("utf-8", "surrogateescape")
         for piece in pieces
     )
 

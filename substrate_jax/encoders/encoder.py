@@ -9,6 +9,7 @@ equal to timm's `forward_head(forward_features(x), pre_logits=True)`.
 import contextlib
 import dataclasses
 import functools
+import os
 import types
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from substrate_jax.data import preprocess as preprocessing
+from substrate_jax.data.paths import readable, readable_inverse, user_path
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders import hub
 from substrate_jax.encoders import weights as checkpoints
@@ -204,7 +206,7 @@ def load_encoder(
     if name.startswith(TRANSFORMERS_PREFIX):
         path = find_transformers(name, weights)
         sha256 = transformers_sha256(path)
-        spec, arrays = transformers_encoder(path, name)
+        spec, arrays = transformers_encoder(path, readable(name))
     else:
         spec = encoder_spec(name)
         path = find_weights(spec, weights)
@@ -215,13 +217,13 @@ def load_encoder(
     module = checkpoints.fill(
         checkpoints.abstract_module(spec.config),
         arrays,
-        source=path.name,
+        source=readable(path.name),
         optional_keys=spec.optional_keys,
         dtype=dtype,
     )
     module.eval()
     revision = hub.revision_of(path)
-    source = path.name if revision is None else spec.checkpoint
+    source = readable(path.name) if revision is None else spec.checkpoint
     return Encoder(spec, module, source=source, sha256=sha256, revision=revision, dtype=dtype)
 
 
@@ -263,7 +265,7 @@ def find_weights(spec: EncoderSpec, weights: str | Path | None = None) -> Path:
     """
     if weights is None and spec.bundled:
         return Path(str(resources.files("substrate_jax") / "mini" / spec.checkpoint))
-    folder = None if weights is None else Path(weights)
+    folder = _folder(weights)
     if folder is not None and not folder.is_dir():
         if not folder.is_file():
             raise ValueError(f"weights {str(folder)!r} for {spec.name}: no such file or folder")
@@ -274,18 +276,17 @@ def find_weights(spec: EncoderSpec, weights: str | Path | None = None) -> Path:
 def find_spec(name: str, weights: str | Path | None = None) -> EncoderSpec:
     """The record of a registered encoder, or of one in transformers' format from its configs."""
     if name.startswith(TRANSFORMERS_PREFIX):
-        return transformers_spec(find_transformers(name, weights, hub.TRANSFORMERS_CONFIGS), name)
+        folder = find_transformers(name, weights, hub.TRANSFORMERS_CONFIGS)
+        return transformers_spec(folder, readable(name))
     return encoder_spec(name)
 
 
 def is_at_hand(spec: EncoderSpec, weights: str | Path | None = None) -> bool:
     """Whether the weights can be had without a download."""
     if spec.name.startswith(TRANSFORMERS_PREFIX):
-        place, revision = _place(spec.name)
-        folder = None if weights is None else Path(weights)
-        found = Path(place)
-        if not found.is_dir():
-            found = hub.local_snapshot(place, revision, folder)
+        found, repository, revision = _place(spec.name)
+        if found is None:
+            found = hub.local_snapshot(repository, revision, _folder(weights))
         return found is not None and not hub.missing_files(found)
     if spec.bundled:
         return True
@@ -304,16 +305,29 @@ def find_transformers(
     files: tuple[str, ...] = hub.TRANSFORMERS_FILES,
 ) -> Path:
     """The folder of a checkpoint in transformers' format; see `find_weights`."""
-    place, revision = _place(name)
-    if Path(place).is_dir():
-        return Path(place)
-    return hub.find_snapshot(place, revision, None if weights is None else Path(weights), files)
+    found, repository, revision = _place(name)
+    return found or hub.find_snapshot(repository, revision, _folder(weights), files)
 
 
-def _place(name: str) -> tuple[str, str | None]:
-    """hf:ORG/NAME@REVISION -> ORG/NAME, REVISION."""
-    place, _, revision = name.removeprefix(TRANSFORMERS_PREFIX).partition("@")
-    return place, revision or None
+def _folder(weights: str | Path | None) -> Path | None:
+    return None if weights is None else user_path(weights, f"weights {str(weights)!r}")
+
+
+def _place(name: str) -> tuple[Path | None, str, str | None]:
+    """hf:FOLDER -> FOLDER; hf:ORG/NAME@REVISION -> None, ORG/NAME, REVISION.
+
+    Raises:
+        ValueError: a path that leads to no folder.
+    """
+    text = name.removeprefix(TRANSFORMERS_PREFIX)
+    folder = user_path(text, name)
+    for found in (folder, Path(os.fsdecode(readable_inverse(str(folder))))):
+        if found.is_dir():
+            return found, "", None
+    if text.startswith(("/", "~", "./", "../")) or folder.exists():
+        raise ValueError(f"{name}: no such folder {str(folder)!r}; give one of a checkpoint")
+    repository, _, revision = text.partition("@")
+    return None, repository, revision or None
 
 
 def _precision(dtype: jnp.dtype) -> contextlib.AbstractContextManager:

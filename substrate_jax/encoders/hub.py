@@ -13,8 +13,10 @@ import contextlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from substrate_jax.data.paths import read_file
+from substrate_jax.data.route import check_route
 from substrate_jax.encoders.weights import file_sha256
 
 CONFIG = "config.json"
@@ -52,6 +54,7 @@ def find_file(
 
         with contextlib.suppress(LocalEntryNotFoundError):
             return _cached_file(repository, revision)
+        _check_route()
         return Path(huggingface_hub.hf_hub_download(repository, WEIGHTS, revision=revision))
 
 
@@ -80,6 +83,7 @@ def find_snapshot(
         if folder is not None:
             raise FileNotFoundError(repository)
         try:
+            _check_route()
             return Path(
                 huggingface_hub.snapshot_download(
                     repository, revision=revision, allow_patterns=list(files)
@@ -157,18 +161,24 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: no such file, or it holds no object.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_file(path).decode(), parse_constant=_refuse_constant)
     except OSError as error:
         raise ValueError(
-            f"{str(path)!r} cannot be read ({error.strerror}); fetch it with the checkpoint"
+            f"{str(path)!r} cannot be read ({error.strerror or error}); fetch it with the "
+            "checkpoint"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is not JSON ({error}); fetch it again") from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{str(path)!r} holds a {type(content).__name__} and no object; fetch it again"
         )
     return content
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    """JSON has no NaN and no infinities, though Python reads them."""
+    raise ValueError(f"{word} is no number")
 
 
 def is_cached(repository: str, revision: str | None = None) -> bool:
@@ -214,6 +224,14 @@ def _cached_file(repository: str, revision: str | None, cache: Path | None = Non
     )
 
 
+def _check_route() -> None:
+    """Find out at once that there is no route: the hub's client tries for 25 seconds."""
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE:
+        check_route(constants.ENDPOINT)
+
+
 def _errors() -> tuple[type[Exception], ...]:
     """What keeps a file of the hub from us."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -237,9 +255,11 @@ def _missing(name: str, repository: str, folder: Path | None = None):
                 f"that holds {repository}"
             ) from error
         first = next(iter(str(error).strip().splitlines()), "")
+        wanted = f"{name}.safetensors or {repository}/{WEIGHTS}"
+        if name == repository:
+            wanted = f"{repository}/{CONFIG}, {PREPROCESSOR} and {WEIGHTS} beside it"
         raise ValueError(
             f"the checkpoint {repository!r} of {name} is not cached and cannot be fetched "
-            f"({type(error).__name__}: {first}); put it in a folder, as {name}.safetensors or "
-            f"{repository}/{WEIGHTS}, and give weights=FOLDER, or choose an encoder of the mini "
-            "panel, whose weights are bundled"
+            f"({type(error).__name__}: {first}); put it in a folder, as {wanted}, and give "
+            "weights=FOLDER, or choose an encoder of the mini panel, whose weights are bundled"
         ) from error

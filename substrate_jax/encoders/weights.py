@@ -1,28 +1,37 @@
 """Checkpoints to parameters and back, every key accounted for.
 
 A checkpoint is a safetensors file in timm's naming. Each of its keys must fill exactly one
-parameter of the module and each parameter must be filled, with equal shapes; otherwise loading
-raises and lists what is unused, missing or misshapen. The one key always passed over is
-`num_batches_tracked`, a counter that inference never reads. Nothing is ever unpickled.
+parameter of the module and each parameter must be filled, with equal shapes and finite values of
+floating point; otherwise loading raises and lists what is unused, missing, misshapen or damaged.
+Two kinds of key are passed over: `num_batches_tracked`, a counter that inference never reads, and
+a classifier that is absent or of another size, as features need none: the network then has none.
+Prefixes of wrappers are taken off (see `wrappers`). Nothing is ever unpickled.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
+from substrate_jax.data.paths import first_of, one_line, readable, special_kind
 from substrate_jax.encoders.networks.layers import constant_rngs
 from substrate_jax.encoders.networks.network import Config, Network
+from substrate_jax.encoders.wrappers import check_dtypes, check_values, other_prefix, unwrapped
 
 COUNTER = "num_batches_tracked"
+# As safetensors calls them: those that weights come in, and those of tables beside them.
+_READ = frozenset(
+    "F16 BF16 F32 F64 BOOL I8 I16 I32 I64 U8 U16 U32 U64 C64".split()  # noqa: SIM905
+)
 NetworkType = TypeVar("NetworkType", bound=Network)
 
 
@@ -30,16 +39,23 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a safetensors file.
 
     Raises:
-        ValueError: no such file, or its header or length is broken.
+        ValueError: no such file, its header or length is broken, or it holds 8-bit floats.
     """
     if not path.is_file():
-        raise ValueError(f"weights {str(path)!r}: no such file; give a safetensors file")
+        what = special_kind(path)
+        fault = "no such file" + (f" but {what}" if what else "")
+        raise ValueError(f"weights {readable(str(path))!r}: {fault}; give a safetensors file")
     try:
-        return load_file(path)
+        with safe_open(path, framework="np") as file:
+            dtypes = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+        odd = {key: dtype for key, dtype in dtypes.items() if dtype not in _READ}
+        if not odd:
+            return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"weights {str(path)!r} is not a whole safetensors file ({error}); fetch it again"
-        ) from error
+        said = f"is not a whole safetensors file ({one_line(error)}); fetch it again"
+        raise ValueError(f"weights {readable(str(path))!r} {said}") from error
+    check_dtypes(odd, readable(path.name))
+    raise AssertionError  # which refuses each of them
 
 
 def file_sha256(path: Path) -> str:
@@ -85,19 +101,27 @@ def fill(
 ) -> NetworkType:
     """The module with its parameters taken from checkpoint arrays, as NumPy arrays.
 
+    Without the arrays of its classifier, or with those of another size, the module is returned
+    without a classifier.
+
     Args:
         module: a network, concrete or abstract (`abstract_module`).
-        arrays: timm's keys to arrays in timm's layouts, any floating dtype.
+        arrays: timm's keys to arrays in timm's layouts, float16, bfloat16, float32 or float64.
         source: what to call the arrays in errors.
         optional_keys: parameters that may be absent: weights are then 1, biases 0.
         dtype: dtype of the parameters.
 
     Raises:
-        ValueError: keys unused, missing or of another shape; all of them are listed.
+        ValueError: keys unused, missing or of another shape, values of another dtype or not
+            finite, variances below zero, or several copies of the weights; the first are listed.
     """
-    arrays = module.adapt_checkpoint(arrays)
+    arrays = unwrapped(arrays, source)
     arrays = {key: value for key, value in arrays.items() if not key.endswith(COUNTER)}
+    module, arrays = _with_the_head_that_fits(module, arrays)
     expected = inventory(module)
+    used = {key: value for key, value in arrays.items() if key in expected}
+    check_dtypes({key: value.dtype.name for key, value in used.items()}, source)
+    arrays = module.adapt_checkpoint(arrays)
     for key in optional_keys:
         if key not in arrays:
             arrays[key] = np.full(expected[key], float(key.endswith("weight")), np.float32)
@@ -112,20 +136,40 @@ def fill(
     }
     if any(problems.values()):
         lists = "; ".join(
-            f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys
+            f"{len(keys)} {kind}: {first_of(keys)}" for kind, keys in problems.items() if keys
         )
-        raise ValueError(f"weights {source!r} do not fit {type(module).__name__}: {lists}")
+        prefix = other_prefix(problems["missing"], problems["unused"])
+        fix = f"; most of them are there under {prefix!r}: save them without it" if prefix else ""
+        raise ValueError(f"weights {source!r} do not fit {type(module).__name__}: {lists}{fix}")
 
     graph, state = nnx.split(module)
-    filled = []
+    filled, values = [], {}
     for path, variable in nnx.to_flat_state(state):
         order = getattr(variable.type, "from_checkpoint", None)
         value = arrays[_key(path)]
         value = value if order is None else value.transpose(order)
         # NumPy: weights lie on a device only while they are used. Copied, so that the file's own
         # arrays can go.
-        filled.append((path, variable.replace(np.array(value, dtype, order="C"))))
+        with np.errstate(over="ignore"):  # numbers beyond the dtype are refused below
+            values[_key(path)] = np.array(value, dtype, order="C")
+        filled.append((path, variable.replace(values[_key(path)])))
+    check_values(values, source)
     return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+def _with_the_head_that_fits(
+    module: NetworkType, arrays: dict[str, np.ndarray]
+) -> tuple[NetworkType, dict[str, np.ndarray]]:
+    """The module and the arrays, both without a classifier where the two do not agree on it."""
+    keys = {f"{head}.{leaf}" for head in module.classifiers for leaf in ("weight", "bias")}
+    wanted = {key: shape for key, shape in inventory(module).items() if key in keys}
+    found = {key: arrays[key].shape for key in keys & arrays.keys()}
+    if wanted == found:
+        return module, arrays
+    if wanted:
+        config = dataclasses.replace(module.config, num_classes=0)
+        module = cast(NetworkType, abstract_module(config))
+    return module, {key: value for key, value in arrays.items() if key not in keys}
 
 
 @functools.lru_cache

@@ -77,12 +77,12 @@ PROBLEMS = {
     "missing": ({"norm__weight": None}, "1 missing: norm.weight"),
     "misshapen": ({"norm__bias": STRAY}, r"1 misshapen: norm.bias \(2,\) instead of \(8,\)"),
     "transposed": (
-        {"head__weight": np.zeros((8, 3), np.float32)},
-        r"1 misshapen: head.weight \(8, 3\) instead of \(3, 8\)",
+        {"blocks__0__mlp__fc1__weight": np.zeros((8, 32), np.float32)},
+        r"1 misshapen: blocks.0.mlp.fc1.weight \(8, 32\) instead of \(32, 8\)",
     ),
     "all at once": (
         {"stray__weight": STRAY, "cls_token": None, "head__bias": None, "norm__bias": STRAY},
-        "1 unused: stray.weight; 2 missing: cls_token, head.bias; 1 misshapen: norm.bias",
+        "1 unused: stray.weight; 1 missing: cls_token; 1 misshapen: norm.bias",
     ),
     "table not square": (
         {"pos_embed": np.zeros((1, 8, 8), np.float32)},

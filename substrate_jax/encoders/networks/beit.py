@@ -143,6 +143,8 @@ class Block(nnx.Module):
 class BEiT(Network[BEiTConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
+    classifiers = ("head",)
+
     def __init__(self, config: BEiTConfig, *, rngs: nnx.Rngs):
         self.config = config
         width = config.width
@@ -162,9 +164,6 @@ class BEiT(Network[BEiTConfig]):
         positions = jnp.asarray(relative_positions_with_token(self.config.grid))
         x = run_blocks(self.blocks, x, tap, "blocks", positions)
         return self.fc_norm(x[:, 1:].mean(1))
-
-    def _classifier(self) -> Linear | None:
-        return self.head
 
     def adapt_checkpoint(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Leave out the index tables of older files, which follow from the config."""

@@ -183,6 +183,3 @@ class ConvNeXt(Network[ConvNeXtConfig]):
     def features(self, images: Float[Array, "n h w 3"], tap: Tap = no_tap) -> Float[Array, "n d"]:
         """Pooled penultimate features."""
         return self.head(self.feature_map(images, tap).mean((1, 2)))
-
-    def _classifier(self) -> Linear | None:
-        return self.head.fc

@@ -23,7 +23,6 @@ from substrate_jax.encoders.networks.convolutions import (
 )
 from substrate_jax.encoders.networks.layers import (
     BatchNorm,
-    Linear,
     Tap,
     classifier,
     no_tap,
@@ -173,6 +172,8 @@ class InvertedResidual(nnx.Module):
 class EfficientNet(Network[EfficientNetConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
+    classifiers = ("classifier",)
+
     def __init__(self, config: EfficientNetConfig, *, rngs: nnx.Rngs):
         self.config = config
         in_channels = config.scale(config.stem_channels)
@@ -206,6 +207,3 @@ class EfficientNet(Network[EfficientNetConfig]):
         x = jax.nn.silu(self.bn2(self.conv_head(x)))
         tap("head", x)
         return x.mean((1, 2))
-
-    def _classifier(self) -> Linear | None:
-        return self.classifier

@@ -258,6 +258,3 @@ class MaxViT(Network[MaxViTConfig]):
             x = run_blocks(stage.blocks, x, tap, f"stages.{number}.blocks")
             tap(f"stages.{number}", x)
         return self.head(x.mean((1, 2)))
-
-    def _classifier(self) -> Linear | None:
-        return self.head.fc

@@ -26,7 +26,6 @@ from substrate_jax.encoders.networks.convolutions import Conv, ConvNorm, round_c
 from substrate_jax.encoders.networks.layers import (
     Head,
     LayerNorm,
-    Linear,
     Mlp,
     Tap,
     no_tap,
@@ -176,9 +175,6 @@ class MobileViTV2(Network[MobileViTV2Config]):
             x = run_blocks(stage, x, tap, f"stages.{number}")
             tap(f"stages.{number}", x)
         return x.mean((1, 2))
-
-    def _classifier(self) -> Linear | None:
-        return self.head.fc
 
 
 def resample(x: Float[Array, "n h w c"], rows: int, columns: int) -> Float[Array, "n h2 w2 c"]:

@@ -1,5 +1,6 @@
 """What all networks have in common, and the configs that say their shape."""
 
+import functools
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -42,9 +43,12 @@ class Network(nnx.Module, Generic[ConfigType]):
 
     Attributes:
         config: shape of the network.
+        classifiers: paths of the linear maps from features to logits, which features do not need;
+            the first is that of `classify`.
     """
 
     config: ConfigType
+    classifiers: ClassVar[tuple[str, ...]] = ("head.fc",)
 
     def features(self, images: Float[Array, "n h w 3"], tap: Tap = no_tap) -> Float[Array, "n d"]:
         """Pooled penultimate features of normalized images; `tap` is given what lies between."""
@@ -70,4 +74,4 @@ class Network(nnx.Module, Generic[ConfigType]):
 
     def _classifier(self) -> Linear | None:
         """The map from features to logits, wherever the checkpoint has it."""
-        raise NotImplementedError
+        return functools.reduce(getattr, self.classifiers[0].split("."), self)

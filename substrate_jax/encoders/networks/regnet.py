@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from substrate_jax.encoders.networks.convolutions import ConvNorm, SqueezeExcite
-from substrate_jax.encoders.networks.layers import Head, Linear, Tap, no_tap
+from substrate_jax.encoders.networks.layers import Head, Tap, no_tap
 from substrate_jax.encoders.networks.network import Network
 
 
@@ -151,6 +151,3 @@ class RegNet(Network[RegNetConfig]):
                 tap(f"s{stage}.b{index}", x)
             tap(f"s{stage}", x)
         return x.mean((1, 2))
-
-    def _classifier(self) -> Linear | None:
-        return self.head.fc

@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 from substrate_jax.encoders.networks.convolutions import Conv, max_pool
 from substrate_jax.encoders.networks.layers import (
     BatchNorm,
-    Linear,
     Tap,
     classifier,
     no_tap,
@@ -123,6 +122,8 @@ class Block(nnx.Module):
 class ResNet(Network[ResNetConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
+    classifiers = ("fc",)
+
     def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
         self.config = config
         kernel = config.stem_kernel
@@ -158,6 +159,3 @@ class ResNet(Network[ResNetConfig]):
             x = run_blocks(getattr(self, name), x, tap, name)
             tap(name, x)
         return x.mean((1, 2))
-
-    def _classifier(self) -> Linear | None:
-        return self.fc

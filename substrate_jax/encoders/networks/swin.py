@@ -239,9 +239,6 @@ class Swin(Network[SwinConfig]):
         tap("norm", x)
         return x.mean((1, 2))
 
-    def _classifier(self) -> Linear | None:
-        return self.head.fc
-
     def adapt_checkpoint(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Leave out the index and mask tables of older files, which follow from the config."""
         return without_tables(arrays)

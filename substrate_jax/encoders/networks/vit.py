@@ -207,6 +207,8 @@ class PatchEmbed(nnx.Module):
 class ViT(Network[ViTConfig]):
     """Images to pooled features; `classify` maps those to logits."""
 
+    classifiers = ("head", "head_dist")
+
     def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs):
         self.config = config
         width = config.width
@@ -276,9 +278,6 @@ class ViT(Network[ViTConfig]):
         if self.config.distilled:
             raise ValueError("distilled=True: the two heads take one token each, not the features")
         return super().classify(features)
-
-    def _classifier(self) -> Linear | None:
-        return self.head
 
     def adapt_checkpoint(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Resample a position table made for another image size."""

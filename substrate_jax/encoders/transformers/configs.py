@@ -42,6 +42,7 @@ def vit(options: Options, size: int, **changes) -> ViTConfig:
     """A vision transformer, also of MAE; `changes` are options of ours."""
     width, heads = options["hidden_size"], options["num_attention_heads"]
     _require(options, "head_dim", options["head_dim"] in (None, width // heads), "leave it out")
+    _check_patches(options, size, 2**16)
     hidden = options.get("intermediate_size") or int(width * options["mlp_ratio"])
     return ViTConfig(
         **{
@@ -88,6 +89,7 @@ def beit(options: Options, size: int) -> BEiTConfig:
     """A BEiT with a bias for each relative position."""
     scale = options["layer_scale_init_value"]
     _require(options, "layer_scale_init_value", scale > 0, "give a positive value")
+    _check_patches(options, size, 2**12)
     width = options["hidden_size"]
     return BEiTConfig(
         width,
@@ -229,6 +231,13 @@ def square_side(options: Options, name: str) -> int:
     if not isinstance(value, int):
         refuse(CONFIG, options, name, "only squares are supported")
     return value
+
+
+def _check_patches(options: Options, size: int, most: int) -> None:
+    """Refuse more patches than attention can be computed for."""
+    side = square_side(options, "patch_size")
+    few = (size // side) ** 2 <= most if side else False
+    _require(options, "patch_size", few, f"at {size} pixels give at most {most} patches")
 
 
 def _stages(options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:

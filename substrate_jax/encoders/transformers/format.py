@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from substrate_jax.data.paths import first_of
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders.hub import (
     CONFIG,
@@ -174,7 +175,7 @@ def transformers_files(folder: Path) -> list[Path]:
             "hf:ORG/NAME@refs/pr/N, or convert the checkpoint into a folder and give hf:FOLDER"
         )
     if lacks:
-        raise ValueError(f"{str(folder)!r} lacks {', '.join(lacks)}; fetch what is missing")
+        raise ValueError(f"{str(folder)!r} lacks {first_of(lacks)}; fetch what is missing")
     files = [folder / CONFIG, _preprocessor(folder)[0]]
     if (folder / WEIGHTS).is_file():
         return [*files, folder / WEIGHTS]
@@ -197,7 +198,7 @@ def read_transformers_arrays(folder: Path) -> dict[str, np.ndarray]:
         read = read_safetensors(shard)
         listed = {key for key, name in listed_keys.items() if name == shard.name}
         if read.keys() != listed:
-            differ = ", ".join(sorted(read.keys() ^ listed))
+            differ = first_of(sorted(read.keys() ^ listed))
             raise ValueError(f"{str(shard)!r} and {INDEX} differ in {differ}; fetch both again")
         arrays |= read
     return arrays

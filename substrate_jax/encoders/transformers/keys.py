@@ -1,7 +1,8 @@
 """Checkpoints of Hugging Face transformers under timm's names, which are those of our modules.
 
 `names` holds what each key becomes and which keys are dropped. A key in neither of its tables is an
-error that names it, so nothing is passed over in silence. Three separate matrices of queries, keys
+error that names it, so nothing is passed over in silence; nor is a value that no training leaves
+(see `wrappers`). Three separate matrices of queries, keys
 and values become one. The base model's prefix (`vit.`, `vision_model.`) is optional, as it is in
 files on the hub.
 """
@@ -11,8 +12,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from substrate_jax.encoders.transformers.names import FUSED, NAMES
+from substrate_jax.data.paths import first_of
+from substrate_jax.encoders.transformers.names import FUSED, HEADS, NAMES
 from substrate_jax.encoders.transformers.options import Options
+from substrate_jax.encoders.weights import COUNTER
+from substrate_jax.encoders.wrappers import check_values, unwrapped
 
 
 def _compile(pattern: str) -> re.Pattern:
@@ -32,15 +36,17 @@ def rename(
         arrays: the checkpoint.
 
     Raises:
-        ValueError: keys that the tables do not know, or that give one parameter twice.
+        ValueError: keys that the tables do not know, or that give one parameter twice, or values of
+            another dtype than floating point, not finite, or variances below zero.
     """
+    source = f"{model_type} checkpoint"
     names = NAMES[model_type]
     rows = names.rows(options) if callable(names.rows) else names.rows
     patterns = [(_compile(pattern), replacement) for pattern, replacement in rows]
-    dropped = [_compile(pattern) for pattern in names.dropped]
+    dropped = [_compile(pattern) for pattern in (*HEADS, *names.dropped)]
     renamed: dict[str, np.ndarray] = {}
-    unknown = []
-    for key, value in arrays.items():
+    unknown, used = [], {}
+    for key, value in unwrapped(arrays, source).items():
         short = key.removeprefix(f"{names.prefix}.")
         found = next(((m, to) for pattern, to in patterns if (m := pattern.fullmatch(short))), None)
         if found is None:
@@ -53,11 +59,14 @@ def rename(
         if name in renamed:
             raise ValueError(f"checkpoint of type {model_type}: {key} gives {name} a second time")
         renamed[name] = value
+        if not key.endswith(COUNTER):
+            used[key] = value
     if unknown:
         raise ValueError(
             f"checkpoint of type {model_type} has {len(unknown)} unknown keys: "
-            f"{', '.join(sorted(unknown))}; give a checkpoint of the plain network"
+            f"{first_of(sorted(unknown))}; give a checkpoint of the plain network"
         )
+    check_values(used, source)
     return _reshaped(_fused(renamed))
 
 

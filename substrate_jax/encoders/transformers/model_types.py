@@ -191,6 +191,18 @@ MODEL_TYPES = {
         paper="2206.02680",
     ),
 }
+# Beyond these a file is damaged, and making the network would take forever.
+_MOST = {
+    "num_hidden_layers": 1_000,
+    "num_stages": 16,
+    "depths": 1_000,
+    "image_size": 8_192,
+    "window_size": 64,
+    "width_coefficient": 100,
+    "depth_coefficient": 100,
+    "mlp_ratio": 1_000,
+}
+_LONGEST = 100
 TOWERS = {"clip": "vision_config", "siglip": "vision_config"}
 
 
@@ -229,11 +241,26 @@ def model_options(config: Options) -> tuple[str, dict[str, Any]]:
         if not _is_like(key, value, default):
             fix = f"give what transformers writes, such as {default!r}"
             refuse(CONFIG, options, key, fix)
+        if not _is_sane(key, value):
+            refuse(
+                CONFIG, options, key, f"no network has that; transformers' default is {default!r}"
+            )
     for key, values in kind.supported.items():
         if options[key] not in values:
             one_of = " or ".join(map(repr, values))
             refuse(CONFIG, options, key, f"{name} is computed with {one_of}")
     return name, options
+
+
+def _is_sane(name: str, value: Any) -> bool:
+    """Whether an option's numbers are such that a network can be made of them."""
+    if isinstance(value, tuple):
+        return len(value) <= _LONGEST and all(_is_sane(name, one) for one in value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if name.endswith("_eps"):
+            return 0 < value < 1
+        return 0 <= value <= _MOST.get(name, 2**20)
+    return True
 
 
 def _is_like(name: str, value: Any, default: Any) -> bool:

@@ -15,6 +15,8 @@ from substrate_jax.encoders.networks.efficientnet import STAGES
 from substrate_jax.encoders.transformers.options import Options
 
 Row = tuple[str, str | Callable[..., str]]
+# What networks have after their features: classifiers, and decoders of masked pretraining.
+HEADS = ("classifier.**", "decoder.**", "lm_head.**")
 FUSED = "#"  # name#i is part i of the queries, keys and values of `name`
 
 
@@ -25,12 +27,12 @@ class Names:
     Args:
         prefix: of the base model, in files of a network with a head.
         rows: pattern and replacement; or what makes them from the config.
-        dropped: patterns of keys that are no part of the features.
+        dropped: patterns of keys that are no part of the features, beside `HEADS`.
     """
 
     prefix: str
     rows: tuple[Row, ...] | Callable[[Options], tuple[Row, ...]]
-    dropped: tuple[str, ...] = ("classifier.~",)
+    dropped: tuple[str, ...] = ()
 
 
 def _fuse(name: str) -> Callable[..., str]:
@@ -265,32 +267,29 @@ _TOWER = (
     "logit_scale",
     "logit_bias",
     "embeddings.position_ids",
-    "classifier.~",
 )
-_VIT_DROPPED = ("classifier.~", "pooler.dense.~", "embeddings.mask_token", "decoder.**")
+_VIT_DROPPED = ("pooler.dense.~", "embeddings.mask_token")
 NAMES = {
     "vit": Names("vit", (*_TOKENS, *_ATTENTION, *_VIT_MLP), _VIT_DROPPED),
     "vit_mae": Names("vit", (*_TOKENS, *_ATTENTION, *_VIT_MLP), _VIT_DROPPED),
-    "dinov2": Names("dinov2", _DINOV2, ("classifier.~", "embeddings.mask_token")),
-    "dinov2_with_registers": Names(
-        "dinov2_with_registers", _DINOV2, ("classifier.~", "embeddings.mask_token")
-    ),
+    "dinov2": Names("dinov2", _DINOV2, ("embeddings.mask_token",)),
+    "dinov2_with_registers": Names("dinov2_with_registers", _DINOV2, ("embeddings.mask_token",)),
     "clip": Names("vision_model", _CLIP, _TOWER),
     "siglip": Names("vision_model", _SIGLIP, _TOWER),
     "beit": Names(
         "beit",
         _BEIT,
-        ("classifier.~", "embeddings.mask_token", "encoder.layer.*.**.relative_position_index"),
+        ("embeddings.mask_token", "encoder.layer.*.**.relative_position_index"),
     ),
     "swin": Names(
         "swin",
         _SWIN,
-        ("classifier.~", "embeddings.mask_token", f"{_SWIN_BLOCK}.**.relative_position_index"),
+        ("embeddings.mask_token", f"{_SWIN_BLOCK}.**.relative_position_index"),
     ),
     "convnext": Names("convnext", _CONVNEXT),
     "convnextv2": Names("convnextv2", _CONVNEXT),
-    "resnet": Names("resnet", _RESNET, ("classifier.*.~",)),
-    "regnet": Names("regnet", _regnet_rows, ("classifier.*.~",)),
+    "resnet": Names("resnet", _RESNET),
+    "regnet": Names("regnet", _regnet_rows),
     "efficientnet": Names("efficientnet", _efficientnet_rows),
     "mobilevitv2": Names("mobilevitv2", _MOBILEVITV2),
 }

@@ -27,6 +27,7 @@ from substrate_jax.encoders.transformers.options import Options, refuse
 
 Channels = tuple[float, float, float]
 
+_MOST_PIXELS = 4_096
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 _CLIP = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
 _SHARED = {
@@ -80,6 +81,11 @@ def settings_of(preprocessor: Options | None, default: str) -> dict[str, Any]:
 def preprocess_of(settings: Options) -> Preprocess:
     """What the settings do to an image, as our record of it."""
     resized, side, crop_mode = _geometry(settings)
+    if not 1 <= side <= resized <= _MOST_PIXELS:
+        raise ValueError(
+            f"{PREPROCESSOR}: images of {side} pixels out of {resized} are not supported; give "
+            f"sizes from 1 to {_MOST_PIXELS}"
+        )
     if settings["resample"] not in _FILTERS:
         refuse(PREPROCESSOR, settings, "resample", f"give one of {', '.join(map(str, _FILTERS))}")
     fraction = side / resized
@@ -155,7 +161,8 @@ def _normalization(settings: Options) -> tuple[Channels, Channels]:
         mean, std = channels("image_mean"), channels("image_std")
     if settings["include_top"]:  # EfficientNet divides once more
         std = std * channels("image_std")
-    return _rgb((mean - offset) / factor), _rgb(std / factor)
+    with np.errstate(all="ignore"):  # what is not finite, `Preprocess` refuses
+        return _rgb((mean - offset) / factor), _rgb(std / factor)
 
 
 def _rgb(values: Float[np.ndarray, " 3"]) -> Channels:

@@ -34,10 +34,11 @@ def leaves(module):
 
 
 def arrays_of(config, seed=0):
-    """A checkpoint's arrays, made of noise."""
+    """A checkpoint's arrays, made of noise; variances are positive."""
     rng = np.random.default_rng(seed)
     shapes = inventory(abstract_module(config))
-    return {key: rng.normal(0, 0.1, shape).astype(np.float32) for key, shape in shapes.items()}
+    arrays = {key: rng.normal(0, 0.1, shape).astype(np.float32) for key, shape in shapes.items()}
+    return {key: abs(a) if key.endswith("running_var") else a for key, a in arrays.items()}
 
 
 def quick_jit(function):
