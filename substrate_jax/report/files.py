@@ -10,6 +10,7 @@ results are equal with one version of matplotlib.
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from substrate_jax.report.page import Page
 from substrate_jax.report.run import Result
 from substrate_jax.report.values import plain
 
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _UNFINISHED = ".unfinished"  # how temporary names end
 
 
@@ -56,8 +58,15 @@ def write_report(result: Result, page: Page, folder: str | Path) -> Path:
         Path of the report: one file that needs neither the network nor the figures beside it.
 
     Raises:
-        ValueError: a value that JSON cannot hold.
+        ValueError: a value that JSON cannot hold, or a picture whose key is no name of a file; then
+            nothing is written.
     """
+    for picture in page.pictures:
+        if not _KEY.fullmatch(picture.key):
+            raise ValueError(
+                f"picture {picture.key!r}: give a key of up to 200 letters, digits, '-' and '_', "
+                "see report.text.slugs"
+            )
     document = render(page)
     write_result(result, folder)
     for picture in page.pictures:
