@@ -35,6 +35,7 @@ def whole_labels(values: Shaped[np.ndarray, " n"], where: str) -> Int64[np.ndarr
     if values.dtype.kind == "u":
         whole = values <= np.iinfo(np.int64).max
     else:  # 2^63 is a float exactly, and the least that int64 does not hold
+        values = values.astype(np.float64)
         whole = (values >= -(2.0**63)) & (values < 2.0**63) & (values == np.floor(values))
     if not whole.all():
         first = int(np.flatnonzero(~whole)[0])

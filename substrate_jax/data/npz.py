@@ -28,21 +28,19 @@ from substrate_jax.data.paths import first_of, one_line, readable, resolved, spe
 from substrate_jax.data.sources import Source, digest
 
 _SPLITS = ("train", "val", "test")
-# Whatever zipfile, zlib and numpy's own header say of damaged bytes.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
+# Whatever numpy says of a damaged header, which is Python in text, and of the file.
+HEADER_ERRORS = (
     EOFError,
-    NotImplementedError,
+    MemoryError,  # of Python's parser
     OSError,
     OverflowError,
-    RuntimeError,
+    RecursionError,
     SyntaxError,
     TypeError,
-    UnicodeError,
     ValueError,
     tokenize.TokenError,
 )
+_DAMAGE = (*HEADER_ERRORS, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 _DEFLATE_MOST = 1032  # bytes that deflate can make of one
 
 

@@ -28,6 +28,8 @@ import numpy as np
 from tqdm import tqdm
 
 from substrate_jax.data.download import data_folder, fetch_head, locked, unreachable
+from substrate_jax.data.npz import HEADER_ERRORS
+from substrate_jax.data.paths import one_line
 from substrate_jax.data.sources import Source, digest
 
 _URL = "https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"
@@ -105,12 +107,12 @@ def _drawings(word: str, count: int) -> np.ndarray:
     if not path.is_file():
         return np.zeros((0, _PIXELS), np.uint8)
     try:
-        drawings = np.load(path, mmap_mode="r", allow_pickle=False)
+        drawings = np.lib.format.open_memmap(path, mode="r")
         if drawings.dtype == np.uint8 and drawings.shape[1:] == (_PIXELS,):
             return drawings[:count]
         what = f"it holds {drawings.dtype} {list(drawings.shape)}"
-    except (ValueError, OSError, EOFError) as error:
-        what = f"{type(error).__name__}: {error}"
+    except HEADER_ERRORS as error:
+        what = f"{type(error).__name__}: {one_line(error)}"
     raise ValueError(f"{path}: not a QuickDraw bitmap file ({what}); delete it and open it again")
 
 
@@ -136,7 +138,7 @@ def _fetch_word(word: str, count: int) -> None:
         pixels = data.read()
     except OSError as error:
         raise unreachable(f"quickdraw's {word}.npy", url, path, error) from error
-    except ValueError as error:
+    except HEADER_ERRORS as error:
         raise ValueError(f"{url} is no npy file ({error}); place {word}.npy at {path}") from error
     published = (quickdraw_words()[word], _PIXELS)
     if shape != published or dtype != np.uint8 or len(pixels) != count * _PIXELS:

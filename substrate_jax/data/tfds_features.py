@@ -149,10 +149,6 @@ class Records:
     """
 
     def __init__(self, builder: "tfds.core.DatasetBuilder", split: str):
-        from tensorflow_datasets.proto import tf_example_pb2
-
-        # Made when imported.
-        self._example = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
         # TFDS's decorator hides the arguments.
         source = builder.as_data_source(split=split)  # pyright: ignore[reportCallIssue]
         self._bytes = source.data_source
@@ -200,6 +196,9 @@ class Records:
                     f"{name}: {self._damaged(self._first_bad(rows), error)}"
                 ) from error
             for row, record in zip(rows, records, strict=True):
+                if not record:  # what array_record gives for rows beyond the end of its file
+                    said = self._damaged(row, EOFError("it ends before its last records"))
+                    raise ValueError(f"{name}: {said}")
                 for key in keys:
                     found[key].append(self._only(row, record, key, name))
         ids = tuple(text_of(i) if isinstance(i, bytes) else str(i) for i in found.get("id", ()))
@@ -218,7 +217,12 @@ class Records:
         return values[0]
 
     def _values(self, record: bytes, key: str) -> Sequence[Any]:
-        features = self._example.FromString(record).features.feature
+        # Imported here, as workers are sent these objects, and cannot be sent its classes.
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        # Its classes are made when it is imported.
+        example = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+        features = example.FromString(record).features.feature
         if key not in features:
             return []
         kind = features[key].WhichOneof("kind")

@@ -1,5 +1,7 @@
 """Preprocessing against a float64 resampling written from the definition."""
 
+import resource
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,51 @@ def test_resize_crop_matches_the_definition(shape, crop_mode, resized, box):
     # by at most the sum of its absolute weights.
     spread = np.abs(cubic_weights(shape[0], resized[0])).sum(axis=1).max()
     assert np.max(np.abs(got - want)) <= 0.5 + 0.5 * spread + 0.01
+
+
+SHAPES = [(1, 3), (1, 30), (2, 61), (100, 7), (40, 60), (300, 9), (100, 1000), (640, 33 * 20)]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize(("size", "fraction"), [(10, 10 / 16), (32, 1.0), (56, 0.875)])
+def test_the_part_that_the_crop_keeps_is_that_of_the_whole(
+    size, fraction, interpolation, monkeypatch
+):
+    spec = P.Preprocess(size, fraction, interpolation=interpolation)
+    rng = np.random.default_rng(0)
+    equal = total = 0
+    for shape in SHAPES:
+        # Values away from 0 and 255: where a pass clips, the order of passes shows.
+        image = rng.integers(80, 176, (*shape, 3), np.uint8)
+        whole = P.resize_crop(image, spec).astype(int)
+        with monkeypatch.context() as patch:
+            patch.setattr(P, "_LONGEST", 0)
+            part = P.resize_crop(image, spec)
+        assert np.abs(part - whole).max() <= 2  # a level of rounding for each of two passes
+        equal, total = equal + (part == whole).sum(), total + part.size
+    assert equal / total > 0.9
+
+
+@pytest.mark.parametrize("shape", [(1, 3_000), (3_000, 1), (1, 200_000), (60_000, 2)])
+def test_extreme_ratios_take_little_memory(shape):
+    """One row of 3,000 pixels took 1.8 GB."""
+    ramp = np.linspace(0, 255, max(shape)).astype(np.uint8)
+    ramp = ramp[None, :, None] if shape[0] < shape[1] else ramp[:, None, None]
+    image = np.broadcast_to(ramp, (*shape, 3)).copy()
+    spec = P.Preprocess(224, 0.875)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    got = P.resize_crop(image, spec)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert got.shape == (224, 224, 3)
+    assert grown < 64  # MiB
+    # The middle of a ramp: gray, and no brighter from one end of the crop to the other.
+    assert np.abs(got.astype(int) - 127).max() <= 2 + 255 * min(shape) / max(shape)
+
+
+def test_images_that_are_not_extreme_are_resized_whole(monkeypatch):
+    monkeypatch.setattr(P, "_resize_part", None)
+    for shape in ((32, 1), (1, 32), (33, 2), (640, 480)):
+        P.resize_crop(np.zeros((*shape, 3), np.uint8), P.Preprocess(8))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +147,11 @@ def test_spec_from_lists_is_hashable_and_equal():
         ({"crop_fraction": 0.0}, "crop_fraction=0.0"),
         ({"crop_fraction": 1.5}, "crop_fraction=1.5"),
         ({"mean": (0.5,)}, r"mean=\(0.5,\)"),
+        ({"mean": (0.5, np.nan, 0.5)}, "give three numbers"),
         ({"std": (1.0, 0.0, 1.0)}, "give positive values"),
+        ({"std": (1.0, np.nan, 1.0)}, "give three numbers"),
+        ({"std": (1.0, np.inf, 1.0)}, "give three numbers"),
+        ({"crop_fraction": np.nan}, "crop_fraction=nan"),
         ({"interpolation": "cubic"}, "'cubic': give one of nearest, bilinear, bicubic"),
         ({"crop_mode": "border"}, "crop_mode='border': give center or squash"),
     ],
