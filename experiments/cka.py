@@ -70,8 +70,7 @@ def run() -> None:
         print(several_domains.plan(specs, domains, mesh, out))
         return
     sources = {
-        name: take(several_domains.open_domain(spec), FLAGS.n, FLAGS.seed)
-        for name, spec in domains.items()
+        name: take(panel.open_images(spec), FLAGS.n, FLAGS.seed) for name, spec in domains.items()
     }
     with launch.claim(out):
         compute(specs, domains, sources, ks, measures, mesh, out)
@@ -180,6 +179,7 @@ def notes(specs, sources, features) -> list[str]:
     found = panel.arithmetic_notes() + panel.paradigm_notes(specs)
     for name, source in sources.items():
         found += panel.unreadable_note(name, len(source), len(features[name].ids))
+        found += panel.left_out_note(source)
     return found
 
 

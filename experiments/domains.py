@@ -80,7 +80,7 @@ def run() -> None:
         return
     sources, least = {}, max(FLAGS.components + 1, 4)
     for name, spec in domains.items():
-        source = several_domains.open_domain(spec)
+        source = panel.open_images(spec)
         n = min(FLAGS.n, len(source))
         if n < least:
             raise ValueError(
@@ -262,6 +262,7 @@ def notes(specs, sources, features, comparison, ks) -> list[str]:
     found = panel.arithmetic_notes() + panel.paradigm_notes(specs)
     for name, source in sources.items():
         found += panel.unreadable_note(name, len(source), len(features[name].ids))
+        found += panel.left_out_note(source)
         if len(source) < FLAGS.n:
             found.append(f"{name} has {len(source)} images, fewer than the {FLAGS.n} asked for.")
     if left := [k for k in ks if k not in comparison.sweep.ks]:

@@ -48,7 +48,7 @@ flags.DEFINE_float("memory", 4.0, "GiB for the features and Gram matrices of lay
 def run() -> None:
     """Resolve the plan, compare the layers, and write the report."""
     from substrate_jax.analyses.layers.rows import choose_layers, plan_layers
-    from substrate_jax.data.domains import open_source, resolve_domains
+    from substrate_jax.data.domains import resolve_domains
     from substrate_jax.data.sources import take
     from substrate_jax.encoders.table import text_table
     from substrate_jax.mesh import make_mesh
@@ -70,10 +70,12 @@ def run() -> None:
     plan = plan_layers(layers, FLAGS.n, pool=FLAGS.pool, memory=int(FLAGS.memory * 2**30))
     mesh = make_mesh(FLAGS.mesh)
     ((name, source_spec),) = domains.items()
-    source = take(open_source(source_spec), FLAGS.n, FLAGS.seed)
+    source = take(panel.open_images(source_spec), FLAGS.n, FLAGS.seed)
     out = Path(FLAGS.out or "runs/layers")
     if FLAGS.dry_run:
         print(describe_plan(specs, plan, name, mesh, out))
+        if source.left_out:
+            print(source.left_out_note)
         return
     with launch.claim(out):
         compute(specs, name, source_spec, source, mesh, out)
@@ -111,7 +113,7 @@ def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None
         )
     if not launch.is_first_process():
         return
-    said = panel.paradigm_notes(specs) + notes(name, len(source), comparison)
+    said = panel.paradigm_notes(specs) + notes(name, source, comparison)
     records = [panel.encoder_record(encoder) for encoder in encoders]
     result = LayersResult(
         run=launch.describe_run("layers", mesh, records, said),
@@ -130,9 +132,10 @@ def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None
     launch.publish(result, page, summary, out, stages)
 
 
-def notes(name: str, asked: int, comparison: "LayerComparison") -> list[str]:
+def notes(name: str, source, comparison: "LayerComparison") -> list[str]:
     """Choices of this run that change how its numbers read."""
-    found = panel.arithmetic_notes() + panel.unreadable_note(name, asked, comparison.n)
+    found = panel.arithmetic_notes() + panel.unreadable_note(name, len(source), comparison.n)
+    found += panel.left_out_note(source)
     if comparison.space == "feature" and FLAGS.permutations:
         found.append("In feature space the null of the maximum over pairs is not sampled.")
     return found

@@ -16,13 +16,6 @@ flags.DEFINE_string(
 flags.DEFINE_integer("components", 16, "Principal components of a substrate.")
 
 
-def open_domain(spec: str):
-    """The source of a spec, fetched if need be with a progress bar unless --quiet."""
-    from substrate_jax.data.domains import open_source
-
-    return open_source(spec, quiet=FLAGS.quiet)
-
-
 def plan(specs, domains: dict[str, str], mesh, out) -> str:
     """What a run would do: encoders, domains, shapes, memory, downloads; nothing is fetched."""
     from substrate_jax.data.domains import bytes_to_download
@@ -36,10 +29,13 @@ def plan(specs, domains: dict[str, str], mesh, out) -> str:
     for name, spec in domains.items():
         size = bytes_to_download(spec)
         missing += size
-        n = FLAGS.n if size else min(FLAGS.n, len(open_domain(spec)))
+        source = None if size else panel.open_images(spec)
+        n = FLAGS.n if source is None else min(FLAGS.n, len(source))
         where = f"{size / 2**20:.0f} MiB to download" if size else "at hand"
         lines.append(
             f"  {name:20s} {spec}, {where}: {n} images -> features [{n}, {width}] float32, "
             f"{4 * n * width / 2**20:.1f} MiB"
         )
+        if source is not None and source.left_out:
+            lines.append(f"    {source.left_out_note}")
     return redaction.redact("\n".join([*lines, f"to download: {missing / 2**20:.0f} MiB"]))

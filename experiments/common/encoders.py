@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from absl import flags
+from absl import flags, logging
 
 from experiments.common import calibration, devices, launch, networks, redaction
 
@@ -46,6 +46,12 @@ flags.DEFINE_integer(
     "chunk_rows",
     512,
     "Images per file of the store: what a kill can lose, and processes share out.",
+)
+flags.DEFINE_enum(
+    "orientation",
+    "ignore",
+    ["ignore", "apply"],
+    "Whether images are turned as their EXIF data say, or left as stored, as most loaders do.",
 )
 flags.DEFINE_bool("skip_bad", False, "Leave out unreadable images, for every encoder alike.")
 flags.DEFINE(
@@ -96,6 +102,16 @@ def extract_features(encoders, source, store, mesh, progress, *, gather: bool = 
         gather=gather,
         progress=progress,
     )
+
+
+def open_images(spec: str):
+    """The source of a spec, fetched if need be with a progress bar unless --quiet."""
+    from substrate_jax.data.domains import open_source
+
+    source = open_source(spec, quiet=FLAGS.quiet, orientation=FLAGS.orientation)
+    if source.left_out:
+        logging.warning(source.left_out_note)
+    return source
 
 
 def open_store(out: Path) -> "FeatureStore":
@@ -168,9 +184,11 @@ def thumbnails(source, count: int = 8) -> list:
 def arithmetic_notes() -> list[str]:
     """Choices of the flags that change how numbers read."""
     of = "ImageNet" if FLAGS.normalization == "imagenet" else "its own checkpoint"
+    turned = ["Images are turned as their EXIF data say."] * (FLAGS.orientation == "apply")
     return [
         f"Features and products are computed in {FLAGS.dtype}.",
         f"Every encoder's input has the mean and deviation of {of}.",
+        *turned,
     ]
 
 
@@ -189,6 +207,11 @@ def paradigm_notes(specs) -> list[str]:
 def unreadable_note(name: str, asked: int, read: int) -> list[str]:
     """A note on images left out, if there are any."""
     return [f"{name}: {asked - read} of {asked} images could not be read."] if read < asked else []
+
+
+def left_out_note(source) -> list[str]:
+    """A note on files that were not taken for images, if there are any."""
+    return [f"{source.left_out_note}."] if source.left_out else []
 
 
 def encoder_lines(specs) -> tuple[list[str], int]:
