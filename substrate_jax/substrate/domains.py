@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from substrate_jax import kernels
 from substrate_jax.mesh import RowBlock
 
-Block = Float[np.ndarray, "n _"] | Float[Array, "n _"] | RowBlock
+Block = Float[np.ndarray, "_ _"] | Float[Array, "_ _"] | RowBlock  # [n, d]
 Panel = Mapping[str, Block]  # encoder -> features, of the same images
 Domains = Mapping[str, Panel]  # by name
 

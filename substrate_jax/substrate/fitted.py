@@ -10,7 +10,7 @@ A and B, each with its own X and basis in the same stacked space, agree by
 (`substrate.pcka`). A component without variance, as `substrate.components` has it, is a column of
 zeros: it counts nothing in scores and PCKA.
 
-Cost: O(n D k) a pass of the subspace iteration; D x D is never formed.
+Cost: O(n D k) per pass of the subspace iteration; D x D is never formed.
 
 Not guaranteed: components of nearly equal variance are determined only up to a rotation among
 themselves; PCKA does not depend on it, single components do.

@@ -37,7 +37,7 @@ from substrate_jax.substrate.domains import (
     check_domains,
 )
 
-Basis = Float[np.ndarray, "D k"] | Float[Array, "D k"]
+Basis = Float[np.ndarray, "D _"] | Float[Array, "D _"]
 
 
 def pcka(a: Panel, b: Panel, k: int = COMPONENTS) -> float:

@@ -24,9 +24,9 @@ permutations, of other images, so the moments of their mean add: mean (e_ij + e_
 (v_ij + v_ji) / 4, third central moment (m_ij + m_ji) / 8, each exact over all permutations
 (`kernels.nulls.permutation_moments`), with the tail of `kernels.tail_from_moments`.
 
-Cost: a fit takes 2 u^2 D flops and an eigendecomposition of order u a domain, u its distinct rows
+Cost: a fit takes 2 u^2 D flops and an eigendecomposition of order u per domain, u its distinct rows
 (D^2 u and order D where D < u), and 2 u D m K for the scores on m bases of K components. Devices
-share the draws. Memory a device: all features, the drawn ones, min(u, D)^2 and D m K numbers.
+share the draws. Memory per device: all features, the drawn ones, min(u, D)^2 and D m K numbers.
 
 Not guaranteed: that the null is the one to beat. It asks whether two bases order the same images
 alike more than at random, which any two bases of strong directions do; `analyses.domains.controls`
@@ -92,7 +92,7 @@ class Fits:
     """
 
     names: Sequence[str]
-    x: Sequence[Float[Array, "n D"]]
+    x: Sequence[Float[Array, "_ D"]]
     bases: Sequence[Float[Array, "D k"]]
     explained_variance_ratio: Float[np.ndarray, "m K"]
 

@@ -32,9 +32,9 @@ few components hold most of the variance; high values say as much about X as abo
 F may have fewer than k components (59 hand-crafted features, or images of one color each, which
 vary in few ways): those without variance are left out, as columns of zeros.
 
-Cost, for m domains, all but small terms: 2 m^2 n D k flops a draw for random bases, m substrates a
-draw for shuffled rows. Memory: the features once on the devices, and twice more, on the host and on
-the devices, while shuffled or untrained ones are fitted.
+Cost, for m domains, all but small terms: 2 m^2 n D k flops per draw for random bases, m substrates
+per draw for shuffled rows. Memory: the features once on the devices, and twice more, on the host
+and on the devices, while shuffled or untrained ones are fitted.
 
 Not guaranteed: that draws cover the null of a single pair; `low` and `high` are of the median over
 pairs. Carried directions are found on the images that PCKA is taken on, with k of n degrees of
@@ -207,7 +207,7 @@ def _of_images(panel: _Panel, control: str, blocks: Mapping[str, Block]) -> dict
 
 
 def _random_bases(panel: _Panel, seeds: int, rng) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """PCKA matrices of random bases, for both domains and for one of them, a draw at a time."""
+    """PCKA matrices of random bases in both domains and in one of them, draw by draw."""
     m, width = len(panel.bases), panel.bases[0].shape[0]
     own = [[i, m] for i in range(m)]
     for _ in range(seeds):
