@@ -19,6 +19,8 @@ from .validate import all_rows, axis_size
 
 HIGHEST = jax.lax.Precision.HIGHEST
 Tree = TypeVar("Tree")
+# What public functions take; they give arrays of JAX.
+AnyArray = Array | np.ndarray
 
 
 def matmul(a: Float[Array, "*a"], b: Float[Array, "*b"]) -> Float[Array, "*c"]:

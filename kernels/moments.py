@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .arithmetic import HIGHEST, count_rows, divide, is_constant, matmul, pmax, psum
+from .arithmetic import HIGHEST, AnyArray, count_rows, divide, is_constant, matmul, pmax, psum
 from .validate import axis_size, check_mask, check_matrix, compute_dtype
 
 
@@ -88,7 +88,7 @@ def merge_centers(a, b):
 
 
 def center(
-    x: Float[Array, "n d"], mask: Bool[Array, " n"] | None = None, axis_name=None
+    x: Float[AnyArray, "n d"], mask: Bool[AnyArray, " n"] | None = None, axis_name=None
 ) -> Float[Array, "n d"]:
     """Subtracts the mean over rows.
 
@@ -129,7 +129,7 @@ def standardize_rows(x, mask, axis_name):
 
 
 def standardize(
-    x: Float[Array, "n d"], mask: Bool[Array, " n"] | None = None, axis_name=None
+    x: Float[AnyArray, "n d"], mask: Bool[AnyArray, " n"] | None = None, axis_name=None
 ) -> Float[Array, "n d"]:
     """Subtracts the mean over rows and divides by the standard deviation: (x - m) / std.
 
@@ -202,7 +202,10 @@ class StreamingMoments:
         return self.origin + self.offset
 
     def update(
-        self, batch: Float[Array, "n d"], mask: Bool[Array, " n"] | None = None, axis_name=None
+        self,
+        batch: Float[AnyArray, "n d"],
+        mask: Bool[AnyArray, " n"] | None = None,
+        axis_name=None,
     ) -> StreamingMoments:
         """Adds the rows of a batch.
 

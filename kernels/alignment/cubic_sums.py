@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import HIGHEST, MeshAxes, gather_rows, psum
+from ..arithmetic import HIGHEST, AnyArray, MeshAxes, gather_rows, psum
 from ..validate import axis_size
 from .inner_products import GramSums
 
@@ -29,7 +29,7 @@ def cubic_sums(
     norms: Float[Array, "n E"],
     sums: GramSums,
     count: Int[Array, ""],
-    mask: Bool[Array, " n"] | None,
+    mask: Bool[AnyArray, " n"] | None,
     axes: MeshAxes,
     precision,
 ) -> Float[Array, "5 E"]:

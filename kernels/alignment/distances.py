@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import HIGHEST, gather_rows, psum, valid_rows
+from ..arithmetic import HIGHEST, AnyArray, gather_rows, psum, valid_rows
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_blocks, check_pairs, check_rows
 from .normalization import normalized_blocks
@@ -29,9 +29,9 @@ DIGIT = 4  # bits found per pass
 
 
 def median_distance(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, " E"]:
     """Median Euclidean distance over all pairs of different rows, exact, for each encoder.
@@ -63,7 +63,7 @@ class DistanceTiles:
         self,
         scaled: list[Float[Array, "n _"]],
         scales: Float[Array, " E"],
-        mask: Bool[Array, " n"] | None,
+        mask: Bool[AnyArray, " n"] | None,
         axis_name=None,
     ):
         self.local, self.dtype, self.scales = scaled[0].shape[0], scaled[0].dtype, scales
@@ -106,7 +106,7 @@ class DistanceTiles:
 
 
 def distance_tiles(
-    blocks: Sequence[Float[Array, "n _"]], mask: Bool[Array, " n"] | None, axis_name=None
+    blocks: Sequence[Float[AnyArray, "n _"]], mask: Bool[AnyArray, " n"] | None, axis_name=None
 ) -> tuple[DistanceTiles, Int[Array, ""]]:
     """The tiles of the features scaled to unit trace, and how many rows count."""
     check_blocks(blocks, mask)

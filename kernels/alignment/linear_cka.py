@@ -37,7 +37,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..arithmetic import HIGHEST, MeshAxes, psum
+from ..arithmetic import HIGHEST, AnyArray, MeshAxes, psum
 from ..validate import all_rows, axis_size, check_blocks, check_option, check_rows, compute_dtype
 from .cubic_sums import cubic_sums
 from .hsic import PairwiseHsic
@@ -92,10 +92,10 @@ def resolve_space(
 
 
 def pairwise_hsic(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     space: str = "auto",
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
     feature_axis_name=None,
     precision=HIGHEST,
@@ -148,11 +148,11 @@ def pairwise_hsic(
 
 
 def pairwise_cka(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     debiased: bool = False,
     space: str = "auto",
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
     feature_axis_name=None,
     precision=HIGHEST,
@@ -198,11 +198,11 @@ def pairwise_cka(
 
 
 def cka(
-    x: Float[Array, "n d"],
-    y: Float[Array, "n e"],
+    x: Float[AnyArray, "n d"],
+    y: Float[AnyArray, "n e"],
     *,
     debiased: bool = False,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, ""]:
     """Linear CKA of two representations of the same rows: ||X'Y||^2 / (||X'X|| ||Y'Y||).

@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import divide, is_constant, pmax, psum
+from ..arithmetic import AnyArray, divide, is_constant, pmax, psum
 from ..moments import center_rows
 from ..validate import compute_dtype
 
 
 def normalized_blocks(
-    blocks: Sequence[Float[Array, "n _"]],
-    mask: Bool[Array, " n"] | None,
+    blocks: Sequence[Float[AnyArray, "n _"]],
+    mask: Bool[AnyArray, " n"] | None,
     axis_name=None,
     feature_axis_name=None,
 ) -> tuple[list[Float[Array, "n _"]], Float[Array, " E"], Int[Array, ""]]:

@@ -34,18 +34,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..arithmetic import HIGHEST, divide, gather_rows, mirror, psum
+from ..arithmetic import HIGHEST, AnyArray, divide, gather_rows, mirror, psum
 from ..validate import all_rows, check_blocks, check_rows
 from .distances import distance_tiles, tile_median
 from .hsic import PairwiseHsic
 
 
 def pairwise_rbf_cka(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     bandwidth: float = 1.0,
     debiased: bool = False,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:
     """CKA of Gaussian kernels, for all pairs of encoders.
@@ -82,10 +82,10 @@ def pairwise_rbf_cka(
 
 
 def pairwise_rbf_hsic(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     bandwidth: float = 1.0,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> PairwiseHsic:
     """The sums behind CKA and debiased CKA of centered Gaussian kernels.

@@ -39,7 +39,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import HIGHEST, divide, mirror, psum
+from ..arithmetic import HIGHEST, AnyArray, divide, mirror, psum
 from ..moments import center_rows, merge_centers
 from ..validate import check_blocks
 from .hsic import PairwiseHsic
@@ -162,8 +162,8 @@ class StreamingCka:
 
     def update(
         self,
-        blocks: Sequence[Float[Array, "n _"]],
-        mask: Bool[Array, " n"] | None = None,
+        blocks: Sequence[Float[AnyArray, "n _"]],
+        mask: Bool[AnyArray, " n"] | None = None,
         axis_name=None,
     ) -> StreamingCka:
         """Adds the rows of a batch.

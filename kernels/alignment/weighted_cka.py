@@ -31,17 +31,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..arithmetic import HIGHEST, divide, mirror, psum
+from ..arithmetic import HIGHEST, AnyArray, divide, mirror, psum
 from ..blocks import first_row
 from .normalization import normalized_blocks
 from .row_pairs import halve, symmetric_sums
 
 
 def weighted_cka(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     weights: Float[Array, "m b"],
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, "b E E"]:
     """Linear CKA of all pairs of encoders for each of `b` weightings of the rows.

@@ -52,7 +52,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..alignment.weighted_cka import weighted_cka
-from ..arithmetic import count_rows, from_first, gather_rows, valid_rows
+from ..arithmetic import AnyArray, count_rows, from_first, gather_rows, valid_rows
 from ..neighbors.subset_knn import subset_recall
 from ..validate import all_rows, check_blocks, check_fraction, check_option, check_rows
 from .measure import RESAMPLING
@@ -84,7 +84,7 @@ class Interval:
 
 def bootstrap(
     measure: str,
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     key: jax.Array,
     *,
     draws: int = 200,
@@ -127,13 +127,13 @@ def bootstrap(
 
 def resampled(
     measure: str,
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     key: jax.Array,
     *,
     draws: int = 200,
     resampling: str | None = None,
     share: float = SHARE,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
     **options,
 ) -> tuple[Float[Array, "*K E E"], Float[Array, "b *K E E"]]:

@@ -48,7 +48,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..alignment.normalization import normalized_blocks
-from ..arithmetic import HIGHEST, divide, from_first, gather_rows, mirror, psum
+from ..arithmetic import HIGHEST, AnyArray, divide, from_first, gather_rows, mirror, psum
 from ..blocks import first_row
 from ..validate import all_rows, check_blocks, check_option, check_rows
 
@@ -56,10 +56,10 @@ SIDES = ("row", "mean")
 
 
 def pairwise_procrustes(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     angle: bool = False,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:
     """Procrustes similarity ||X'Y||_* / (||X||_F ||Y||_F) of all pairs, or the angle it is of.
@@ -101,10 +101,10 @@ def pairwise_procrustes(
 
 
 def pairwise_svcca(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     variance: float = 0.99,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:
     """Mean canonical correlation of the leading components of all pairs of encoders.
@@ -145,11 +145,11 @@ def pairwise_svcca(
 
 
 def pairwise_pwcca(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     variance: float = 0.99,
     side: str = "row",
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:
     """Projection-weighted canonical correlation of all pairs of encoders.

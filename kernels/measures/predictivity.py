@@ -41,7 +41,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..alignment.normalization import normalized_blocks
-from ..arithmetic import HIGHEST, divide, psum, valid_rows
+from ..arithmetic import HIGHEST, AnyArray, divide, psum, valid_rows
 from ..blocks import first_row
 from ..validate import all_rows, check_at_least, check_blocks, check_mask, check_rows
 from .canonical import rotated_to_fewer_columns
@@ -50,12 +50,12 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 
 
 def linear_predictivity(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     folds: int = 5,
     penalties: Sequence[float] = PENALTIES,
     seed: int = 0,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:
     """Held-out R^2 of ridge regression from each encoder (row) to each other (column).
@@ -155,7 +155,7 @@ def fold_of_rows(
     folds: int,
     seed: int = 0,
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Int[Array, " n"]:
     """The fold of each row: the rows that count, in random order, are dealt in turn.

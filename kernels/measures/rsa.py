@@ -34,16 +34,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..arithmetic import HIGHEST, divide, from_first, gather_rows, is_constant, valid_rows
+from ..arithmetic import HIGHEST, AnyArray, divide, from_first, gather_rows, is_constant, valid_rows
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_blocks, check_pairs, check_rows, compute_dtype
 from .canonical import stack_padded
 
 
 def pairwise_rsa(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:
     """Spearman's correlation of the dissimilarities 1 - corr(x_i, x_j) of all pairs of encoders.

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..alignment.linear_cka import pairwise_cka
 from ..alignment.rbf_cka import pairwise_rbf_cka
+from ..arithmetic import AnyArray
 from ..neighbors.cknna import cycle_knn, pairwise_cknna
 from ..neighbors.mutual_knn import mutual_knn
 from ..validate import all_rows, check_blocks, check_option, check_rows
@@ -266,9 +267,9 @@ def rows_needed(name: str, *, resampled: bool = False, **options) -> int:
 
 def pairwise_measure(
     measure: str,
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
     **options,
 ) -> Float[Array, "E E"]:

@@ -41,17 +41,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..alignment.normalization import normalized_blocks
-from ..arithmetic import HIGHEST, count_rows, divide, gather_rows, psum
+from ..arithmetic import HIGHEST, AnyArray, count_rows, divide, gather_rows, psum
 from ..blocks import block_size, first_row, split_rows
 from ..validate import all_rows, check_blocks, compute_dtype
 from .search import check_k, neighbor_lists
 
 
 def pairwise_cknna(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     k: int = 10,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     block_rows: int | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:
@@ -115,10 +115,10 @@ def pairwise_cknna(
 
 
 def cycle_knn(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     k: int = 10,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     block_rows: int | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:

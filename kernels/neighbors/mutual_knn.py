@@ -40,7 +40,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..alignment.normalization import normalized_blocks
-from ..arithmetic import count_rows, gather_rows, mirror, psum
+from ..arithmetic import AnyArray, count_rows, gather_rows, mirror, psum
 from ..blocks import first_row
 from ..nulls.calibration import METHODS, Calibration, rescale, tail_from_moments
 from ..nulls.orders import check_draws, needs_arrays, row_orders
@@ -93,10 +93,10 @@ class MutualKnn:
 
 
 def mutual_knn(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     ks: Sequence[int] = (10, 30, 100),
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     block_rows: int | None = None,
     axis_name=None,
 ) -> MutualKnn:
@@ -129,14 +129,14 @@ def mutual_knn(
 
 
 def calibrate_mutual_knn(
-    blocks: Sequence[Float[Array, "n _"]] | MutualKnn,
+    blocks: Sequence[Float[AnyArray, "n _"]] | MutualKnn,
     ks: Sequence[int] = (10, 30, 100),
     *,
     method: str = "closed_form",
     permutations: int = 200,
     alpha: float = 0.05,
     key: jax.Array | None = None,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     block_rows: int | None = None,
     axis_name=None,
 ) -> Calibration:

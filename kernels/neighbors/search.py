@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import divide, gather_rows, matmul, valid_rows
+from ..arithmetic import AnyArray, divide, gather_rows, matmul, valid_rows
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_mask, check_matrix, compute_dtype
 from .tiles import largest_of_tiles, similarity_tiles, tile_grid
@@ -34,10 +34,10 @@ from .top_k import top_k
 
 
 def nearest_neighbors(
-    x: Float[Array, "n d"],
+    x: Float[AnyArray, "n d"],
     k: int,
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     block_rows: int | None = None,
     axis_name=None,
 ) -> Int[Array, "n k"]:
@@ -70,10 +70,10 @@ def nearest_neighbors(
 
 
 def neighbor_lists(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     k: int,
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     block_rows: int | None = None,
     axis_name=None,
 ) -> Int[Array, "E n k"]:

@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..alignment.normalization import normalized_blocks
-from ..arithmetic import psum
+from ..arithmetic import AnyArray, psum
 from ..blocks import block_size, first_row
 from ..validate import all_rows
 from .search import check_k, neighbor_lists
@@ -41,12 +41,12 @@ LOG_MISS = math.log(1e18)
 
 
 def subset_recall(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     ks: Sequence[int],
     subsets: Bool[Array, "m b"],
     *,
     share: float,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, "b K E E"]:
     """Mutual kNN recall of all pairs of encoders within each of `b` random subsets of the rows.

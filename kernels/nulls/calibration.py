@@ -55,7 +55,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..alignment.hsic import PairwiseHsic
 from ..alignment.linear_cka import pairwise_hsic, resolve_space
-from ..arithmetic import MeshAxes, divide
+from ..arithmetic import AnyArray, MeshAxes, divide
 from ..validate import all_rows, check_blocks, check_fraction, check_option, check_rows
 from .gamma_tail import log_tail_and_quantile
 from .orders import check_draws, needs_arrays
@@ -108,13 +108,13 @@ def rescale(observed, tau):
 
 
 def tail_from_moments(
-    observed: Float[Array, "*shape"],
-    mean: Float[Array, "*shape"],
-    variance: Float[Array, "*shape"],
+    observed: Float[AnyArray, "*shape"],
+    mean: Float[AnyArray, "*shape"],
+    variance: Float[AnyArray, "*shape"],
     alpha: float = 0.05,
-    skewness: Float[Array, "*shape"] | None = None,
+    skewness: Float[AnyArray, "*shape"] | None = None,
     support_minimum: float = 0.0,
-    step: Float[Array, "*shape"] | float = 0.0,
+    step: Float[AnyArray, "*shape"] | float = 0.0,
 ) -> Calibration:
     """Calibrates a statistic whose null is known by its moments, with a Pearson type III tail.
 
@@ -193,14 +193,14 @@ def choose_skewness(skewness: str, blocks, axis_name=None) -> str:
 
 
 def calibrate_cka(
-    blocks: Sequence[Float[Array, "n _"]] | PairwiseHsic,
+    blocks: Sequence[Float[AnyArray, "n _"]] | PairwiseHsic,
     *,
     method: str = "closed_form",
     permutations: int = 200,
     alpha: float = 0.05,
     key: jax.Array | None = None,
-    mask: Bool[Array, " n"] | None = None,
-    strata: Int[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
+    strata: Int[AnyArray, " n"] | None = None,
     skewness: str = "auto",
     batch: int = 1,
     axis_name=None,

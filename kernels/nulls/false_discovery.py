@@ -17,8 +17,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..arithmetic import AnyArray
 
-def benjamini_hochberg(p_values: Float[Array, " m"]) -> Float[Array, " m"]:
+
+def benjamini_hochberg(p_values: Float[AnyArray, " m"]) -> Float[Array, " m"]:
     """q-values: the lowest false discovery rate at which each hypothesis is rejected.
 
     With p sorted, q_(i) = min over j >= i of m p_(j) / j, capped at 1.

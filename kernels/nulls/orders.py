@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Shaped
 
+from ..arithmetic import AnyArray
 from ..validate import all_rows, check_at_least
 
 
@@ -77,8 +78,8 @@ def sample_null(
     permutations: int,
     rows: int,
     *,
-    mask: Bool[Array, " n"] | None = None,
-    strata: Int[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
+    strata: Int[AnyArray, " n"] | None = None,
     axis_name=None,
     batch: int = 1,
 ) -> Shaped[Array, " p *shape"]:

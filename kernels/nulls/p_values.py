@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
+from ..arithmetic import AnyArray
+
 ROUNDING = 16  # eps that a score of at most 1 may be off
 
 
@@ -43,7 +45,7 @@ def tail_from_sample(
 
 
 def max_null(
-    null: Float[Array, " p *shape"], family: Bool[Array, "*shape"] | None = None
+    null: Float[AnyArray, " p *shape"], family: Bool[AnyArray, "*shape"] | None = None
 ) -> Float[Array, " p"]:
     """The largest score of a family in each draw.
 
@@ -65,7 +67,7 @@ def max_null(
 
 
 def family_p_values(
-    observed: Float[Array, "*shape"], maxima: Float[Array, " p"]
+    observed: Float[AnyArray, "*shape"], maxima: Float[AnyArray, " p"]
 ) -> Float[Array, "*shape"]:
     """p-values adjusted for the whole family: (1 + #{max null >= s}) / (p + 1).
 

@@ -28,7 +28,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..alignment.linear_cka import SPACES
 from ..alignment.normalization import normalized_blocks
-from ..arithmetic import HIGHEST, divide, from_first, gather_rows, mirror
+from ..arithmetic import HIGHEST, AnyArray, divide, from_first, gather_rows, mirror
 from ..validate import all_rows, check_blocks, check_option, check_strata
 from .orders import sample_null
 
@@ -98,13 +98,13 @@ def choose_space(space: str, blocks, axis_name, permutations: int) -> str:
 
 
 def permutation_null(
-    blocks: Sequence[Float[Array, "n _"]],
+    blocks: Sequence[Float[AnyArray, "n _"]],
     key: jax.Array,
     *,
     permutations: int = 200,
     space: str = "auto",
-    mask: Bool[Array, " n"] | None = None,
-    strata: Int[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
+    strata: Int[AnyArray, " n"] | None = None,
     axis_name=None,
     batch: int = 1,
     precision=HIGHEST,

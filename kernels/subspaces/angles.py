@@ -40,11 +40,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..alignment.linear_cka import cka, pairwise_cka
-from ..arithmetic import HIGHEST
+from ..arithmetic import HIGHEST, AnyArray
 from ..validate import check_mask, check_matrix, compute_dtype
 
 
-def principal_angles(a: Float[Array, "d p"], b: Float[Array, "d q"]) -> Float[Array, " r"]:
+def principal_angles(a: Float[AnyArray, "d p"], b: Float[AnyArray, "d q"]) -> Float[Array, " r"]:
     """Principal angles between two column spaces, smallest first.
 
     Angles above 45 degrees come from the cosines, svd(Q_A'Q_B), smaller ones from the sines,
@@ -78,7 +78,7 @@ def principal_angles(a: Float[Array, "d p"], b: Float[Array, "d q"]) -> Float[Ar
     return jnp.where(cosines**2 < 0.5, jnp.arccos(cosines), jnp.arcsin(sines))
 
 
-def grassmann_similarity(a: Float[Array, "d p"], b: Float[Array, "d q"]) -> Float[Array, ""]:
+def grassmann_similarity(a: Float[AnyArray, "d p"], b: Float[AnyArray, "d q"]) -> Float[Array, ""]:
     """Mean squared cosine of the principal angles.
 
     ||Q_A'Q_B||_F^2 / min(p, q). Two random subspaces of R^d score max(p, q) / d on average.
@@ -104,13 +104,13 @@ def grassmann_similarity(a: Float[Array, "d p"], b: Float[Array, "d q"]) -> Floa
 
 
 def pcka(
-    x_a: Float[Array, "n d"],
-    basis_a: Float[Array, "d p"],
-    x_b: Float[Array, "m d"],
-    basis_b: Float[Array, "d q"],
+    x_a: Float[AnyArray, "n d"],
+    basis_a: Float[AnyArray, "d p"],
+    x_b: Float[AnyArray, "m d"],
+    basis_b: Float[AnyArray, "d q"],
     *,
-    mask_a: Bool[Array, " n"] | None = None,
-    mask_b: Bool[Array, " m"] | None = None,
+    mask_a: Bool[AnyArray, " n"] | None = None,
+    mask_b: Bool[AnyArray, " m"] | None = None,
     axis_name=None,
 ) -> Float[Array, ""]:
     """Agreement of two domains' bases on both domains' features.
@@ -151,10 +151,10 @@ def pcka(
 
 
 def pairwise_pcka(
-    xs: Sequence[Float[Array, "_ d"]],
-    bases: Sequence[Float[Array, "d _"]],
+    xs: Sequence[Float[AnyArray, "_ d"]],
+    bases: Sequence[Float[AnyArray, "d _"]],
     *,
-    masks: Sequence[Bool[Array, " _"] | None] | None = None,
+    masks: Sequence[Bool[AnyArray, " _"] | None] | None = None,
     axis_name=None,
 ) -> Float[Array, "m m"]:
     """PCKA of every pair of domains.

@@ -51,7 +51,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..arithmetic import divide, matmul, psum
+from ..arithmetic import AnyArray, divide, matmul, psum
 from ..moments import center_rows
 from ..validate import all_rows, check_at_least, check_mask, check_matrix, check_option
 from .tall_matrices import contract_rows, orthonormalize, peak_sign, random_block
@@ -93,10 +93,10 @@ class Pca:
 
 
 def pca(
-    x: Float[Array, "n d"],
+    x: Float[AnyArray, "n d"],
     k: int,
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
     feature_axis_name=None,
     method: str = "auto",

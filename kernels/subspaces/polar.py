@@ -45,14 +45,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..arithmetic import divide, matmul
+from ..arithmetic import AnyArray, divide, matmul
 from ..validate import check_option, compute_dtype
 
 ITERATE_FROM = 64  # k from which "auto" iterates, on accelerators; a guess, see above
 METHODS = ("auto", "svd", "newton_schulz")
 
 
-def polar(a: Float[Array, "*batch k k"], *, method: str = "auto") -> Float[Array, "*batch k k"]:
+def polar(a: Float[AnyArray, "*batch k k"], *, method: str = "auto") -> Float[Array, "*batch k k"]:
     """Orthogonal polar factor R of A = R H.
 
     R = argmin ||A - R||_F over orthogonal R. Differentiable, in forward and reverse mode, wherever

@@ -38,7 +38,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import HIGHEST, divide, matmul, psum
+from ..arithmetic import HIGHEST, AnyArray, divide, matmul, psum
 from ..validate import check_blocks, compute_dtype
 from .polar import polar
 from .tall_matrices import peak_sign
@@ -73,10 +73,10 @@ class GeneralizedProcrustes:
 
 
 def orthogonal_procrustes(
-    a: Float[Array, "n k"],
-    b: Float[Array, "n k"],
+    a: Float[AnyArray, "n k"],
+    b: Float[AnyArray, "n k"],
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "k k"]:
     """Rotation that brings `b` nearest to `a`.
@@ -110,10 +110,10 @@ def orthogonal_procrustes(
 
 
 def procrustes_disparity(
-    a: Float[Array, "n k"],
-    b: Float[Array, "n k"],
+    a: Float[AnyArray, "n k"],
+    b: Float[AnyArray, "n k"],
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     """Share of `a` that no rotation of `b` explains.
@@ -148,9 +148,9 @@ def procrustes_disparity(
 
 
 def generalized_procrustes(
-    blocks: Sequence[Float[Array, "n k"]],
+    blocks: Sequence[Float[AnyArray, "n k"]],
     *,
-    mask: Bool[Array, " n"] | None = None,
+    mask: Bool[AnyArray, " n"] | None = None,
     axis_name: str | None = None,
     tolerance: float = 1e-5,
     max_iterations: int = 100,
@@ -231,7 +231,7 @@ def _align(stacked, rotations):
     return jnp.einsum("mnk,mkl->mnl", stacked, rotations, precision=HIGHEST)
 
 
-def _prepare(blocks, mask):
+def _prepare(blocks, mask) -> list[Float[Array, "n k"]]:
     """Blocks of one shape and dtype, masked rows zeroed."""
     check_blocks(blocks, mask)
     if len({block.shape for block in blocks}) > 1:

@@ -52,7 +52,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..arithmetic import divide, matmul, psum
+from ..arithmetic import AnyArray, divide, matmul, psum
 from ..moments import center_rows, merge_centers
 from ..validate import all_rows, check_at_least, check_mask, check_matrix
 from .pca import Pca
@@ -146,8 +146,8 @@ class StreamingPca:
 
     def update(
         self,
-        batch: Float[Array, "n d"],
-        mask: Bool[Array, " n"] | None = None,
+        batch: Float[AnyArray, "n d"],
+        mask: Bool[AnyArray, " n"] | None = None,
         axis_name=None,
         feature_axis_name=None,
     ) -> StreamingPca:
