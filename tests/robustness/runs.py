@@ -9,6 +9,7 @@ Runs are started in FOLDER with `--out=out`, so that all of them have the same c
 import dataclasses
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -112,6 +113,15 @@ class Steps:
 
 
 @dataclasses.dataclass(frozen=True)
+class Moment:
+    """So many seconds after a step has begun for the given time (1 for the first)."""
+
+    step: str
+    times: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Timeline:
     """Steps of a run that nothing disturbed, and how long each took until the next."""
 
@@ -127,6 +137,26 @@ class Timeline:
             raise RuntimeError(f"the undisturbed run failed: {ended}")
         ends = [moment for _, moment in moments[1:]] + [time.perf_counter()]
         return cls(tuple((step, end - at) for (step, at), end in zip(moments, ends, strict=True)))
+
+    def moments(self, rng: random.Random, count: int) -> Iterator[Moment]:
+        """Moments for several runs in one folder, each further on: all steps are as likely.
+
+        What one run has made of the features, the next does not make again.
+        """
+        names = [step for step, _ in self.steps]
+        kinds = sorted(set(names))
+        places = [
+            rng.choice([i for i, name in enumerate(names) if name == kind])
+            for kind in (rng.choice(kinds) for _ in range(count))
+        ]
+        made = 0
+        for place in sorted(places):
+            step, seconds = self.steps[place]
+            times = names[: place + 1].count(step)
+            if step == "chunk":
+                times = max(1, times - made)
+            yield Moment(step, times, rng.random() * seconds)
+            made = names[:place].count("chunk")
 
 
 _TEMPORARY = re.compile(r"\..+\.unfinished|.+\.__lock")  # of `write_file` and of tensorstore
