@@ -70,7 +70,7 @@ class Tally:
 
 
 class Laboratory:
-    """A folder for runs, two of them undisturbed: one that compiles programs, and one that need not.
+    """A folder for runs; of two that nothing disturbs only the first compiles programs.
 
     Args:
         folder: empty.
