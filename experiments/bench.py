@@ -109,7 +109,7 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
     """Everything after the plan; `out` is held by this run."""
     from experiments.benchmarks import cases, domain_stages, forward, growth, measure, peers, tables
     from experiments.benchmarks.page import bench_page
-    from experiments.benchmarks.results import BenchResult, SkippedStep, StageTime
+    from experiments.benchmarks.results import BenchResult, SkippedStep
     from substrate_jax.mesh import make_mesh
 
     stages = launch.Stages()
@@ -164,8 +164,8 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
         rows_of_domain = (rows_to_measure() or [1000])[0]
         with stages("measure"):
             for part in domain_stages.measure_stages(rows_of_domain, FLAGS.shrink, FLAGS.seed):
-                parts.append(StageTime(**part, rows=rows_of_domain))
-                print(tables.domain_line(parts[-1]), flush=True)
+                parts.append(part)
+                print(tables.domain_line(part), flush=True)
     measure_ceilings("after")
     found = growth.summary(measured)
     ordered = [row for _, row in sorted(rows, key=lambda item: item[0])]

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.benchmarks.results import StageTime
+
 WIDTHS = {
     "resnet50": 2048,
     "convnext_base": 1024,
@@ -21,8 +23,14 @@ WIDTHS = {
 DOMAINS = 8
 
 
-def measure_stages(rows: int, shrink: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`stage`, `first_seconds` and `seconds` of each, as it is measured."""
+def measure_stages(rows: int, shrink: int, seed: int) -> Iterator[StageTime]:
+    """The seconds of each stage, as it is measured.
+
+    Args:
+        rows: images per domain.
+        shrink: what widths are divided by.
+        seed: of the features.
+    """
     from substrate_jax.analyses.domains.compare import compare_domains
     from substrate_jax.analyses.domains.controls import control_agreement
 
@@ -68,10 +76,10 @@ def measure_stages(rows: int, shrink: int, seed: int) -> Iterator[dict[str, Any]
 
     first, fits = _seconds(compare)
     again, _ = _seconds(compare)
-    yield {"stage": "comparison", "first_seconds": first, "seconds": again}
+    yield StageTime(stage="comparison", rows=rows, first_seconds=first, seconds=again)
     first, _ = _seconds(lambda: control(fits))
     again, _ = _seconds(lambda: control(fits))
-    yield {"stage": "controls", "first_seconds": first, "seconds": again}
+    yield StageTime(stage="controls", rows=rows, first_seconds=first, seconds=again)
 
 
 def _seconds(call) -> tuple[float, Any]:
