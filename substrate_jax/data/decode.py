@@ -126,6 +126,8 @@ def _refuse_misread(image: Image.Image, tags: dict) -> None:
 
 def _opaque(image: Image.Image, data: bytes) -> Image.Image:
     """The image over white."""
+    if image.mode == "P" and image.palette is None:  # of an image inside an ICNS
+        image = image.convert("RGBA")
     if not image.has_transparency_data:
         return image
     clear = image.info.get("transparency")

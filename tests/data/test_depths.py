@@ -71,6 +71,10 @@ DEPTHS = {
         FULL * 4,
     ),
     "8-bit FITS": (fits_of(8, b"\x05\xff"), gray_levels(5, 255)),
+    "palette in an ICNS": (
+        encoded(Image.new("RGB", (16, 16), (51, 51, 51)).convert("P"), "ICNS"),
+        gray_levels(*[51] * 1024) * 1024,
+    ),
     "CMYK JPEG": (encoded(Image.new("CMYK", (8, 8)), "JPEG"), gray_levels(*[255] * 8) * 8),
     "16-bit CMYK TIFF": (tiff_of(words([0, 0, 0, 65535]), 1, 1, [16] * 4, 5), gray_levels(0)),
 }
