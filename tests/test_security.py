@@ -26,6 +26,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from experiments import cka
+from experiments.common import domains as several_domains
 from experiments.common import launch
 from substrate_jax.data import archives
 from substrate_jax.data.decode import UnreadableImage, decode_image
@@ -131,6 +132,13 @@ def test_a_checkpoint_that_lies_is_refused_before_anything_is_allocated(lie, tmp
     said = refused(read_safetensors, path)
     assert str(path) in said
     assert len(said) < 500
+
+
+def test_a_key_twice_over_the_same_bytes_is_what_its_last_entry_says(tmp_path):
+    one, other = (f'"a":{json.dumps(tensor(shape, 0, 8))}' for shape in ([2, 1], [1, 2]))
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(safetensors(f"{{{one},{other}}}".encode(), bytes(8)))
+    assert read_safetensors(path)["a"].shape == (1, 2)
 
 
 def test_names_in_a_checkpoint_are_never_paths(tmp_path):
@@ -439,6 +447,16 @@ def test_no_secret_of_a_run_is_in_its_page(tmp_path, monkeypatch):
         text = (tmp_path / name).read_text()
         assert "https://***@host/" in text
         assert not [secret for secret in SECRETS.values() if secret in text]
+
+
+def test_no_secret_is_in_a_plan():
+    spec = f"tfds:absent?token={SECRETS['flag']}@{SECRETS['command']}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("substrate_jax.data.domains.bytes_to_download", lambda spec: 1)
+        said = several_domains.plan([], {"a": spec}, make_mesh(), f"x://me:{SECRETS['flag']}@host/")
+    assert "x://***@host/" in said
+    assert "?token=***" in said
+    assert not [secret for secret in SECRETS.values() if secret in said]
 
 
 def test_no_secret_is_in_what_a_run_says(tmp_path):
