@@ -91,6 +91,10 @@ def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> No
 
 def _fail(message: str) -> None:
     print("error: " + redaction.redact(" ".join(message.split())), file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # on a full disk too: python would try again at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(2)
 
 
@@ -298,8 +302,7 @@ def publish(
     with stages("report"):
         made = page(timed())
     path = write_report(timed(), made, out)
-    print(summary(result))
-    print(f"report: {path}")
+    print(f"{summary(result)}\nreport: {path}", flush=True)
 
 
 def _version(package: str) -> str:

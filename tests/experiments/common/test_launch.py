@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,34 @@ def test_a_run_that_fails_ends_in_one_line(work, tmp_path, monkeypatch, capsys):
     assert printed.err.startswith(ENDS[work].format(out=tmp_path / "out"))
     assert printed.err.count("\n") == 1
     assert printed.out == ""
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_what_is_printed_onto_a_full_disk_ends_in_one_line_too(flush, tmp_path):
+    code = f"""
+from experiments.common import launch
+
+def run():
+    with launch.claim(launch.Path({str(tmp_path)!r})):
+        print("found", flush={flush})
+        if not {flush}:
+            raise ValueError("bad input")
+
+launch.start(run)
+"""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "--nocompilation_cache"],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": ""},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    said = f"{tmp_path}: No space left on device; make room" if flush else "bad input"
+    assert done.stderr.startswith(f"error: {said}")
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 2
 
 
 def test_an_out_is_cleared_of_what_a_killed_run_left(tmp_path):
