@@ -34,6 +34,12 @@ def divide(numerator, denominator) -> Array:
     return jnp.where(empty, 0, numerator / jnp.where(empty, 1, denominator))
 
 
+def root(x) -> Array:
+    """sqrt(x), and 0 with a zero gradient where x is 0 or less."""
+    empty = x <= 0
+    return jnp.where(empty, 0, jnp.sqrt(jnp.where(empty, 1, x)))
+
+
 def is_constant(deviation: Float[Array, "*s"], magnitude: Float[Array, "*s"], dtype) -> Array:
     """Whether a deviation from the center is no more than the rounding of values so large.
 

@@ -4,7 +4,8 @@ All but `check_finite` look at static facts (shape, dtype, options) only: they w
 and cost nothing at run time. `check_finite` reads the values, on the host, before any program.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +15,40 @@ CHUNK_BYTES = 1 << 24  # of a host array inspected at once
 MOST_ROWS = 46_340  # n (n-1) < 2^31
 
 
+def check_unmasked(name: str, x) -> None:
+    """Raises ValueError if `x` is an array of `numpy.ma`, whose mask JAX would drop."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise ValueError(
+            f"{name} must not be a numpy.ma array, got {type(x).__name__}, whose mask would be "
+            "lost: give its filled() values, and the rows that count as mask."
+        )
+
+
+def check_array(name: str, x) -> None:
+    """Raises ValueError unless `x` is an array of JAX, or one of NumPy that JAX can take."""
+    check_unmasked(name, x)
+    if not isinstance(x, jax.Array | np.ndarray) or isinstance(x, np.matrix):
+        raise ValueError(f"{name} must be an array, got {type(x).__name__}: use np.asarray.")
+    if not x.dtype.isnative:
+        raise ValueError(
+            f"{name} must be in the byte order of this machine, got {x.dtype.str}: use "
+            f"astype({x.dtype.name!r})."
+        )
+
+
+def check_floating(name: str, x) -> None:
+    """Raises ValueError unless `x` is an array of floating-point numbers of at most 64 bits."""
+    check_array(name, x)
+    if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype.itemsize > 8:
+        raise ValueError(f"{name} must be real floating-point, got {x.dtype}: cast it first.")
+
+
 def check_matrix(name: str, x) -> None:
     """Raises ValueError unless `x` is a floating-point array of [rows, features]."""
-    if not hasattr(x, "dtype"):
-        raise ValueError(f"{name} must be an array, got {type(x).__name__}: use jnp.asarray.")
+    check_array(name, x)
     if jnp.ndim(x) != 2:
         raise ValueError(f"{name} must be [rows, features], got shape {jnp.shape(x)}: reshape it.")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"{name} must be real floating-point, got {x.dtype}: cast it first.")
+    check_floating(name, x)
     if x.shape[1] == 0:
         raise ValueError(f"{name} has no features, got shape {x.shape}: drop it.")
 
@@ -30,10 +57,11 @@ def check_mask(mask, rows: int) -> None:
     """Raises ValueError unless `mask` is None or a boolean vector with one entry for each row."""
     if mask is None:
         return
-    if jnp.shape(mask) != (rows,) or jnp.asarray(mask).dtype != jnp.bool_:
+    check_array("mask", mask)
+    if mask.shape != (rows,) or mask.dtype != jnp.bool_:
         raise ValueError(
-            f"mask must be bool of shape ({rows},), got {jnp.asarray(mask).dtype} of shape "
-            f"{jnp.shape(mask)}: give one truth value per row."
+            f"mask must be bool of shape ({rows},), got {mask.dtype} of shape {mask.shape}: give "
+            "one truth value per row."
         )
 
 
@@ -41,11 +69,11 @@ def check_strata(strata, rows: int) -> None:
     """Raises ValueError unless `strata` is None or holds one integer label for each row."""
     if strata is None:
         return
-    dtype = jnp.asarray(strata).dtype
-    if jnp.shape(strata) != (rows,) or not jnp.issubdtype(dtype, jnp.integer):
+    check_array("strata", strata)
+    if strata.shape != (rows,) or not jnp.issubdtype(strata.dtype, jnp.integer):
         raise ValueError(
-            f"strata must be integers of shape ({rows},), got {dtype} of shape "
-            f"{jnp.shape(strata)}: give one label per row."
+            f"strata must be integers of shape ({rows},), got {strata.dtype} of shape "
+            f"{strata.shape}: give one label per row, np.unique(labels, return_inverse=True)[1]."
         )
 
 
@@ -61,18 +89,27 @@ def check_pairs(rows: int) -> None:
         raise ValueError(f"pairs are counted in 32 bits, got {rows} rows: give at most {MOST_ROWS}")
 
 
-def check_blocks(blocks: Sequence, mask=None) -> None:
+def check_sequence(name: str, items) -> None:
+    """Raises ValueError unless `items` is a list, tuple or other sequence that is not empty."""
+    if isinstance(items, Sequence) and not isinstance(items, str | bytes) and len(items):
+        return
+    remedy = f"list({name}.values())" if isinstance(items, Mapping) else f"list({name})"
+    raise ValueError(
+        f"{name} must be a non-empty sequence of matrices, got {type(items).__name__}: "
+        f"give one [rows, features] array per encoder, as in {remedy}."
+    )
+
+
+def check_blocks(blocks: Sequence, mask=None, *, least_rows: int = 1) -> None:
     """Raises ValueError unless `blocks` are matrices with the same rows, which `mask` fits."""
-    if isinstance(blocks, jax.Array) or not blocks:
-        raise ValueError(
-            f"blocks must be a non-empty sequence of matrices, got {type(blocks).__name__}: "
-            "give one [rows, features] array per encoder."
-        )
+    check_sequence("blocks", blocks)
     for index, block in enumerate(blocks):
         check_matrix(f"blocks[{index}]", block)
     counts = [block.shape[0] for block in blocks]
     if len(set(counts)) > 1:
         raise ValueError(f"blocks have {counts} rows: align them so that all have the same rows.")
+    if counts[0] < least_rows:
+        raise ValueError(f"blocks need at least {least_rows} row, got {counts[0]}: give more rows.")
     check_mask(mask, counts[0])
 
 
@@ -123,6 +160,21 @@ def all_rows(local_rows: int, axis_name) -> int:
     return local_rows * axis_size(axis_name)
 
 
+def _check_stored(name: str, block: Any) -> None:
+    """Raises ValueError unless `block` has the shape of a matrix and a dtype of numbers."""
+    check_unmasked(name, block)
+    dtype, shape = getattr(block, "dtype", None), getattr(block, "shape", ())
+    try:
+        numbers = dtype is not None and jnp.issubdtype(dtype, jnp.number)
+    except TypeError:  # of another library
+        numbers = False
+    if not numbers or len(shape) != 2:
+        raise ValueError(
+            f"{name} must be an array of numbers [rows, features], got {type(block).__name__} of "
+            f"dtype {dtype} and shape {tuple(shape)}: use np.asarray."
+        )
+
+
 @jax.jit
 def _finite_rows(block):
     return jnp.all(jnp.isfinite(block), axis=1)
@@ -139,7 +191,8 @@ def check_finite(blocks: Sequence, names: Sequence[str] | None = None) -> None:
       names: of the blocks, for the message; "blocks[0]", ... by default.
 
     Raises:
-      ValueError: naming the first such block, how many of its rows are affected, and the first 5.
+      ValueError: naming the first such block, how many of its rows are affected, and the first 5;
+        or a block that is no matrix of numbers.
 
     Example:
       >>> check_finite([jnp.ones((3, 2)), jnp.array([[0.0], [jnp.nan], [1.0]])], ["a", "b"])
@@ -147,7 +200,10 @@ def check_finite(blocks: Sequence, names: Sequence[str] | None = None) -> None:
           ...
       ValueError: b holds NaN or inf in 1 of 3 rows (1): drop these rows from all blocks.
     """
+    check_sequence("blocks", blocks)
     for index, block in enumerate(blocks):
+        name = f"blocks[{index}]" if names is None else names[index]
+        _check_stored(name, block)
         if isinstance(block, jax.Array):
             finite = np.asarray(_finite_rows(block))
         else:
@@ -159,7 +215,6 @@ def check_finite(blocks: Sequence, names: Sequence[str] | None = None) -> None:
         if not finite.all():
             rows = np.flatnonzero(~finite)
             listed = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-            name = f"blocks[{index}]" if names is None else names[index]
             raise ValueError(
                 f"{name} holds NaN or inf in {len(rows)} of {len(finite)} rows ({listed}): drop "
                 "these rows from all blocks."

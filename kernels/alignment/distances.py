@@ -160,4 +160,5 @@ def tile_median(tiles: DistanceTiles, count: Int[Array, ""], axis_name=None) -> 
         least = jax.lax.pmin(least, axis_name)
     high = jnp.where(psum(jnp.sum(counts, axis=0), axis_name) > middle + 1, low, least)
     pair = jax.lax.bitcast_convert_type(jnp.stack([low, high]), tiles.dtype)
-    return jnp.mean(jnp.sqrt(pair), axis=0)
+    median = jnp.mean(jnp.sqrt(pair), axis=0)
+    return jnp.where(jnp.isnan(tiles.scales), jnp.nan, median)

@@ -42,7 +42,7 @@ from ..validate import all_rows, axis_size, check_blocks, check_option, check_ro
 from .cubic_sums import cubic_sums
 from .hsic import PairwiseHsic
 from .inner_products import feature_bytes, feature_inner, gram_halving, gram_sums
-from .normalization import normalized_blocks
+from .normalization import nan_pairs, normalized_blocks, without_nan
 
 GRAM_OVERHEAD = 6  # of an E x E product of tiles, as the flops run at a sixth of the rate (AVX2)
 SPACES = ("auto", "feature", "gram")
@@ -137,7 +137,8 @@ def pairwise_hsic(
     diagonal = psum(jnp.matmul(norms.T, norms, precision=HIGHEST), axes.rows)
     trace = psum(jnp.sum(norms, axis=0), axes.rows)
     if space == "feature":
-        inner = feature_inner(scaled, axes, precision)
+        # One product has the features of all encoders.
+        inner = nan_pairs(feature_inner(without_nan(scaled, scale), axes, precision), scale)
         return PairwiseHsic(inner, diagonal, trace, scale, count)
     sums = gram_sums(scaled, axes, precision=precision, memory=memory, cubic=cubic)
     hsic = PairwiseHsic(sums.inner, diagonal, trace, scale, count)
@@ -171,7 +172,8 @@ def pairwise_cka(
       memory: bytes a device may use beyond the blocks; None for no bound.
 
     Returns:
-      [E, E] symmetric, 1 on the diagonal; 0 in the row and column of a constant encoder.
+      [E, E] symmetric, 1 on the diagonal; in the row and column of a constant encoder 0, of one
+      with NaN or inf NaN.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, there are fewer

@@ -3,6 +3,7 @@
 No alignment depends on the scale of an encoder, so its rows are centered and divided by the root of
 tr K = ||X||_F^2: sums of any order then neither overflow nor underflow. An encoder whose spread is
 within rounding of the distance of its mean from 0 is constant: it becomes 0, with a zero gradient.
+One that holds NaN or inf has the scale NaN, which tells a kernel which of its pairs are NaN.
 Cost: a few passes over the features.
 """
 
@@ -38,6 +39,18 @@ def normalized_blocks(
         scaled.append(rows * divide(reach, scale))
         scales.append(scale)
     return scaled, jnp.stack(scales), count
+
+
+def without_nan(scaled: list[Array], scales: Float[Array, " E"]) -> list[Array]:
+    """The blocks, 0 in place of those with NaN, so that no sum carries NaN to other encoders."""
+    return [jnp.where(jnp.isnan(scale), 0, x) for x, scale in zip(scaled, scales, strict=True)]
+
+
+def nan_pairs(result: Float[Array, "*K E E"], scales: Float[Array, " E"]) -> Float[Array, "*K E E"]:
+    """NaN in the row and column of an encoder whose scale is NaN, the rest as it is."""
+    nan = jnp.isnan(scales)
+    nan = jnp.broadcast_to(nan[:, None] | nan[None, :], result.shape)
+    return jnp.where(nan, jnp.nan, result)
 
 
 def kernel_scale(unit, trace, count, mean, feature_axis_name=None):

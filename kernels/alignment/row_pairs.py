@@ -56,7 +56,8 @@ class Halving(NamedTuple):
 def halve(length: int, multiple: int = 1, most: int | None = None) -> Halving:
     """Parts whose rows are a multiple, and tiles of `most` entries at most, if that is possible."""
     most = math.prod(TILE) if most is None else min(most, math.prod(TILE))
-    levels = max(0, math.ceil(math.log2(max(length, 1) / LEAST_ROWS)))
+    length = max(length, 1)  # sides of 0 would be doubled for ever
+    levels = max(0, math.ceil(math.log2(length / LEAST_ROWS)))
     while True:
         unit = math.ceil(length / (multiple << levels)) * multiple
         if unit**2 <= most or unit == multiple:

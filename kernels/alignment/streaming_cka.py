@@ -17,8 +17,11 @@ when n < D the one-shot form in Gram space needs less. `shardings` spreads the s
 that share D. The third moment of the null is not streamed, as sum K_ab^3 needs all pairs of rows:
 calibration then takes the skewness of a gamma.
 
-Not guaranteed: sums are kept in the units given, so float32 features should lie between 1e-8 and
-1e5 in size; `diagonal`, of fourth order, loses digits first.
+Sums are of features over a unit, a power of two for each encoder that grows with the largest
+distance from a mean: none is too large, too small or rounded by it. An encoder with NaN or inf has
+the trace NaN; its other sums are of zeros.
+
+Not guaranteed: `diagonal`, of fourth order, loses digits first.
 
 References:
     Chan, Golub, LeVeque (1983), Algorithms for computing the sample variance.
@@ -31,7 +34,6 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,37 +43,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import HIGHEST, AnyArray, divide, mirror, psum
 from ..moments import center_rows, merge_centers
-from ..validate import check_blocks
+from ..validate import check_at_least, check_blocks
 from .hsic import PairwiseHsic
-from .normalization import kernel_scale
-
-COLUMNS = 512  # of the products, added to at once: they stay in cache
-
-
-def indicator(widths: Sequence[int], dtype) -> Float[Array, "D E"]:
-    """[D, E] with a 1 where a stacked feature belongs to an encoder: a product sums over blocks."""
-    return jnp.asarray(np.repeat(np.eye(len(widths)), widths, axis=0), dtype)
-
-
-class Center(NamedTuple):
-    """Rows that count, and their mean, origin + offset."""
-
-    count: Int[Array, ""]
-    origin: Float[Array, " D"]
-    offset: Float[Array, " D"]
-
-
-def _add_by_columns(total, added):
-    """total + added(first, length), some columns at a time: what is added is never held whole."""
-    whole, rest = divmod(total.shape[1], COLUMNS)
-
-    def add(first, length, total):
-        here = jax.lax.dynamic_slice_in_dim(total, first, length, axis=1) + added(first, length)
-        return jax.lax.dynamic_update_slice_in_dim(total, here, first, axis=1)
-
-    if whole:
-        total = jax.lax.fori_loop(0, whole, lambda i, t: add(i * COLUMNS, COLUMNS, t), total)
-    return add(whole * COLUMNS, rest, total) if rest else total
+from .normalization import kernel_scale, nan_pairs
+from .stacked_features import (
+    Center,
+    add_by_columns,
+    in_units,
+    indicator,
+    of_features,
+    times,
+    units_and_nan,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -86,7 +69,8 @@ class StreamingCka:
       products: E arrays [d_i, d_i + ... + d_E], sums of z_i [z_i .. z_E]'.
       weighted: [E, D] sums of k_i z.
       diagonal: [E, E] sums of k_i k_j.
-      trace: [E] sums of k_i.
+      trace: [E] sums of k_i; NaN for an encoder with NaN or inf.
+      unit: [E] what features are divided by in all sums, a power of two; 0 if they have no spread.
 
     Example:
       >>> from substrate_jax.kernels import cka
@@ -104,6 +88,7 @@ class StreamingCka:
     weighted: Float[Array, "E D"]
     diagonal: Float[Array, "E E"]
     trace: Float[Array, " E"]
+    unit: Float[Array, " E"]
 
     @classmethod
     def init(cls, widths: Sequence[int], dtype=jnp.float32) -> StreamingCka:
@@ -114,6 +99,7 @@ class StreamingCka:
           [(2, 5), (3, 3)]
         """
         encoders, total = len(widths), sum(widths)
+        check_at_least("the least of widths", min(widths, default=0), 1)
         products, remaining = [], total
         for width in widths:
             products.append(jnp.zeros((width, remaining), dtype))
@@ -125,7 +111,7 @@ class StreamingCka:
             tuple(products),
             jnp.zeros((encoders, total), dtype),
             jnp.zeros((encoders, encoders), dtype),
-            jnp.zeros(encoders, dtype),
+            *(jnp.zeros(encoders, dtype) for _ in ("trace", "unit")),
         )
 
     def shardings(self, mesh: Mesh, axis_name: str) -> StreamingCka:
@@ -181,10 +167,11 @@ class StreamingCka:
 
         Example:
           >>> x = jnp.array([[0.0], [1.0], [5.0]])
-          >>> StreamingCka.init([1, 1]).update([x, -x]).trace.tolist()  # squared deviations from 2
+          >>> state = StreamingCka.init([1, 1]).update([x, -x])
+          >>> (state.trace * state.unit**2).tolist()  # squared deviations from 2
           [14.0, 14.0]
         """
-        check_blocks(blocks, mask)
+        check_blocks(blocks, mask, least_rows=0)
         widths = tuple(block.shape[1] for block in blocks)
         if widths != self.widths:
             raise ValueError(
@@ -198,10 +185,15 @@ class StreamingCka:
         rows = rows - (delta * (share - 1))[None, :]
         if mask is not None:
             rows = jnp.where(mask[:, None], rows, 0)
+        shift = jnp.where(self.count > 0, delta * share, 0)  # what is empty has no mean to move
+        reach = jnp.concatenate([rows, shift[None, :]])
+        unit, nan = units_and_nan(reach, self.widths, axis_name)
+        unit = jnp.maximum(unit, self.unit)
+        rows, shift = (in_units(x, unit, nan, self.widths) for x in (rows, shift))
+        ratio = divide(self.unit, unit)
         norms = jnp.matmul(rows**2, indicator(self.widths, dtype), precision=HIGHEST)
         weighted = jnp.matmul(norms.T, rows, precision=HIGHEST)
         diagonal = jnp.matmul(norms.T, norms, precision=HIGHEST)
-        shift = jnp.where(self.count > 0, delta * share, 0)  # what is empty has no mean to move
         blocked = self._blocked(shift)
         turned = jnp.matmul(rows, blocked, precision=HIGHEST)
         scattered = jnp.matmul(rows.T, turned, precision=HIGHEST)
@@ -221,15 +213,19 @@ class StreamingCka:
             here = psum(jnp.matmul(left, some, precision=HIGHEST), axis_name)
             return here + moved[a:b, None] * towards[None, :]
 
-        products = tuple(
-            _add_by_columns(product, functools.partial(added, columns[a:b], rows[:, a:], a, b))
-            for product, (a, b) in zip(self.products, itertools.pairwise(starts), strict=True)
-        )
+        ratios = of_features(ratio, widths)
+        products = []
+        for product, (a, b) in zip(self.products, itertools.pairwise(starts), strict=True):
+            more = functools.partial(added, columns[a:b], rows[:, a:], a, b)
+            products.append(add_by_columns(product, more, ratios[a] * ratios[a:]))
+        products = tuple(products)
         # From the new products: XLA would copy the old ones to read them as well as add to them.
         scattered += moved[:, None] * jnp.sum(blocked**2, axis=0)[None, :]
         scattered = self._scattered(products, shift) - scattered
-        smaller = jax.tree.map(jnp.add, self._smaller_about(shift, scattered), sums)
-        return StreamingCka(count, origin, offset, products, *smaller)
+        smaller = self._smaller_times(ratio)._smaller_about(shift, scattered)
+        *smaller, trace = jax.tree.map(jnp.add, smaller, sums)
+        trace = jnp.where(nan, jnp.nan, trace)
+        return StreamingCka(count, origin, offset, products, *smaller, trace, unit)
 
     def merge(self, other: StreamingCka) -> StreamingCka:
         """The summary of the rows of both; associative and commutative up to rounding.
@@ -249,8 +245,30 @@ class StreamingCka:
                 "of one init."
             )
         count, origin, offset, delta, share = merge_centers(self, other)
-        sums = jax.tree.map(jnp.add, self._about(delta * share), other._about(delta * (share - 1)))
-        return StreamingCka(count, origin, offset, *sums)
+        delta = jnp.where((self.count > 0) & (other.count > 0), delta, 0)
+        unit, nan = units_and_nan(delta[None, :], self.widths, None)
+        unit = jnp.maximum(unit, jnp.maximum(self.unit, other.unit))
+        delta = in_units(delta, unit, nan, self.widths)
+        both = ((self, delta * share), (other, delta * (share - 1)))
+        sums = (state._times(divide(state.unit, unit))._about(shift) for state, shift in both)
+        *larger, trace = jax.tree.map(jnp.add, *sums)
+        trace = jnp.where(nan, jnp.nan, trace)
+        return StreamingCka(count, origin, offset, *larger, trace, unit)
+
+    def _times(self, ratio):
+        """The state with all sums in a unit that is 1 / ratio times as large."""
+        larger = times(self.products, ratio, self.widths)
+        return dataclasses.replace(self._smaller_times(ratio), products=larger)
+
+    def _smaller_times(self, ratio):
+        """`_times` but for the products."""
+        square, ratios = ratio**2, of_features(ratio, self.widths)
+        return dataclasses.replace(
+            self,
+            weighted=self.weighted * square[:, None] * ratios[None, :],
+            diagonal=self.diagonal * square[:, None] * square[None, :],
+            trace=self.trace * square,
+        )
 
     def _about(self, shift):
         """The sums (products, weighted, diagonal, trace) about the mean plus `shift`."""
@@ -283,8 +301,7 @@ class StreamingCka:
     def _smaller_about(self, shift, scattered):
         """`_about` but for the products; `scattered` is of this state's."""
         n = self.count.astype(shift.dtype)
-        blocked = self._blocked(shift)
-        squares = jnp.sum(blocked**2, axis=0)
+        squares = jnp.sum((blocked := self._blocked(shift)) ** 2, axis=0)
         trace = self.trace + n * squares
         weighted = self.weighted - 2 * scattered.T - trace[:, None] * shift[None, :]
         cross = jnp.matmul(self.weighted, blocked, precision=HIGHEST)
@@ -304,19 +321,23 @@ class StreamingCka:
         """
         mean = jnp.split(self.origin + self.offset, np.cumsum(self.widths)[:-1])
         scale = jnp.stack(
-            [kernel_scale(1, t, self.count, m) for t, m in zip(self.trace, mean, strict=True)]
+            [
+                kernel_scale(u, t, self.count, m)
+                for u, t, m in zip(self.unit, self.trace, mean, strict=True)
+            ]
         )
         owner = indicator(self.widths, scale.dtype)
+        size = divide(jnp.where(jnp.isnan(scale), 0, scale), self.unit)
         rows, start = [], 0
         for i, product in enumerate(self.products):
-            unit = divide(product, scale[i])
-            unit = divide(unit, jnp.matmul(owner[start:], scale, precision=HIGHEST)[None, :])
+            unit = divide(product, size[i])
+            unit = divide(unit, of_features(size, self.widths)[None, start:])
             rows.append(jnp.matmul(jnp.sum(unit**2, axis=0), owner[start:], precision=HIGHEST))
             start += product.shape[0]
-        square = scale**2
-        diagonal = divide(divide(self.diagonal, square[:, None]), square[None, :])
-        trace = divide(self.trace, square)
-        return PairwiseHsic(mirror(jnp.stack(rows)), diagonal, trace, scale, self.count)
+        diagonal = divide(divide(self.diagonal, size[:, None] ** 2), size[None, :] ** 2)
+        trace = jnp.where(jnp.isnan(scale), jnp.nan, divide(self.trace, size**2))
+        inner, diagonal = (nan_pairs(a, scale) for a in (mirror(jnp.stack(rows)), diagonal))
+        return PairwiseHsic(inner, diagonal, trace, scale, self.count)
 
     def finalize(self, *, debiased: bool = False) -> Float[Array, "E E"]:
         """CKA of all pairs over all rows so far, as `pairwise_cka`; NaN if debiased and n < 4.

@@ -19,7 +19,9 @@ PWCCA (Morcos et al. 2018) weighs rho_i by how much of X its canonical variable 
 
 It is not symmetric: the weights are those of X, the row of the result; "mean" is the mean of both
 sides. The source leaves open whether components are cut first; here they are, as for SVCCA, and
-`variance=1` keeps all of them.
+`variance=1` keeps all of them. Where two or more rho_i are 1, but not all, as is so when the ranks
+add up to more than n, no weight belongs to any one of them, and PWCCA is NaN (more than one within
+`ONES` eps of 1).
 
 Cost, for widths up to d and r = min(n, d): an SVD of n x d per encoder for the CCAs; 2 n r^2 flops
 and an SVD of order r per pair. Widths are padded to the largest: one program serves all pairs.
@@ -47,12 +49,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.normalization import normalized_blocks
-from ..arithmetic import HIGHEST, AnyArray, divide, from_first, gather_rows, mirror, psum
+from ..alignment.normalization import nan_pairs, normalized_blocks, without_nan
+from ..arithmetic import HIGHEST, AnyArray, divide, from_first, gather_rows, mirror, psum, root
 from ..blocks import first_row
 from ..validate import all_rows, check_blocks, check_option, check_rows
+from .singular_vectors import in_own_columns, singular_vectors
 
 SIDES = ("row", "mean")
+ONES = 64  # eps that a correlation of 1 may be off
 
 
 def pairwise_procrustes(
@@ -71,8 +75,8 @@ def pairwise_procrustes(
       axis_name: mesh axis the rows are sharded over, if any.
 
     Returns:
-      [E, E] symmetric, in [0, 1] up to rounding; 0 in the row and column of a constant encoder. Or
-      angles in [0, pi/2].
+      [E, E] symmetric, in [0, 1] up to rounding; in the row and column of a constant encoder 0, of
+      one with NaN or inf NaN. Or angles in [0, pi/2].
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, or there are
@@ -87,6 +91,7 @@ def pairwise_procrustes(
       Williams et al. 2021.
     """
     scaled, scales = _centered(blocks, mask, axis_name)
+    scaled = [_of_unit_norm(x, axis_name) for x in scaled]
     stacked = stack_padded(rotated_to_fewer_columns(scaled, axis_name))
 
     def similarity(pair):
@@ -97,7 +102,10 @@ def pairwise_procrustes(
     # By definition, as rounding would be most of a small angle.
     itself = (scales > 0).astype(result.dtype)
     result = jnp.where(jnp.eye(len(blocks), dtype=bool), itself[:, None], result)
-    return jnp.arccos(jnp.clip(result, 0, 1)) if angle else result
+    if angle:
+        inside = result < 1  # where the arccos has a derivative
+        result = jnp.where(inside, jnp.arccos(jnp.clip(jnp.where(inside, result, 0), 0, 1)), 0)
+    return nan_pairs(result, scales)
 
 
 def pairwise_svcca(
@@ -118,7 +126,8 @@ def pairwise_svcca(
       axis_name: mesh axis the rows are sharded over, if any.
 
     Returns:
-      [E, E] symmetric, in [0, 1] up to rounding; 0 in the row and column of a constant encoder.
+      [E, E] symmetric, in [0, 1] up to rounding; in the row and column of a constant encoder 0, of
+      one with NaN or inf NaN.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, `variance` is
@@ -132,7 +141,7 @@ def pairwise_svcca(
     References:
       Raghu et al. 2017.
     """
-    left, values, _ = _components(blocks, variance, mask, axis_name)
+    left, values, _, scales = _components(blocks, variance, mask, axis_name)
 
     def mean(pair):
         i, j = pair
@@ -141,7 +150,7 @@ def pairwise_svcca(
         fewest = jnp.minimum(jnp.sum(values[i] > 0), jnp.sum(values[j] > 0))
         return divide(jnp.sum(correlations), fewest.astype(inner.dtype))
 
-    return from_first(mirror(_every_pair(mean, len(blocks))), axis_name)
+    return from_first(nan_pairs(mirror(_every_pair(mean, len(blocks))), scales), axis_name)
 
 
 def pairwise_pwcca(
@@ -165,7 +174,8 @@ def pairwise_pwcca(
 
     Returns:
       [E, E] in [0, 1] up to rounding, 1 on the diagonal, symmetric for "mean" only; 0 in the row
-      and column of a constant encoder.
+      and column of a constant encoder, NaN in those of one with NaN or inf, and NaN where several
+      correlations, but not all, are 1.
 
     Raises:
       ValueError: as `pairwise_svcca`, or if `side` is unknown.
@@ -179,19 +189,23 @@ def pairwise_pwcca(
       Morcos et al. 2018.
     """
     check_option("side", side, SIDES)
-    left, values, right = _components(blocks, variance, mask, axis_name)
+    left, values, loads, scales = _components(blocks, variance, mask, axis_name)
 
     def weighted(pair):
         i, j = pair
         inner = jnp.matmul(left[i].T, left[j], precision=HIGHEST)
-        p, correlations, q = jnp.linalg.svd(inner)
+        p, correlations, q = singular_vectors(inner)
         fewest = jnp.minimum(jnp.sum(values[i] > 0), jnp.sum(values[j] > 0))
         counted = jnp.arange(len(correlations)) < fewest
+        ones = counted & (correlations >= 1 - ONES * jnp.finfo(inner.dtype).eps)
+        ones = jnp.sum(ones)
+        shared = (ones > 1) & (ones < fewest)
 
         def value(e, directions):  # x_j'h_i for all columns x_j, [d, r]
-            loads = jnp.matmul(right[e].T * values[e][None, :], directions, precision=HIGHEST)
-            weights = jnp.where(counted, jnp.sum(jnp.abs(loads), axis=0), 0)
-            return divide(jnp.sum(weights * correlations), jnp.sum(weights))
+            along = jnp.matmul(loads[e], directions, precision=HIGHEST)
+            weights = jnp.where(counted, jnp.sum(jnp.abs(along), axis=0), 0)
+            value = divide(jnp.sum(weights * correlations), jnp.sum(weights))
+            return jnp.where(shared, jnp.nan, value)
 
         return jnp.stack([value(i, p), value(j, q.T)])
 
@@ -199,28 +213,37 @@ def pairwise_pwcca(
     result = jnp.triu(result[0]) + jnp.triu(result[1], 1).T
     if side == "mean":
         result = (result + result.T) / 2
-    return from_first(result, axis_name)
+    return from_first(nan_pairs(result, scales), axis_name)
 
 
 def _centered(blocks, mask, axis_name):
     check_blocks(blocks, mask)
     check_rows(all_rows(blocks[0].shape[0], axis_name), 2, "a comparison of shapes")
     scaled, scales, _ = normalized_blocks(blocks, mask, axis_name)
-    return scaled, scales
+    return without_nan(scaled, scales), scales
+
+
+def _of_unit_norm(x, axis_name):
+    """`x`, of unit norm but for rounding, with the derivative of x / ||x||."""
+    size = root(psum(jnp.sum(x**2), axis_name))
+    held = jax.lax.stop_gradient(size)
+    return divide(x, jnp.where(held == 0, 0, divide(size, held)))
 
 
 def _components(blocks, variance, mask, axis_name):
-    """U [E, n, r] and S [E, r], both 0 where dropped, and V' [E, r, d]."""
+    """U [E, n, r] and S [E, r], both 0 where dropped, X'U [E, d, r], and the scales [E]."""
     if not 0 < variance <= 1:
         raise ValueError(f"variance must be in (0, 1], got {variance}: use 0.99.")
-    scaled, _ = _centered(blocks, mask, axis_name)
+    scaled, scales = _centered(blocks, mask, axis_name)
     stacked = stack_padded([gather_rows(x, axis_name) for x in scaled])
-    left, values, right = jax.lax.map(lambda x: jnp.linalg.svd(x, full_matrices=False), stacked)
+    left, values, _ = jax.lax.map(singular_vectors, stacked)
     energy = values**2
     before = jnp.cumsum(energy, axis=1) - energy
     floor = max(stacked.shape[1:]) * jnp.finfo(values.dtype).eps * values[:, :1]
     keep = (before < variance * jnp.sum(energy, axis=1, keepdims=True)) & (values > floor)
-    return jnp.where(keep[:, None, :], left, 0), jnp.where(keep, values, 0), right
+    left = jnp.where(keep[:, None, :], left, 0)
+    loads = jnp.einsum("end,enr->edr", stacked, left, precision=HIGHEST)
+    return left, jnp.where(keep, values, 0), loads, scales
 
 
 def rotated_to_fewer_columns(blocks, axis_name):
@@ -235,7 +258,7 @@ def rotated_to_fewer_columns(blocks, axis_name):
         if x.shape[1] <= rows:
             return x
         everyone = gather_rows(x, axis_name)
-        turned = jnp.linalg.qr(everyone.T, mode="r").T
+        turned = in_own_columns(everyone)
         return jax.lax.dynamic_slice_in_dim(turned, first_row(local, axis_name), local)
 
     return [rotate(x) for x in blocks]

@@ -40,7 +40,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..alignment.normalization import normalized_blocks
+from ..alignment.normalization import nan_pairs, normalized_blocks, without_nan
 from ..arithmetic import HIGHEST, AnyArray, divide, psum, valid_rows
 from ..blocks import first_row
 from ..validate import all_rows, check_at_least, check_blocks, check_mask, check_rows
@@ -69,7 +69,8 @@ def linear_predictivity(
       axis_name: mesh axis the rows are sharded over, if any.
 
     Returns:
-      [E, E], at most 1, not symmetric and not clamped; 0 where either encoder is constant.
+      [E, E], at most 1, not symmetric and not clamped; 0 where either encoder is constant, NaN
+      where either has NaN or inf.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, an option is out
@@ -89,7 +90,8 @@ def linear_predictivity(
         raise ValueError(f"penalties must be positive, got {penalties}: use 0.01, say.")
     local = blocks[0].shape[0]
     check_rows(all_rows(local, axis_name), 2 * folds, f"predictivity with {folds} folds")
-    scaled, _, _ = normalized_blocks(blocks, mask, axis_name)
+    scaled, scales, _ = normalized_blocks(blocks, mask, axis_name)
+    scaled = without_nan(scaled, scales)
     columns = rotated_to_fewer_columns(scaled, axis_name)
     dtype = scaled[0].dtype
     widths = [x.shape[1] for x in columns]
@@ -147,7 +149,7 @@ def linear_predictivity(
         constant = psum(jnp.sum(x**2), axis_name) == 0
         return jnp.where(constant, 0, jnp.mean(scores, axis=0))
 
-    return jnp.stack([row(x) for x in columns])
+    return nan_pairs(jnp.stack([row(x) for x in columns]), scales)
 
 
 def fold_of_rows(

@@ -17,9 +17,14 @@ Cost, D = sum d_e: 2 n^2 D flops, E sorts of n^2 / 2 values, and E^2 n^2 flops. 
 ranks, which is the price of Spearman (at n = 10,000, 200 MB per encoder); dissimilarities are made
 tile by tile. Sharded rows are gathered; devices share the tiles, and each ranks everything.
 
-Not guaranteed: dissimilarities within rounding, about 1e-7, may be ranked either way, ties of equal
-rows included. Duplicate images have dissimilarity 0 everywhere and raise the correlation. Ranks
-are 32-bit: n is at most 46,340.
+Values that exact arithmetic has equal, as where the features are labels or rows are repeated, come
+out a few eps apart. A run of sorted values, each within eps (4 + sqrt(d) / 4) of the one before, is
+therefore one tie if four times that holds all of it; a longer run, as of many pairs whose values
+lie dense, is ranked as it is.
+
+Not guaranteed: dissimilarities within rounding, about 1e-7, may be ranked either way, or as ties.
+Duplicate images have dissimilarity 0 everywhere and raise the correlation. Ranks are 32-bit: n is
+at most 46,340. Ranks are piecewise constant: the derivative is 0 and says nothing.
 
 References:
     Kriegeskorte, Mur, Bandettini (2008), Representational similarity analysis. Frontiers in Systems
@@ -28,12 +33,14 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..alignment.normalization import nan_pairs
 from ..arithmetic import HIGHEST, AnyArray, divide, from_first, gather_rows, is_constant, valid_rows
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_blocks, check_pairs, check_rows, compute_dtype
@@ -55,7 +62,8 @@ def pairwise_rsa(
 
     Returns:
       [E, E] symmetric, in [-1, 1] up to rounding, 1 on the diagonal; 0 in the row and column of an
-      encoder whose dissimilarities are all equal (one that is constant, or of one feature).
+      encoder whose dissimilarities are all equal (one that is constant, or of one feature), NaN in
+      those of an encoder with NaN or inf. Constant to differentiation.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, or there are
@@ -75,9 +83,13 @@ def pairwise_rsa(
     check_rows(rows, 3, "RSA")
     check_pairs(rows)
     dtype = compute_dtype(*blocks)
-    unit = stack_padded([_unit_rows(x.astype(dtype), mask) for x in blocks])
+    unit = [_unit_rows(jax.lax.stop_gradient(x).astype(dtype), mask) for x in blocks]
+    unit = stack_padded(unit)
     everyone = gather_rows(unit, axis_name, axis=1)
     valid = valid_rows(local, mask, axis_name)
+    unit_row = jnp.where(valid[None], jnp.sum(everyone, axis=2), 0)
+    missing = jnp.where(jnp.any(jnp.isnan(unit_row), axis=1), jnp.nan, 0)
+    near = jnp.finfo(dtype).eps * (4 + math.sqrt(unit.shape[2]) / 4)
     half = rows // 2
     steps = jnp.arange(1, half + 1)
     numbers = jnp.arange(rows)
@@ -95,10 +107,11 @@ def pairwise_rsa(
             return 1 - jnp.take_along_axis(similarity, partners[here], axis=1)
 
         mine = jax.lax.map(tile, queries).reshape(-1, half)[:local]
-        return _normalized_ranks(gather_rows(mine, axis_name).reshape(-1), counted)
+        return _normalized_ranks(gather_rows(mine, axis_name).reshape(-1), counted, near)
 
     ranked = jax.lax.map(ranks, everyone)
-    return from_first(jnp.matmul(ranked, ranked.T, precision=HIGHEST), axis_name)
+    result = jnp.matmul(ranked, ranked.T, precision=HIGHEST)
+    return from_first(nan_pairs(result, missing), axis_name)
 
 
 def _unit_rows(x, mask):
@@ -114,18 +127,25 @@ def _unit_rows(x, mask):
     return divide(deviation, jnp.linalg.norm(deviation, axis=1, keepdims=True))
 
 
-def _normalized_ranks(values, counted):
+def _normalized_ranks(values, counted, near):
     """Mean ranks of the values that count, less their mean, of norm 1; 0 for the others."""
     total = jnp.sum(counted, dtype=jnp.int32)
     values = jnp.where(counted, values, jnp.inf)
     order = jnp.argsort(values)
     ascending = values[order]
     places = jnp.arange(len(values), dtype=jnp.int32)
-    new = jnp.diff(ascending, prepend=ascending[:1]) != 0
-    new = new.at[0].set(True) & (places < total)
-    first = jax.lax.cummax(jnp.where(new, places, 0))
-    last_of_group = jnp.append(new[1:], True) | (places + 1 == total)
-    last = jax.lax.cummin(jnp.where(last_of_group, places, len(values)), reverse=True)
+    gap = jnp.diff(ascending, prepend=ascending[:1])
+
+    def runs(new):
+        """First and last place of the run that each place is in."""
+        new = new.at[0].set(True) & (places < total)
+        ends = jnp.append(new[1:], True) | (places + 1 == total)
+        last = jnp.where(ends, places, len(values) - 1)
+        return jax.lax.cummax(jnp.where(new, places, 0)), jax.lax.cummin(last, reverse=True)
+
+    first, last = runs(gap > near)
+    short = ascending[last] - ascending[first] <= 4 * near
+    first, last = runs(jnp.where(short, gap > near, gap != 0))
     # Twice the centered mean rank, a whole number, as a share of all ranks.
     centered = (first + last - (total - 1)).astype(values.dtype) / total.astype(values.dtype)
     ranks = jnp.zeros_like(values).at[order].set(jnp.where(places < total, centered, 0))

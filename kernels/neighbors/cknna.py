@@ -40,8 +40,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.normalization import normalized_blocks
-from ..arithmetic import HIGHEST, AnyArray, count_rows, divide, gather_rows, psum
+from ..alignment.normalization import nan_pairs, normalized_blocks
+from ..arithmetic import HIGHEST, AnyArray, count_rows, divide, gather_rows, pmax, psum, root
 from ..blocks import block_size, first_row, split_rows
 from ..validate import all_rows, check_blocks, compute_dtype
 from .search import check_k, neighbor_lists
@@ -67,8 +67,8 @@ def pairwise_cknna(
       axis_name: mesh axis the rows are sharded over, if any.
 
     Returns:
-      [E, E] symmetric, in [-1, 1], 1 on the diagonal; 0 where an encoder is constant; NaN if k or
-      fewer rows count.
+      [E, E] symmetric, in [-1, 1], 1 on the diagonal; 0 where an encoder is constant; NaN where one
+      has NaN or inf, and if k or fewer rows count.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, or `k` or
@@ -84,11 +84,11 @@ def pairwise_cknna(
     """
     neighbors, _ = _neighbors(blocks, k, mask, block_rows, axis_name)
     dtype = compute_dtype(*blocks)
-    weights = []
+    weights, marks = [], []
     for block, indices in zip(blocks, neighbors, strict=True):
-        weights.append(
-            _similarities(block.astype(dtype), indices, mask, block_rows, axis_name).astype(dtype)
-        )
+        weight, mark = _similarities(block.astype(dtype), indices, mask, block_rows, axis_name)
+        weights.append(weight.astype(dtype))
+        marks.append(mark)
     weights = jnp.stack(weights)
 
     def sums(indices, values):  # [E, b, k] each
@@ -107,10 +107,10 @@ def pairwise_cknna(
         lambda pair: sums(*pair), (split_rows(neighbors, size, -1), split_rows(weights, size, 0))
     )
     inner = psum(jnp.sum(parts, axis=0), axis_name)
-    norm = jnp.diagonal(inner)
-    root = jnp.sqrt(norm)
-    result = divide(inner, root[:, None] * root[None, :])
+    norm = root(jnp.diagonal(inner))
+    result = divide(inner, norm[:, None] * norm[None, :])
     result = (result + result.T) / 2  # the order of summation is all that differs
+    result = nan_pairs(result, jnp.stack(marks))
     return jnp.where(count_rows(blocks[0].shape[0], mask, axis_name) > k, result, jnp.nan)
 
 
@@ -135,7 +135,8 @@ def cycle_knn(
 
     Returns:
       [E, E] in [0, 1], not symmetric; the diagonal is the share of rows with a reciprocal
-      neighbor. 0 where an encoder is constant; NaN if k or fewer rows count.
+      neighbor. 0 where an encoder is constant; NaN where one has NaN or inf, and if k or fewer rows
+      count.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, or `k` or
@@ -167,8 +168,9 @@ def cycle_knn(
 
     parts = jax.lax.map(block, (split_rows(neighbors, size, -1), numbers))
     total = psum(jnp.sum(parts, axis=0), axis_name).astype(compute_dtype(*blocks))
-    varied = normalized_blocks(blocks, mask, axis_name)[1] != 0
-    total = jnp.where(varied[:, None] & varied[None, :], total, 0)
+    scales = normalized_blocks(blocks, mask, axis_name)[1]
+    varied = scales != 0
+    total = nan_pairs(jnp.where(varied[:, None] & varied[None, :], total, 0), scales)
     count = count_rows(local, mask, axis_name)
     return total / jnp.where(count > k, count.astype(total.dtype), jnp.nan)
 
@@ -184,13 +186,15 @@ def _neighbors(blocks, k, mask, block_rows, axis_name):
 def _similarities(x, indices, mask, block_rows, axis_name):
     """[local, k] cosines to the neighbors, less the row's mean cosine to all rows; 0 if absent.
 
-    Values within rounding of 0 are 0, so that a constant encoder stays exactly so.
+    Values within rounding of 0 are 0, so that a constant encoder stays exactly so. And NaN if any
+    row that counts has NaN or inf, else 0.
     """
     if mask is not None:
         x = jnp.where(mask[:, None], x, 0)
     reach = jnp.max(jnp.abs(x), axis=1, keepdims=True)
     unit = divide(x, reach)
-    unit = divide(unit, jnp.linalg.norm(unit, axis=1, keepdims=True))
+    unit = divide(unit, root(jnp.sum(unit**2, axis=1, keepdims=True)))
+    mark = pmax(jnp.any(~jnp.isfinite(unit)).astype(jnp.int32), axis_name)
     count = count_rows(x.shape[0], mask, axis_name).astype(x.dtype)
     mean = psum(jnp.sum(unit, axis=0), axis_name) / count
     everyone = gather_rows(unit, axis_name)
@@ -205,4 +209,5 @@ def _similarities(x, indices, mask, block_rows, axis_name):
         return jnp.where((near >= 0) & (jnp.abs(value) > noise), value, 0)
 
     blocks = (split_rows(unit[None], size, 0)[:, 0], split_rows(indices[None], size, -1)[:, 0])
-    return jax.lax.map(block, blocks).reshape(-1, indices.shape[1])[: x.shape[0]]
+    values = jax.lax.map(block, blocks).reshape(-1, indices.shape[1])[: x.shape[0]]
+    return values, jnp.where(mark > 0, jnp.nan, 0)

@@ -14,7 +14,8 @@ more. The tail is Pearson type III; as the recall moves in steps of 1 / (n k), p
 step below the observed value.
 
 An encoder that is constant, within rounding, has no neighbors: its recall with every encoder is 0
-and its null a point at 0, so that p = 1. Where k or fewer rows count, recall and null are NaN.
+and its null a point at 0, so that p = 1. Where k or fewer rows count, or an encoder has NaN or
+inf, recall and null are NaN.
 
 Cost, for E encoders: 2 n^2 D flops (D = sum d_e) for the neighbors, half of that on CPU, found
 once at the largest k; E^2 n^2 / 32 word operations for each k for the overlap of all pairs; E n k^2
@@ -39,10 +40,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..alignment.normalization import normalized_blocks
-from ..arithmetic import AnyArray, count_rows, gather_rows, mirror, psum
+from ..alignment.normalization import nan_pairs, normalized_blocks
+from ..arithmetic import AnyArray, count_rows, from_first, gather_rows, mirror, psum, valid_rows
 from ..blocks import first_row
-from ..nulls.calibration import METHODS, Calibration, rescale, tail_from_moments
+from ..nulls.calibration import (
+    METHODS,
+    Calibration,
+    at_least_one_order,
+    by_every_order,
+    rescale,
+    tail_from_moments,
+)
+from ..nulls.enumeration import MOST_ROWS, tail_of_every_order
 from ..nulls.orders import check_draws, needs_arrays, row_orders
 from ..nulls.p_values import tail_from_sample
 from ..validate import all_rows, check_blocks, check_fraction, check_option
@@ -58,7 +67,7 @@ class MutualKnn:
 
     Attributes:
       recall: [K, E, E] for each of `ks`; 1 on the diagonal, 0 where an encoder is constant, NaN
-        where k or fewer rows count.
+        where k or fewer rows count, or an encoder has NaN or inf.
       count: rows that count, n.
       graph: edge and triangle counts of each encoder's neighbor graph, [K, E] each.
       ks: the numbers of neighbors.
@@ -83,7 +92,9 @@ class MutualKnn:
         moments = self.graph.common_edges(self.count.astype(dtype), jnp.asarray(self.ks, dtype))
         varied = jnp.diagonal(self.recall, axis1=1, axis2=2) != 0
         varied = varied[:, :, None] & varied[:, None, :]
-        return tuple(jnp.where(varied, moment, 0) for moment in moments)
+        missing = jnp.isnan(self.recall)
+        moments = (jnp.where(varied, moment, 0) for moment in moments)
+        return tuple(jnp.where(missing, jnp.nan, moment) for moment in moments)
 
     @property
     def step(self) -> Float[Array, "K 1 1"]:
@@ -146,8 +157,8 @@ def calibrate_mutual_knn(
       blocks: E arrays [n, d_e] with the same rows, or their `MutualKnn` for the closed form (which
         then says the `ks`).
       ks: numbers of neighbors, each 1 <= k < n.
-      method: "closed_form" (moments over all permutations) or "permutation" (a sample of them, the
-        same for all pairs and all k).
+      method: "closed_form" (moments over all permutations, or of 8 rows and fewer all of them) or
+        "permutation" (a sample of them, the same for all pairs and all k).
       permutations: draws, at least 1 / alpha - 1; for "permutation" only.
       alpha: level of tau, in (0, 1).
       key: a `jax.random.key`; for "permutation" only.
@@ -175,15 +186,22 @@ def calibrate_mutual_knn(
     check_fraction("alpha", alpha)
     if method == "closed_form":
         if isinstance(blocks, MutualKnn):
-            result = blocks
-        else:
-            result = mutual_knn(blocks, ks, mask=mask, block_rows=block_rows, axis_name=axis_name)
-        mean, variance, skewness = result.null_moments()
-        return tail_from_moments(result.recall, mean, variance, alpha, skewness, step=result.step)
+            return at_least_one_order(_closed_form(blocks, alpha), blocks.count)
+        result, neighbors, _, scales = _mutual_knn(blocks, ks, mask, block_rows, axis_name)
+        found = _closed_form(result, alpha)
+        if all_rows(len(blocks[0]), axis_name) > MOST_ROWS:
+            return at_least_one_order(found, result.count)
+        tails = [_tail_of_every_order(neighbors, k, mask, alpha, axis_name) for k in result.ks]
+        tau, p_value = (
+            jnp.where(_varied(scales)[None], jnp.stack(each), other)
+            for each, other in zip(zip(*tails, strict=True), (0, 1), strict=True)
+        )
+        tau = _recall(tau, result.count, result.ks)
+        return by_every_order(found, tau, p_value)
     if isinstance(blocks, MutualKnn):
         raise needs_arrays(blocks)
     key = check_draws(key, permutations, alpha)
-    result, neighbors, overlap, varied = _mutual_knn(blocks, ks, mask, block_rows, axis_name)
+    result, neighbors, overlap, scales = _mutual_knn(blocks, ks, mask, block_rows, axis_name)
     local = neighbors.shape[1]
     rows, first = all_rows(local, axis_name), first_row(local, axis_name)
     everyone = gather_rows(neighbors, axis_name, axis=1)
@@ -198,15 +216,15 @@ def calibrate_mutual_knn(
 
     # Whole numbers are ranked, as ties are many and the division rounds.
     null = mirror(jax.lax.map(null_counts, orders))
-    null = jnp.where(_pairs(varied)[None, None], null, 0)
+    null = jnp.where(_varied(scales)[None, None], null, 0)
     tau, p_value = tail_from_sample(overlap, null, alpha)
-    tau = _recall(tau, result.count, result.ks)
+    tau = nan_pairs(_recall(tau, result.count, result.ks), scales)
     p_value = jnp.where(jnp.isnan(tau), tau, p_value)
     return Calibration(rescale(result.recall, tau), tau, p_value, result.recall, method)
 
 
 def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
-    """The result; neighbors [E, n, max k]; common ones in all [K, E, E]; which encoders vary."""
+    """The result; neighbors [E, n, max k]; common ones in all [K, E, E]; scales [E]."""
     check_blocks(blocks, mask)
     local = blocks[0].shape[0]
     rows, ks = all_rows(local, axis_name), tuple(ks)
@@ -219,20 +237,21 @@ def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
     )
     everyone = gather_rows(neighbors, axis_name, axis=1)
 
-    def varies(x):
-        return normalized_blocks([x], mask, axis_name)[1][0] != 0
+    def scale(x):
+        found = normalized_blocks([x], mask, axis_name)[1][0]
+        return jnp.where(found == 0, 0, jnp.sign(found)).astype(jnp.float32)  # 1, 0 or NaN
 
     # One after another: side by side they hold a centered copy of every block (XLA on CPU).
-    each = [partial(varies, x) for x in blocks]
-    varied = jax.lax.map(lambda number: jax.lax.switch(number, each), jnp.arange(len(blocks)))
+    each = [partial(scale, x) for x in blocks]
+    scales = jax.lax.map(lambda number: jax.lax.switch(number, each), jnp.arange(len(blocks)))
     overlap = psum(common_neighbors(neighbors, neighbors, ks, rows, block_rows), axis_name)
-    overlap = jnp.where(_pairs(varied)[None], overlap, 0)
+    overlap = jnp.where(_varied(scales)[None], overlap, 0)
     graph = graph_sums(
         neighbors, everyone, ks, mask=mask, axis_name=axis_name, block_rows=block_rows
     )
     count = count_rows(local, mask, axis_name)
-    result = MutualKnn(_recall(overlap, count, ks), count, graph, ks)
-    return result, neighbors, overlap, varied
+    recall = nan_pairs(_recall(overlap, count, ks), scales)
+    return MutualKnn(recall, count, graph, ks), neighbors, overlap, scales
 
 
 def _recall(overlap, count, ks):
@@ -243,5 +262,22 @@ def _recall(overlap, count, ks):
     return overlap.astype(jnp.float32) / total[:, None, None]
 
 
-def _pairs(varied):
+def _closed_form(result, alpha):
+    mean, variance, skewness = result.null_moments()
+    return tail_from_moments(result.recall, mean, variance, alpha, skewness, step=result.step)
+
+
+def _tail_of_every_order(neighbors, k, mask, alpha, axis_name):
+    """tau, as common neighbors, and p over all orders of few rows."""
+    everyone = gather_rows(neighbors[:, :, :k], axis_name, axis=1)
+    rows = everyone.shape[1]
+    edges = jnp.any(everyone[..., None] == jnp.arange(rows)[None, None, None, :], axis=2)
+    valid = valid_rows(neighbors.shape[1], mask, axis_name)
+    tail = tail_of_every_order(edges.astype(jnp.float32), valid, alpha)
+    return from_first(tail, axis_name)
+
+
+def _varied(scales):
+    """[E, E] whether neither encoder is constant."""
+    varied = scales != 0
     return varied[:, None] & varied[None, :]

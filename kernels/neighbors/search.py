@@ -14,7 +14,8 @@ all candidates and keeps its own queries. On CPU, for 512 to 16,000 rows on one 
 memory for n^2 / 2 similarities, at most 512 MiB of float32. n x n is never held.
 
 Not guaranteed: the order of different rows whose similarities are within rounding, about 1e-7 (it
-may vary with the block size and the device). NaN is not looked for.
+may vary with the block size and the device). A row that is not finite counts for nothing, as if
+masked.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def nearest_neighbors(
     Args:
       x: [n, d] rows; halves are upcast to float32. A zero row has similarity 0 to every row.
       k: neighbors, 1 <= k < n.
-      mask: [n] rows that count; the others are nobody's neighbors.
+      mask: [n] rows that count; the others are nobody's neighbors, nor are rows with NaN or inf.
       block_rows: queries compared with all rows at once; None for 64 MiB of float32 similarities,
         or for half of all on CPU, up to 512 MiB.
       axis_name: mesh axis the rows are sharded over, if any.
@@ -90,11 +91,14 @@ def neighbor_lists(
         everyone = jnp.where(valid[:, None], everyone, 0)
         reach = jnp.max(jnp.abs(everyone), axis=1, keepdims=True)
         unit = divide(everyone, reach)  # at most 1, so that squares neither overflow nor underflow
-        unit = divide(unit, jnp.linalg.norm(unit, axis=1, keepdims=True))
-        return unit, _hashes(everyone, valid)
+        norm = jnp.linalg.norm(unit, axis=1, keepdims=True)
+        finite = jnp.isfinite(norm)
+        unit = jnp.where(finite, divide(unit, norm), 0)
+        counts = valid & finite[:, 0]
+        return unit, counts, _hashes(everyone, counts)
 
     def by_rows(x):
-        unit, hashes = directions(x)
+        unit, counts, hashes = directions(x)
         twins, repeated = _twins(hashes)
 
         def search(queries):
@@ -102,17 +106,17 @@ def neighbor_lists(
             similarity = jax.lax.cond(
                 repeated, lambda a: jnp.take(a, twins, axis=1), lambda a: a, similarity
             )
-            allowed = valid[None, :] & (columns[None, :] != queries[:, None])
+            allowed = counts[None, :] & (columns[None, :] != queries[:, None])
             similarity, indices = top_k(jnp.where(allowed, similarity, -jnp.inf), k)
-            return jnp.where(valid[queries][:, None] & (similarity > -jnp.inf), indices, -1)
+            return jnp.where(counts[queries][:, None] & (similarity > -jnp.inf), indices, -1)
 
         count = -(-local // size)
         queries = jnp.minimum(jnp.arange(count * size), local - 1) + first_row(local, axis_name)
         return jax.lax.map(search, queries.reshape(count, size)).reshape(-1, k)[:local]
 
     def tiles(x, grid):
-        unit, hashes = directions(x)
-        return similarity_tiles(unit, valid, grid), hashes
+        unit, counts, hashes = directions(x)
+        return similarity_tiles(unit, counts, grid), hashes
 
     def by_tiles(grid):
         branches = [partial(tiles, x, grid) for x in blocks]

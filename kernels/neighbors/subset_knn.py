@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.normalization import normalized_blocks
+from ..alignment.normalization import nan_pairs, normalized_blocks
 from ..arithmetic import AnyArray, psum
 from ..blocks import block_size, first_row
 from ..validate import all_rows
@@ -134,10 +134,11 @@ def subset_recall(
     matrix = jnp.ones((draws, len(ks), encoders, encoders), jnp.float32)
     matrix = matrix.at[:, :, first, partner].set(recall)
     matrix = matrix.at[:, :, partner, first].set(recall)
-    varied = normalized_blocks(blocks, mask, axis_name)[1] != 0
+    scales = normalized_blocks(blocks, mask, axis_name)[1]
+    varied = scales != 0
     matrix = jnp.where((varied[:, None] & varied[None, :])[None, None], matrix, 0)
     fits = jnp.asarray(ks, jnp.int32)[None, :] < taken[:, None]
-    return jnp.where(fits[:, :, None, None], matrix, jnp.nan)
+    return nan_pairs(jnp.where(fits[:, :, None, None], matrix, jnp.nan), scales)
 
 
 def list_length(k: int, rows: int, share: float) -> int:

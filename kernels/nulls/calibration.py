@@ -10,6 +10,9 @@ observed score and the K null scores, and p = (1 + #{null >= s}) / (K+1), which 
 1 / (K+1). It is the reference for the closed form, and the only one where rows are permuted within
 strata.
 
+Of 8 rows or fewer the closed form goes through all orders instead (`enumeration`), and of more its
+p is no less than 1 / n!.
+
 In closed form the first three moments over all n! permutations are exact (`permutation_moments`)
 and follow from a few sums of each encoder, so that all pairs cost little beyond the observed CKA.
 The null is right-skewed. Its tail is taken as Pearson type III, a shifted gamma (`gamma_tail`),
@@ -55,8 +58,26 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..alignment.hsic import PairwiseHsic
 from ..alignment.linear_cka import pairwise_hsic, resolve_space
-from ..arithmetic import AnyArray, MeshAxes, divide
-from ..validate import all_rows, check_blocks, check_fraction, check_option, check_rows
+from ..alignment.normalization import normalized_blocks, without_nan
+from ..arithmetic import (
+    AnyArray,
+    MeshAxes,
+    divide,
+    from_first,
+    gather_rows,
+    matmul,
+    root,
+    valid_rows,
+)
+from ..validate import (
+    all_rows,
+    check_blocks,
+    check_fraction,
+    check_option,
+    check_rows,
+    check_unmasked,
+)
+from .enumeration import MOST_ROWS, log_least_p, tail_of_every_order
 from .gamma_tail import log_tail_and_quantile
 from .orders import check_draws, needs_arrays
 from .p_values import ROUNDING, tail_from_sample
@@ -104,7 +125,8 @@ class Calibration:
 def rescale(observed, tau):
     """max((observed - tau) / (1 - tau), 0), and 0 where tau is within rounding of 1, or more."""
     room = jnp.where(1 - tau <= ROUNDING * jnp.finfo(tau.dtype).eps, 0, 1 - tau)
-    return jnp.maximum(divide(observed - tau, room), 0)
+    score = jnp.maximum(divide(observed - tau, room), 0)
+    return jnp.where(jnp.isnan(observed) | jnp.isnan(tau), jnp.nan, score)
 
 
 def tail_from_moments(
@@ -134,7 +156,7 @@ def tail_from_moments(
 
     Returns:
       A `Calibration` of the shape of `observed`; differentiable in `observed` only. Above a point
-      is what is so by more than 16 eps of it. NaN where a moment is.
+      is what is so by more than 16 eps of it. NaN where the score or a moment is.
 
     Raises:
       ValueError: if `alpha` is out of range.
@@ -145,6 +167,8 @@ def tail_from_moments(
       '0.300 0.0067'
     """
     check_fraction("alpha", alpha)
+    for name, value in (("observed", observed), ("mean", mean), ("variance", variance)):
+        check_unmasked(name, value)
     observed = jnp.asarray(observed)
     frozen = [observed, jnp.asarray(mean), jnp.asarray(variance)]
     frozen += [] if skewness is None else [jnp.asarray(skewness)]
@@ -154,10 +178,10 @@ def tail_from_moments(
     g = third[0] if third else divide(2 * std, mean - support_minimum)
     above = value - mean - jnp.asarray(step, value.dtype) / 2
     log_tail, quantile = log_tail_and_quantile(divide(above, std), alpha, g)
-    tau = mean + std * quantile
+    tau = jnp.where(jnp.isnan(value), jnp.nan, mean + std * quantile)
     slack = ROUNDING * jnp.finfo(value.dtype).eps * jnp.abs(mean)
     point = jnp.where(value - mean > slack, -jnp.inf, 0).astype(value.dtype)
-    log_p = jnp.where(std > 0, log_tail, jnp.where(jnp.isnan(tau), tau, point))
+    log_p = jnp.where(jnp.isnan(tau), tau, jnp.where(std > 0, log_tail, point))
     return Calibration(
         rescale(observed, tau),
         tau,
@@ -167,6 +191,32 @@ def tail_from_moments(
         log_p / math.log(10),
         "gamma" if skewness is None else "exact",
     )
+
+
+def at_least_one_order(found: Calibration, count: Int[Array, ""]) -> Calibration:
+    """p no less than 1 / n!, the share of one order of the n rows."""
+    least = log_least_p(count, found.p_value.dtype)
+    low = found.log10_p_value * math.log(10) < least
+    return dataclasses.replace(
+        found,
+        p_value=jnp.where(low, jnp.exp(least), found.p_value),
+        log10_p_value=jnp.where(low, least / math.log(10), found.log10_p_value),
+    )
+
+
+def by_every_order(found: Calibration, tau, p_value) -> Calibration:
+    """The calibration with tau and p of all orders; NaN where it was."""
+    tau, p_value = (jnp.where(jnp.isnan(found.tau), jnp.nan, a) for a in (tau, p_value))
+    score = rescale(found.observed, tau)
+    return Calibration(score, tau, p_value, found.observed, found.method)
+
+
+def whole_grams(blocks, mask, axis_name):
+    """[E, n, n] centered kernels of unit trace over all shards, and which rows count."""
+    scaled, scales, _ = normalized_blocks(blocks, mask, axis_name)
+    everyone = [gather_rows(x, axis_name) for x in without_nan(scaled, scales)]
+    grams = jnp.stack([matmul(x, x.T) for x in everyone])
+    return jax.lax.stop_gradient(grams), valid_rows(len(blocks[0]), mask, axis_name)
 
 
 def choose_skewness(skewness: str, blocks, axis_name=None) -> str:
@@ -209,7 +259,8 @@ def calibrate_cka(
 
     Args:
       blocks: E arrays [n, d_e] with the same rows, or their `PairwiseHsic` for the closed form.
-      method: "closed_form" (moments over all permutations) or "permutation" (a sample of them).
+      method: "closed_form" (moments over all permutations, or of 8 rows and fewer all of them) or
+        "permutation" (a sample of them).
       permutations: draws, at least 1 / alpha - 1; for "permutation" only.
       alpha: level of tau, in (0, 1).
       key: a `jax.random.key`; for "permutation" only.
@@ -253,7 +304,14 @@ def calibrate_cka(
         else:
             hsic = pairwise_hsic(blocks, mask=mask, axis_name=axis_name, cubic=exact)
         mean, variance, third = cka_null_moments(hsic)
-        return tail_from_moments(hsic.cka(), mean, variance, alpha, third if exact else None)
+        found = tail_from_moments(hsic.cka(), mean, variance, alpha, third if exact else None)
+        if isinstance(blocks, PairwiseHsic) or all_rows(len(blocks[0]), axis_name) > MOST_ROWS:
+            return at_least_one_order(found, hsic.count)
+        grams, valid = whole_grams(blocks, mask, axis_name)
+        tau, p_value = tail_of_every_order(grams, valid, alpha)
+        norm = root(jnp.diagonal(hsic.inner))
+        tau = divide(tau, norm[:, None] * norm[None, :])
+        return by_every_order(found, from_first(tau, axis_name), from_first(p_value, axis_name))
     if isinstance(blocks, PairwiseHsic):
         raise needs_arrays(blocks)
     null, observed = permutation_null(

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..arithmetic import AnyArray
+from ..validate import check_unmasked
 
 
 def benjamini_hochberg(p_values: Float[AnyArray, " m"]) -> Float[Array, " m"]:
@@ -39,6 +40,7 @@ def benjamini_hochberg(p_values: Float[AnyArray, " m"]) -> Float[Array, " m"]:
     References:
       Benjamini and Hochberg 1995.
     """
+    check_unmasked("p_values", p_values)
     p_values = jnp.asarray(p_values)
     flat = p_values.ravel()
     missing = jnp.isnan(flat)

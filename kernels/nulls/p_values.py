@@ -3,7 +3,8 @@
 p-values are shares of draws, the observed score being one: valid at every number of draws K
 (Phipson, Smyth 2010), and no less than 1 / (K + 1). The p-value of a maximum over a family adjusts
 every member of it (single step; Westfall, Young 1993). Draws within rounding of the observed score
-count as ties, as they must where strata leave few orders. Cost: a sort of the draws.
+count as ties, as they must where strata leave few orders. NaN has the p-value NaN, and is no member
+of a family. Cost: a sort of the draws.
 
 References:
     Westfall, Young (1993), Resampling-based multiple testing. Wiley.
@@ -20,16 +21,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from ..arithmetic import AnyArray
+from ..validate import check_unmasked
 
 ROUNDING = 16  # eps that a score of at most 1 may be off
 
 
 def reached(observed, null):
-    """Number of draws that reach the observed score; rounding of a score of at most 1 is a tie."""
-    slack = 0
-    if jnp.issubdtype(null.dtype, jnp.floating):
-        slack = ROUNDING * float(jnp.finfo(null.dtype).eps)
-    return jnp.sum(null >= observed[None] - slack, axis=0, dtype=float)
+    """Number of draws that reach the observed score; rounding of a score of at most 1 is a tie.
+
+    NaN where the score or a draw is.
+    """
+    if not jnp.issubdtype(null.dtype, jnp.floating):
+        return jnp.sum(null >= observed[None], axis=0, dtype=float)
+    slack = ROUNDING * float(jnp.finfo(null.dtype).eps)
+    count = jnp.sum(null >= observed[None] - slack, axis=0, dtype=float)
+    return jnp.where(jnp.isnan(observed) | jnp.any(jnp.isnan(null), axis=0), jnp.nan, count)
 
 
 def tail_from_sample(
@@ -41,7 +47,10 @@ def tail_from_sample(
     pooled = jnp.sort(jnp.concatenate([null, observed[None]]), axis=0)
     # Less 1e-9, so that 0.95 * 200 is 190 and not the float just above it.
     tau = pooled[math.ceil((1 - alpha) * (draws + 1) - 1e-9) - 1]
-    return tau, (1 + reached(observed, null)) / (draws + 1)
+    p_value = (1 + reached(observed, null)) / (draws + 1)
+    if jnp.issubdtype(tau.dtype, jnp.floating):
+        tau = jnp.where(jnp.isnan(p_value), jnp.nan, tau)
+    return tau, p_value
 
 
 def max_null(
@@ -55,14 +64,18 @@ def max_null(
         above the diagonal, `np.triu(np.ones((E, E), bool), 1)`.
 
     Returns:
-      [p] maxima; -inf for an empty family.
+      [p] maxima over the scores that are not NaN; -inf for an empty family.
 
     Example:
       >>> max_null(jnp.array([[0.1, 0.3], [0.2, 0.0]])).tolist() == jnp.array([0.3, 0.2]).tolist()
       True
     """
+    check_unmasked("null", null)
+    check_unmasked("family", family)
     null = jnp.asarray(null)
-    where = None if family is None else jnp.asarray(family)[None]
+    where = ~jnp.isnan(null)
+    if family is not None:
+        where &= jnp.asarray(family)[None]
     return jnp.max(null, axis=tuple(range(1, null.ndim)), initial=-jnp.inf, where=where)
 
 
@@ -78,7 +91,7 @@ def family_p_values(
       maxima: [p] of `max_null`.
 
     Returns:
-      Adjusted p-values, of the shape of `observed`.
+      Adjusted p-values, of the shape of `observed`; NaN where that is.
 
     Example:
       >>> family_p_values(jnp.array([0.5, 0.2]), jnp.array([0.3, 0.1, 0.4])).tolist()
@@ -87,6 +100,8 @@ def family_p_values(
     References:
       Westfall and Young 1993 (single step).
     """
+    check_unmasked("observed", observed)
+    check_unmasked("maxima", maxima)
     observed, maxima = jnp.asarray(observed), jnp.asarray(maxima)
     null = maxima.reshape(maxima.shape + (1,) * observed.ndim)
     return (1 + reached(observed, null)) / (maxima.shape[0] + 1)

@@ -28,7 +28,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..alignment.linear_cka import SPACES
 from ..alignment.normalization import normalized_blocks
-from ..arithmetic import HIGHEST, AnyArray, divide, from_first, gather_rows, mirror
+from ..arithmetic import HIGHEST, AnyArray, divide, from_first, gather_rows, mirror, root
 from ..validate import all_rows, check_blocks, check_option, check_strata
 from .orders import sample_null
 
@@ -161,7 +161,6 @@ def permutation_null(
         batch=batch,
     )
     observed = mirror(from_first(statistic(jnp.arange(rows)), axis_name))
-    square = jnp.diagonal(observed)
-    root = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
-    norm = root[:, None] * root[None, :]
+    norm = root(jnp.diagonal(observed))
+    norm = norm[:, None] * norm[None, :]
     return divide(mirror(inner), norm[None]), divide(observed, norm)

@@ -38,6 +38,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..alignment.hsic import PairwiseHsic
+from ..alignment.normalization import nan_pairs
 from ..arithmetic import divide
 from .partitions import EDGES, Partition, third_moments
 
@@ -152,8 +153,8 @@ def _spread(hsic):
 
 
 def _of_enough_rows(moment, hsic):
-    """NaN where fewer rows count than the formulas hold for."""
-    return jnp.where(hsic.count < 4, jnp.nan, moment)
+    """NaN where fewer rows count than the formulas hold for, and of an encoder that has NaN."""
+    return nan_pairs(jnp.where(hsic.count < 4, jnp.nan, moment), hsic.trace)
 
 
 def _pairs(a):

@@ -104,9 +104,9 @@ def procrustes(x, y) -> float:
 
 
 def dissimilarities(x) -> np.ndarray:
-    """1 - Pearson's r of the rows, over the pairs i < j."""
+    """1 - Pearson's r of the rows, over the pairs i < j; to 12 decimals, so that ties are ties."""
     x = np.asarray(x, np.float64)
-    return 1 - np.asarray(np.corrcoef(x))[np.triu_indices(len(x), 1)]
+    return np.round(1 - np.asarray(np.corrcoef(x))[np.triu_indices(len(x), 1)], 12)
 
 
 def rsa(x, y) -> float:

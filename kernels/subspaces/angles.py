@@ -41,7 +41,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..alignment.linear_cka import cka, pairwise_cka
 from ..arithmetic import HIGHEST, AnyArray
-from ..validate import check_mask, check_matrix, compute_dtype
+from ..validate import check_mask, check_matrix, check_rows, check_sequence, compute_dtype
 
 
 def principal_angles(a: Float[AnyArray, "d p"], b: Float[AnyArray, "d q"]) -> Float[Array, " r"]:
@@ -75,7 +75,9 @@ def principal_angles(a: Float[AnyArray, "d p"], b: Float[AnyArray, "d q"]) -> Fl
     off = q_b - jnp.matmul(q_a, inner, precision=HIGHEST)
     cosines = jnp.clip(jnp.linalg.svd(inner, compute_uv=False), 0, 1)
     sines = jnp.clip(jnp.linalg.svd(off, compute_uv=False)[: q_b.shape[1]][::-1], 0, 1)
-    return jnp.where(cosines**2 < 0.5, jnp.arccos(cosines), jnp.arcsin(sines))
+    wide = cosines**2 < 0.5  # each branch has a derivative where it is taken only
+    wide_angles = jnp.arccos(jnp.where(wide, cosines, 0))
+    return jnp.where(wide, wide_angles, jnp.arcsin(jnp.where(wide, 0, sines)))
 
 
 def grassmann_similarity(a: Float[AnyArray, "d p"], b: Float[AnyArray, "d q"]) -> Float[Array, ""]:
@@ -179,6 +181,7 @@ def pairwise_pcka(
       >>> pairwise_pcka([x, x[:2]], [jnp.eye(2), jnp.eye(2)]).round(5).tolist()
       [[1.0, 1.0], [1.0, 1.0]]
     """
+    check_sequence("xs", xs)
     masks = [None] * len(xs) if masks is None else masks
     _check_domains(xs, bases, masks)
     one_sided = jnp.stack(
@@ -215,7 +218,9 @@ def _orthonormal(a, b):
 
 
 def _check_domains(xs, bases, masks):
-    if not xs or not len(xs) == len(bases) == len(masks):
+    for name, items in (("xs", xs), ("bases", bases), ("masks", masks)):
+        check_sequence(name, items)
+    if not len(xs) == len(bases) == len(masks):
         raise ValueError(
             f"got {len(xs)} feature matrices, {len(bases)} bases and {len(masks)} masks: "
             "give one of each per domain."
@@ -223,6 +228,7 @@ def _check_domains(xs, bases, masks):
     width = jnp.shape(xs[0])[-1]
     for i, (x, basis, mask) in enumerate(zip(xs, bases, masks, strict=True)):
         check_matrix(f"features of domain {i}", x)
+        check_rows(x.shape[0], 1, f"domain {i}")
         check_matrix(f"basis of domain {i}", basis)
         check_mask(mask, x.shape[0])
         if x.shape[1] != width or basis.shape[0] != width:

@@ -46,7 +46,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..arithmetic import AnyArray, divide, matmul
-from ..validate import check_option, compute_dtype
+from ..validate import check_floating, check_option, compute_dtype
 
 ITERATE_FROM = 64  # k from which "auto" iterates, on accelerators; a guess, see above
 METHODS = ("auto", "svd", "newton_schulz")
@@ -75,11 +75,10 @@ def polar(a: Float[AnyArray, "*batch k k"], *, method: str = "auto") -> Float[Ar
     References:
       Higham 2008; Chen and Chow 2014.
     """
-    shape = jnp.shape(a)
+    check_floating("a", a)
+    shape = a.shape
     if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] == 0:
         raise ValueError(f"a must be [..., k, k] with k >= 1, got shape {shape}: make it square.")
-    if not jnp.issubdtype(a.dtype, jnp.floating):
-        raise ValueError(f"a must be real floating-point, got {a.dtype}: cast it first.")
     check_option("method", method, METHODS)
     return _polar(method, a.astype(compute_dtype(a)))
 

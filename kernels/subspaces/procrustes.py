@@ -161,6 +161,9 @@ def generalized_procrustes(
     stacked cross products, until Z moves by less than `tolerance` of its norm. The result depends
     neither on the order of the blocks nor on their orientation.
 
+    To differentiation the rotations are constants. That gives the derivative of the loss, which is
+    at a minimum over them, and that of the aligned blocks and the consensus at fixed rotations.
+
     Args:
         blocks: m matrices of one shape, rows aligned.
         mask: rows that count; the others come out zero. None for all.
@@ -186,7 +189,7 @@ def generalized_procrustes(
     stacked = jnp.stack(_prepare(blocks, mask))
     m, n, k = stacked.shape
     flat = stacked.transpose(1, 0, 2).reshape(n, m * k)
-    gram = psum(matmul(flat.T, flat), axis_name)
+    gram = jax.lax.stop_gradient(psum(matmul(flat.T, flat), axis_name))
 
     def times_gram(rotations):  # [m k k] -> A_i' (sum_j A_j R_j)
         product = matmul(gram, rotations.reshape(m * k, k))
@@ -211,6 +214,7 @@ def generalized_procrustes(
     rotations, change, iterations = jax.lax.while_loop(
         keep_going, step, (start, infinite, jnp.int32(0))
     )
+    rotations = jax.lax.stop_gradient(rotations)
 
     # The loss leaves one common rotation free: turn the consensus to its principal axes.
     second_moment = jnp.einsum("ikl,ikp->lp", rotations, times_gram(rotations), precision=HIGHEST)

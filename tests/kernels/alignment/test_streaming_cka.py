@@ -8,7 +8,15 @@ import pytest
 from substrate_jax.kernels import StreamingCka, pairwise_hsic
 from substrate_jax.kernels.reference import statistics as reference
 from tests import helpers
-from tests.kernels.alignment.encoders import DEBIASED, WIDTHS, bound, finalize, sample, streamed
+from tests.kernels.alignment.encoders import (
+    DEBIASED,
+    WIDTHS,
+    bound,
+    finalize,
+    sample,
+    streamed,
+    update,
+)
 
 
 @DEBIASED
@@ -82,3 +90,31 @@ def test_bad_input_is_refused_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("debiased", [False, True])
+def test_streaming_at_any_scale_is_one_shot(debiased):
+    """One encoder each: huge, tiny, as it is, growing by 10^15 between batches, and constant."""
+    base = sample(widths=(3,) * 5)
+    factors = np.repeat([1e-15, 1.0], 20)[:, None]
+    blocks = [base[0] * 1e20, base[1] * 1e-25, base[2], base[3] * factors, 0 * base[4]]
+    blocks = [x.astype(np.float32) for x in blocks]
+    want = np.asarray(reference.pairwise_cka([np.float64(x) for x in blocks[:4]], debiased))
+    tolerance = bound(blocks[:4], debiased)
+    for sizes in ((40,), (20, 20), (1, 6, 13, 20)):
+        got = finalize(streamed(blocks, sizes), debiased=debiased)
+        np.testing.assert_allclose(got[:4, :4], want, atol=tolerance)
+        np.testing.assert_array_equal(got[4], 0)
+    parts = [streamed([x[rows] for x in blocks], (20,)) for rows in (slice(20), slice(20, 40))]
+    for first, second in (parts, parts[::-1]):
+        got = finalize(first.merge(second), debiased=debiased)
+        np.testing.assert_allclose(got[:4, :4], want, atol=tolerance)
+
+
+def test_an_empty_batch_changes_nothing_and_widths_are_checked():
+    state = streamed(sample(), (40,))
+    again = update(state, [np.zeros((0, d), np.float32) for d in WIDTHS])
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+    for widths in ([], [3, 0]):
+        with pytest.raises(ValueError, match="widths must be at least 1, got 0"):
+            StreamingCka.init(widths)
