@@ -17,6 +17,8 @@ n x n is never held. The rows may be sharded: every device does the tiles of its
 A constant encoder gives 0 throughout. If more than half of the pairs coincide, m_e = 0, and K is
 its limit: 1 for equal rows, else 0.
 
+To differentiation the medians are constants: the gradient is that at the width at hand.
+
 Not guaranteed: what `distances` does not: distances below sqrt(8 eps) of the rows' norms count as
 0, and n is at most 46,340.
 

@@ -225,7 +225,8 @@ def _check_domains(xs, bases, masks):
             f"got {len(xs)} feature matrices, {len(bases)} bases and {len(masks)} masks: "
             "give one of each per domain."
         )
-    width = jnp.shape(xs[0])[-1]
+    check_matrix("features of domain 0", xs[0])
+    width = xs[0].shape[1]
     for i, (x, basis, mask) in enumerate(zip(xs, bases, masks, strict=True)):
         check_matrix(f"features of domain {i}", x)
         check_rows(x.shape[0], 1, f"domain {i}")

@@ -156,3 +156,135 @@ def test_the_dtype_of_float64_is_that_which_jax_has():
     assert compute_dtype(np.ones(2, jnp.bfloat16)) == jnp.float32
     with jax.enable_x64(True):
         assert compute_dtype(np.ones(2)) == jnp.float64
+
+
+class Frame:
+    """What pandas and torch look like from here: a shape, and no dtype that NumPy knows."""
+
+    shape, dtype, dtypes = (12, 3), "torch.float32", ("float32",)
+
+    def __bool__(self):
+        raise ValueError("The truth value of a Frame is ambiguous.")
+
+
+GOOD = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+MASKED = np.ma.masked_greater(GOOD, 1)
+# What stands for one block, and what is said of it.
+NO_BLOCKS = {
+    "masked": (MASKED, "must not be a numpy.ma array, got MaskedArray"),
+    "flat": (GOOD[:, 0], "must be .*rows, features"),
+    "cube": (GOOD[None], "must be .*rows, features"),
+    "nested lists": (GOOD.tolist(), "must be an array.*, got list"),
+    "frame": (Frame(), "must be an array.*, got Frame"),
+    "matrix": (GOOD.view(np.matrix), "must be an array, got matrix"),
+    "swapped": (GOOD.astype(GOOD.dtype.newbyteorder()), r"byte order of this machine, got [<>]f4"),
+    "integers": (GOOD.astype(int), "must be real floating-point, got int64"),
+    "text": (GOOD.astype(str), "must be real floating-point, got <U"),
+    "objects": (GOOD.astype(object), "must be real floating-point, got object"),
+    "long double": (GOOD.astype(np.longdouble), "must be real floating-point, got float128"),
+    "no rows": (GOOD[:0], ""),
+}
+# Functions of one block, given as all that they take.
+OF_ONE_BLOCK = {
+    **{name: measure.compute for name, measure in kernels.MEASURES.items()},
+    "pairwise_hsic": kernels.pairwise_hsic,
+    "median_distance": kernels.median_distance,
+    "calibrate_cka": kernels.calibrate_cka,
+    "calibrate_mutual_knn": lambda blocks: kernels.calibrate_mutual_knn(blocks, (2,)),
+    "permutation_null": lambda blocks: kernels.permutation_null(blocks, KEY),
+    "bootstrap": lambda blocks: kernels.bootstrap("cka", blocks, KEY),
+    "generalized_procrustes": kernels.generalized_procrustes,
+    "orthogonal_procrustes": lambda blocks: kernels.orthogonal_procrustes(*blocks, *blocks),
+    "procrustes_disparity": lambda blocks: kernels.procrustes_disparity(*blocks, *blocks),
+    "cka pair": lambda blocks: kernels.cka(*blocks, *blocks),
+    "pcka": lambda blocks: kernels.pcka(*blocks, jnp.eye(3), *blocks, jnp.eye(3)),
+    "pairwise_pcka": lambda blocks: kernels.pairwise_pcka(
+        blocks, [jnp.eye(3)] * (len(blocks) if isinstance(blocks, list) else 2)
+    ),
+    "pca": lambda blocks: kernels.pca(*blocks, 1),
+    "nearest_neighbors": lambda blocks: kernels.nearest_neighbors(*blocks, 1),
+    "principal_angles": lambda blocks: kernels.principal_angles(*blocks, *blocks),
+    "grassmann_similarity": lambda blocks: kernels.grassmann_similarity(*blocks, *blocks),
+    "center": lambda blocks: kernels.center(*blocks),
+    "standardize": lambda blocks: kernels.standardize(*blocks),
+    "StreamingCka": kernels.StreamingCka.init([3]).update,
+    "StreamingPca": lambda blocks: kernels.StreamingPca.init(3, 1).update(*blocks),
+    "StreamingMoments": lambda blocks: kernels.StreamingMoments.init(3).update(*blocks),
+    "check_finite": kernels.check_finite,
+}
+EMPTY_IS_FINE = {"center", "standardize", "check_finite"}  # and a batch may be empty
+
+
+@pytest.mark.parametrize("name", sorted(OF_ONE_BLOCK))
+def test_what_is_no_block_is_refused_in_one_line_by_all(name):
+    for kind, (block, message) in NO_BLOCKS.items():
+        if kind == "no rows" and (name in EMPTY_IS_FINE or name.startswith("Streaming")):
+            OF_ONE_BLOCK[name]([block])
+            continue
+        if name == "check_finite" and kind in ("swapped", "integers", "long double", "matrix"):
+            OF_ONE_BLOCK[name]([block])
+            continue
+        if name == "check_finite" and kind in ("text", "objects"):
+            message = "must be an array of numbers"
+        with pytest.raises(ValueError, match=None if kind == "no rows" else message) as error:
+            OF_ONE_BLOCK[name]([block])
+        assert "\n" not in str(error.value), kind
+
+
+@pytest.mark.parametrize("name", ["cka", "rsa", "StreamingCka", "check_finite", "pairwise_pcka"])
+def test_what_is_no_sequence_of_blocks_is_refused_in_one_line(name):
+    features = {"a": GOOD, "b": GOOD}
+    for blocks in (
+        features,
+        features.values(),
+        (x for x in features.values()),
+        np.stack([GOOD, GOOD]),
+        jnp.stack([GOOD, GOOD]),
+        "ab",
+        Frame(),
+        (),
+    ):
+        message = r"must be a non-empty sequence of matrices, got .*: give .* as in list\("
+        with pytest.raises(ValueError, match=message) as error:
+            OF_ONE_BLOCK[name](blocks)
+        assert "\n" not in str(error.value)
+
+
+def test_masks_and_strata_are_arrays_of_their_kind():
+    mask = np.arange(12) < 9
+    wrong = [mask.tolist(), mask.astype(int), mask[:5], np.ma.array(mask), Frame(), "yes"]
+    for value in wrong:
+        for function in (kernels.pairwise_cka, kernels.pairwise_rsa, kernels.mutual_knn):
+            options = {"ks": (2,)} if function is kernels.mutual_knn else {}
+            with pytest.raises(ValueError, match=r"^mask must") as error:
+                function([GOOD], mask=value, **options)
+            assert "\n" not in str(error.value)
+    labels = np.arange(12) % 3
+    for value in (labels.astype(str), labels.tolist(), labels / 2, labels[:5], np.ma.array(labels)):
+        with pytest.raises(ValueError, match=r"^strata must") as error:
+            kernels.permutation_null([GOOD], KEY, strata=value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: kernels.family_p_values(x, jnp.ones(3)),
+        lambda x: kernels.family_p_values(jnp.ones(3), x),
+        kernels.max_null,
+        kernels.benjamini_hochberg,
+        lambda x: kernels.tail_from_moments(x, jnp.ones(()), jnp.ones(())),
+        kernels.polar,
+    ],
+)
+def test_masks_of_numpy_are_not_dropped(call):
+    with pytest.raises(ValueError, match=r"must not be a numpy\.ma array"):
+        call(MASKED)
+
+
+def test_rows_on_disk_are_taken_mapped_and_else_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"must be an array, got OnDisk: use np\.asarray"):
+        kernels.center(OnDisk(GOOD))
+    np.save(tmp_path / "rows.npy", GOOD)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    np.testing.assert_array_equal(kernels.center(mapped), kernels.center(GOOD))
