@@ -111,7 +111,10 @@ class FeatureStore:
         body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
         if _digest(key, chunk, body) != digest:
             return None
-        values = np.load(io.BytesIO(body), allow_pickle=False)
+        try:
+            values = np.load(io.BytesIO(body), allow_pickle=False)
+        except ValueError:  # no array of numbers, though whole
+            return None
         if values.shape != (rows, width) or values.dtype != np.float32:
             return None
         return values
