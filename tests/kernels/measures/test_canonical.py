@@ -1,9 +1,13 @@
 """Options of SVCCA, PWCCA and Procrustes similarity."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from substrate_jax.kernels import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
+from substrate_jax.kernels.reference import measures as reference_measures
 from tests import helpers
 from tests.kernels.encoders import sample
 
@@ -21,3 +25,21 @@ def test_the_angle_is_that_of_the_similarity():
     angle = pairwise_procrustes(blocks, angle=True)
     np.testing.assert_allclose(jnp.cos(angle), pairwise_procrustes(blocks), atol=1e-6)
     np.testing.assert_array_equal(jnp.diagonal(angle), 0)
+
+
+def test_pwcca_is_nan_where_a_weight_belongs_to_no_correlation():
+    """Correlations of 1 that repeat share their variables: any basis of these is as good."""
+    rng = np.random.default_rng(0)
+    compute = jax.jit(functools.partial(pairwise_pwcca, variance=1.0))
+    x, y = (rng.normal(size=(20, d)).astype(np.float32) for d in (12, 11))  # 4 of 11 are 1
+    for blocks in ([x, y], [x[:, :5], np.hstack([x[:, :2], y[:, :4]])]):
+        got = np.asarray(compute(blocks))
+        np.testing.assert_allclose(np.diag(got), 1, atol=1e-5)
+        assert np.isnan(got[0, 1])
+        assert np.isnan(got[1, 0])
+    # One that is 1, none, and all: as defined, in any order of the rows.
+    order = rng.permutation(20)
+    for a, b in ((x[:, :10], y[:, :10]), (x[:, :4], y[:, :5]), (x, x[:, :3])):
+        got = np.asarray(compute([a, b]))
+        np.testing.assert_allclose(compute([a[order], b[order]]), got, atol=1e-4)
+        np.testing.assert_allclose(got[0, 1], reference_measures.pwcca(a, b, 1.0), atol=1e-4)
