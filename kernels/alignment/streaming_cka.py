@@ -223,9 +223,9 @@ class StreamingCka:
         scattered += moved[:, None] * jnp.sum(blocked**2, axis=0)[None, :]
         scattered = self._scattered(products, shift) - scattered
         smaller = self._smaller_times(ratio)._smaller_about(shift, scattered)
-        *smaller, trace = jax.tree.map(jnp.add, smaller, sums)
+        weighted, diagonal, trace = jax.tree.map(jnp.add, smaller, sums)
         trace = jnp.where(nan, jnp.nan, trace)
-        return StreamingCka(count, origin, offset, products, *smaller, trace, unit)
+        return StreamingCka(count, origin, offset, products, weighted, diagonal, trace, unit)
 
     def merge(self, other: StreamingCka) -> StreamingCka:
         """The summary of the rows of both; associative and commutative up to rounding.
@@ -251,9 +251,9 @@ class StreamingCka:
         delta = in_units(delta, unit, nan, self.widths)
         both = ((self, delta * share), (other, delta * (share - 1)))
         sums = (state._times(divide(state.unit, unit))._about(shift) for state, shift in both)
-        *larger, trace = jax.tree.map(jnp.add, *sums)
+        products, weighted, diagonal, trace = jax.tree.map(jnp.add, *sums)
         trace = jnp.where(nan, jnp.nan, trace)
-        return StreamingCka(count, origin, offset, *larger, trace, unit)
+        return StreamingCka(count, origin, offset, products, weighted, diagonal, trace, unit)
 
     def _times(self, ratio):
         """The state with all sums in a unit that is 1 / ratio times as large."""

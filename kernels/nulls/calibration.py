@@ -196,11 +196,13 @@ def tail_from_moments(
 def at_least_one_order(found: Calibration, count: Int[Array, ""]) -> Calibration:
     """p no less than 1 / n!, the share of one order of the n rows."""
     least = log_least_p(count, found.p_value.dtype)
-    low = found.log10_p_value * math.log(10) < least
+    log10 = found.log10_p_value
+    log10 = jnp.log10(found.p_value) if log10 is None else log10
+    low = log10 * math.log(10) < least
     return dataclasses.replace(
         found,
         p_value=jnp.where(low, jnp.exp(least), found.p_value),
-        log10_p_value=jnp.where(low, least / math.log(10), found.log10_p_value),
+        log10_p_value=jnp.where(low, least / math.log(10), log10),
     )
 
 
