@@ -169,7 +169,8 @@ def _resize_part(
         min(start + step * size, side)  # rounding may go beyond the picture
         for start, step, side in zip(starts, steps, picture.size, strict=True)
     ]
-    return picture.resize((size, size), method, box=(*starts, *ends))
+    (left, top), (right, bottom) = starts, ends
+    return picture.resize((size, size), method, box=(left, top, right, bottom))
 
 
 def normalize(

@@ -6,7 +6,6 @@ from substrate_jax.encoders.encoder import (
     find_spec,
     is_at_hand,
     load_encoder,
-    untrained,
 )
 from substrate_jax.encoders.registry import (
     GROUPS,
@@ -16,6 +15,7 @@ from substrate_jax.encoders.registry import (
     register_encoder,
     select_encoders,
 )
+from substrate_jax.encoders.untrained import untrained
 
 __all__ = [
     "GROUPS",

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import os
 import types
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import resources
@@ -29,7 +28,6 @@ from substrate_jax.data.paths import readable, readable_inverse, user_path
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders import hub
 from substrate_jax.encoders import weights as checkpoints
-from substrate_jax.encoders.networks.layers import constant_rngs
 from substrate_jax.encoders.networks.network import Config, Network
 from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX, EncoderSpec, encoder_spec
 from substrate_jax.encoders.transformers.format import (
@@ -225,36 +223,6 @@ def load_encoder(
     revision = hub.revision_of(path)
     source = readable(path.name) if revision is None else spec.checkpoint
     return Encoder(spec, module, source=source, sha256=sha256, revision=revision, dtype=dtype)
-
-
-def untrained(spec: EncoderSpec, seed: int = 0, *, dtype: jnp.dtype = jnp.float32) -> Encoder:
-    """An encoder's architecture with the weights its modules start from before training.
-
-    Convolutions are drawn from He's normal distribution, linear maps and position embeddings from
-    a normal one of deviation 0.02 cut at two, biases are 0, and batch normalization has mean 0 and
-    variance 1. The draws depend on the seed and the encoder's name, so two encoders of one shape
-    differ; name and fingerprint say so, and no store takes it for the trained. NumPy draws them, as
-    JAX would compile an initializer for every shape.
-
-    Args:
-        spec: record of the trained one, whose preprocessing is kept.
-        seed: of the weights.
-        dtype: float32 or bfloat16.
-
-    Example:
-        >>> encoder = untrained(encoder_spec("mini_vit_base"), 3)
-        >>> encoder.name, encoder.sha256
-        ('mini_vit_base-untrained-3', 'untrained-3-mini_vit_base')
-    """
-    label = f"untrained-{seed}"
-    rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
-    module = spec.config.build(constant_rngs(rng))
-    arrays = checkpoints.checkpoint_arrays(module)
-    module = checkpoints.fill(module, arrays, source=label, dtype=dtype)
-    module.eval()
-    sha256 = f"{label}-{spec.name}"
-    spec = dataclasses.replace(spec, name=f"{spec.name}-{label}")
-    return Encoder(spec, module, source=label, sha256=sha256, dtype=dtype)
 
 
 def find_weights(spec: EncoderSpec, weights: str | Path | None = None) -> Path:

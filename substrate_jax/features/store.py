@@ -7,8 +7,8 @@ KEY is a hash of everything that determines the rows: encoder weights and archit
 and row ids, preprocessing, dtype, version of this package, chunk length c and `FORMAT`. Change one
 and other rows are read; there is nothing to invalidate. Files appear whole or not at all
 (tensorstore writes under a lock and renames); a chunk's digest tells damage that came later, and a
-damaged chunk is computed again. `numpy.load` reads a chunk as it is and ignores the digest. A row of
-NaN stands for an image that could not be read: features that are not finite are never stored.
+damaged chunk is computed again. `numpy.load` reads a chunk as it is and ignores the digest. A row
+of NaN stands for an image that could not be read: features that are not finite are never stored.
 
 Two runs may share a store: each chunk is replaced in one step by one with the same meaning, and at
 worst is computed twice. A path is a local folder, or a URL that tensorstore knows (gs://BUCKET/...,

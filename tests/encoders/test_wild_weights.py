@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import struct
+import threading
 import time
 
 import jax.numpy as jnp
@@ -436,12 +437,19 @@ def test_no_route_to_the_hub_is_said_at_once(name, offline, caplog, capfd):
 
 @pytest.mark.parametrize("step", ["getaddrinfo", "create_connection"])
 def test_a_server_that_never_answers_is_left_after_two_seconds(step, offline, monkeypatch):
-    monkeypatch.setattr(socket, step, lambda *arguments, **options: time.sleep(30))
+    asked_no_more = threading.Event()
+
+    def silent(*arguments, **options):
+        asked_no_more.wait(30)
+        raise OSError("never answered")
+
+    monkeypatch.setattr(socket, step, silent)
     monkeypatch.setattr(route, "SECONDS", 0.2)
     start = time.monotonic()
     with pytest.raises(ValueError, match=r"no answer within 0\.2 s"):
         load_encoder("resnet50")
     assert time.monotonic() - start < 2
+    asked_no_more.set()
 
 
 def test_a_proxy_is_asked_in_place_of_the_hub(offline, monkeypatch):

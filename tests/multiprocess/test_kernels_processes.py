@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import relative_error
-from tests.kernels.measures.test_measures import ORACLES
+from tests.kernels.measures.test_table import ORACLES
 from tests.multiprocess import processes
 from tests.multiprocess.kernels_worker import everything, sample
 
