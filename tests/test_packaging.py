@@ -131,7 +131,7 @@ def test_the_wheel_holds_data_and_license(contents):
         for path in (ROOT / "substrate_jax" / "report" / "templates").iterdir()
     }
     assert templates
-    assert weights | templates <= set(contents)
+    assert weights | templates | {"substrate_jax/py.typed"} <= set(contents)
     assert [name for name in contents if name.endswith("/LICENSE")]
 
 

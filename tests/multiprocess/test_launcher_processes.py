@@ -1,4 +1,4 @@
-"""The main launcher in two processes: the numbers of one process, and a kill of either mended."""
+"""The main launcher in two processes: the numbers of one process, and a kill of either repaired."""
 
 import json
 import os
@@ -94,7 +94,7 @@ def test_only_the_first_process_reports(together):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_kill_of_either_process_is_mended_by_running_again(tmp_path, together, rank):
+def test_a_kill_of_either_process_is_repaired_by_running_again(tmp_path, together, rank):
     workers = processes.start(*COMMAND, f"--out={tmp_path}")
     deadline = time.monotonic() + 150
     try:
