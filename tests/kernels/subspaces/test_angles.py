@@ -190,7 +190,7 @@ def test_traced_once_for_one_shape():
         (partial(principal_angles, jnp.ones((3, 4)), jnp.ones((3, 1))), r"k <= d, got \(3, 4\)"),
         (partial(principal_angles, jnp.ones((3, 1)), jnp.ones((4, 1))), "3 and 4 rows"),
         (partial(grassmann_similarity, jnp.ones(3), jnp.ones((3, 1))), r"a must be .*\(3,\)"),
-        (partial(pairwise_pcka, [jnp.ones((3, 2))], []), "1 feature matrices, 0 bases"),
+        (partial(pairwise_pcka, [jnp.ones((3, 2))], []), "bases must be a non-empty sequence"),
         (
             partial(pcka, jnp.ones((3, 2)), jnp.ones((2, 1)), jnp.ones((3, 4)), jnp.ones((4, 1))),
             "domain 1 has features",
