@@ -131,12 +131,12 @@ def rescale(observed, tau):
 
 def tail_from_moments(
     observed: Float[AnyArray, "*shape"],
-    mean: Float[AnyArray, "*shape"],
-    variance: Float[AnyArray, "*shape"],
+    mean: Float[AnyArray, "*#shape"],
+    variance: Float[AnyArray, "*#shape"],
     alpha: float = 0.05,
-    skewness: Float[AnyArray, "*shape"] | None = None,
+    skewness: Float[AnyArray, "*#shape"] | None = None,
     support_minimum: float = 0.0,
-    step: Float[AnyArray, "*shape"] | float = 0.0,
+    step: Float[AnyArray, "*#shape"] | float = 0.0,
 ) -> Calibration:
     """Calibrates a statistic whose null is known by its moments, with a Pearson type III tail.
 

@@ -21,7 +21,7 @@ from ..arithmetic import AnyArray
 from ..validate import check_unmasked
 
 
-def benjamini_hochberg(p_values: Float[AnyArray, " m"]) -> Float[Array, " m"]:
+def benjamini_hochberg(p_values: Float[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
     """q-values: the lowest false discovery rate at which each hypothesis is rejected.
 
     With p sorted, q_(i) = min over j >= i of m p_(j) / j, capped at 1.
