@@ -143,7 +143,7 @@ def _load(
                 member.filename.removesuffix(".npy"): member for member in archive.infolist()
             }
             arrays = {
-                key: _read(archive, members[key], file.stat().st_size)
+                key: read_member(archive, members[key], file.stat().st_size)
                 for key in wanted
                 if key in members
             }
@@ -155,7 +155,7 @@ def _load(
         ) from error
 
 
-def _read(
+def read_member(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int
 ) -> Shaped[np.ndarray, "..."]:
     """One array, if its header and the archive agree on its size.

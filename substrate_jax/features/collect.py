@@ -156,4 +156,5 @@ class Collected:
             ids=tuple(source.ids[row] for row in keep),
             labels=None if source.labels is None else source.labels[keep],
             arrays=arrays,
+            label_names=source.label_names,
         )

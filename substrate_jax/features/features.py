@@ -1,12 +1,14 @@
 """Blocks of features, in memory or read from a store on demand, with the ids of their rows."""
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from substrate_jax.features.files import FileRows, match_rows, open_features, write_features
 from substrate_jax.features.store import FeatureStore
 
 
@@ -82,7 +84,8 @@ class Features(Mapping[str, Any]):
     Args:
       ids: one per row, unique.
       labels: int64 [n], or None.
-      arrays: encoder name -> float32 [n, d], arrays or `StoredRows`.
+      arrays: encoder name -> float32 [n, d], arrays, `StoredRows` or `files.FileRows`.
+      label_names: word of each label, where known.
 
     Raises:
       ValueError: a block with another number of rows than there are ids.
@@ -95,7 +98,8 @@ class Features(Mapping[str, Any]):
 
     ids: tuple[str, ...]
     labels: Int64[np.ndarray, " n"] | None
-    arrays: Mapping[str, Float32[np.ndarray, "n d"] | StoredRows]
+    arrays: Mapping[str, Float32[np.ndarray, "n d"] | StoredRows | FileRows]
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self):
         blocks = (
@@ -105,7 +109,7 @@ class Features(Mapping[str, Any]):
             if len(block) != len(self.ids):
                 raise ValueError(f"{name} has {len(block)} rows for {len(self.ids)} ids")
 
-    def __getitem__(self, name: str) -> Float32[np.ndarray, "n d"] | StoredRows:
+    def __getitem__(self, name: str) -> Float32[np.ndarray, "n d"] | StoredRows | FileRows:
         return self.arrays[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -113,6 +117,64 @@ class Features(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.arrays)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike, *, pool: str | None = None) -> "Features":
+        """Features made elsewhere, or by `write`; `substrate_jax.features.files` lists the formats.
+
+        Args:
+          path: .npy, .npz, .safetensors, .h5, .csv, .parquet, or a folder of thingsvision.
+          pool: "mean", "flatten" or "first", for activations of more than two dimensions.
+
+        Returns:
+          Its blocks by their keys; a file of one array has it under the name of the file.
+
+        Raises:
+          ValueError: no such file, a damaged one, rows without an id of their own, or values that
+            are no finite numbers, by the ids of their rows.
+
+        Example:
+          >>> Features(("a", "b"), None, {"one": np.ones((2, 3))}).write("two.npz")
+          >>> Features.read("two.npz").ids
+          ('a', 'b')
+        """
+        file = open_features(path)
+        arrays = {key: file.rows(key, pool) for key in file.blocks}
+        return cls(file.ids, file.labels, arrays, file.label_names)
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Write to a file that `read` reads back to the same bits; it appears whole or not at all.
+
+        Args:
+          path: ends in .safetensors, for 100 MB of ids at most, or in .npz.
+
+        Raises:
+          ValueError: another suffix, no encoder, one that is called ids or labels, or a path that
+            cannot be written.
+        """
+        write_features(path, self.ids, self.labels, self.label_names, self.arrays)
+
+    def matched(self, ids: Sequence[str]) -> "Features":
+        """The rows of the given ids, in their order.
+
+        Args:
+          ids: such as those of other features, to `join` them.
+
+        Raises:
+          ValueError: ids that are missing here; ten of them, and how many more.
+
+        Example:
+          >>> features = Features(("a", "b"), None, {"one": np.array([[1.0], [2.0]], np.float32)})
+          >>> features.matched(["b", "a"])["one"].tolist()
+          [[2.0], [1.0]]
+        """
+        order = match_rows(self.ids, ids, "these features", "those asked for")
+        return dataclasses.replace(
+            self,
+            ids=tuple(ids),
+            labels=None if self.labels is None else self.labels[order],
+            arrays={name: block[order.tolist()] for name, block in self.arrays.items()},
+        )
 
     def join(self, other: "Features") -> "Features":
         """The encoders of both, which must have the same rows in the same order.
