@@ -16,9 +16,10 @@ import re
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
@@ -49,6 +50,7 @@ class PathParser(flags.ArgumentParser):
 flags.DEFINE(PathParser(), "out", None, "Folder for results; runs/NAME by default.")
 flags.DEFINE_bool("quiet", False, "No progress bars.")
 flags.DEFINE_bool("dry_run", False, "Print what would be done, and stop.")
+flags.DEFINE_bool("debug", False, "Print where an error arose above its line.")
 flags.DEFINE_integer("seed", 0, "Seed of subsampling and permutations.")
 flags.DEFINE_bool("compilation_cache", True, "Keep compiled programs in the user's cache folder.")
 flags.DEFINE(PathParser(), "profile", None, "Write a jax.profiler trace into this folder.")
@@ -69,7 +71,7 @@ def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> No
 
     def main(argv: list[str]) -> None:
         if len(argv) > 1:
-            raise app.UsageError(f"unexpected argument {argv[1]!r}; flags look like --name=value")
+            _fail(f"unexpected argument {argv[1]!r}; flags look like --name=value")
         logging.set_verbosity(logging.WARNING)
         python_logging.getLogger("jax").setLevel(python_logging.WARNING)
         try:
@@ -86,10 +88,23 @@ def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> No
         except KeyboardInterrupt as interrupt:
             sys.exit(signals.exit_code(interrupt))
 
-    app.run(main)
+    app.run(main, flags_parser=_parse)
 
 
-def _fail(message: str) -> None:
+def _parse(arguments: list[str]) -> list[str]:
+    """Give flags their values; what is no flag, or no value of one, ends in one line."""
+    try:
+        return FLAGS(arguments)
+    except flags.Error as error:
+        from substrate_jax.data.paths import one_line
+
+        FLAGS.mark_as_parsed()
+        _fail(one_line(error))
+
+
+def _fail(message: str) -> NoReturn:
+    if FLAGS.debug:
+        print(redaction.redact(traceback.format_exc()), file=sys.stderr)
     print("error: " + redaction.redact(" ".join(message.split())), file=sys.stderr)
     try:
         sys.stdout.flush()

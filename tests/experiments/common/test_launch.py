@@ -16,7 +16,7 @@ from substrate_jax.encoders import list_encoders
 from substrate_jax.encoders.table import COLUMNS
 
 ROOT = Path(__file__).parents[3]
-SHARED = {"out", "quiet", "dry_run", "seed", "compilation_cache", "profile"}
+SHARED = {"out", "quiet", "dry_run", "debug", "seed", "compilation_cache", "profile"}
 DEVICES = {"mesh", "coordinator", "num_processes", "process_id"}
 NETWORKS = {"encoders", "dtype", "batch_size"}
 PANEL = {"panel", "list_encoders", "weights_dir", "n", "normalization", "workers", "store", "alpha"}
@@ -102,21 +102,49 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("work", ENDS)
-def test_a_run_that_fails_ends_in_one_line(work, tmp_path, monkeypatch, capsys):
+def fail(work, folder, monkeypatch):
     def run():
-        with launch.claim(tmp_path / "out") as out:
+        with launch.claim(folder) as out:
             work(out)
 
-    monkeypatch.setattr(launch.app, "run", lambda main: main(["program"]))
+    monkeypatch.setattr(launch.app, "run", lambda main, **_: main(["program"]))
     monkeypatch.setattr(launch, "_configure_jax", lambda: None)  # a cache on disk, for all tests
     with pytest.raises(SystemExit) as caught:
         launch.start(run)
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("work", ENDS)
+def test_a_run_that_fails_ends_in_one_line(work, tmp_path, monkeypatch, capsys):
+    fail(work, tmp_path / "out", monkeypatch)
     printed = capsys.readouterr()
     assert printed.err.startswith(ENDS[work].format(out=tmp_path / "out"))
     assert printed.err.count("\n") == 1
     assert printed.out == ""
+
+
+@pytest.mark.parametrize("work", ENDS)
+def test_where_a_run_failed_is_shown_on_request(work, tmp_path, monkeypatch, capsys):
+    with flagsaver.flagsaver(debug=True):
+        fail(work, tmp_path / "out", monkeypatch)
+    *trace, blank, line = capsys.readouterr().err.splitlines()
+    assert any(step.startswith("Traceback") for step in trace)
+    assert any(f"in {work.__name__}" in step for step in trace)
+    assert not blank
+    assert line.startswith(ENDS[work].format(out=tmp_path / "out").rstrip())
+
+
+def read_with_a_secret(out):
+    raise ValueError("https://user:hunter2@example.org/a.npz is not there")
+
+
+def test_the_place_of_an_error_holds_no_secrets(tmp_path, monkeypatch, capsys):
+    with flagsaver.flagsaver(debug=True):
+        fail(read_with_a_secret, tmp_path / "out", monkeypatch)
+    printed = capsys.readouterr().err
+    assert "example.org" in printed
+    # The line of our source that the traceback quotes is this test's, not a user's.
+    assert "ValueError: https://***@example.org" in printed
 
 
 @pytest.mark.parametrize("flush", [True, False])
