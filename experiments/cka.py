@@ -16,6 +16,7 @@ Features are kept in OUT/features, so a run that stops goes on where it was, and
 them. Written to OUT: result.json, figures and report.html.
 """
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,6 @@ flags.DEFINE_enum(
 def run() -> None:
     """Resolve the plan, extract features, compare, and write the report."""
     from substrate_jax.data.domains import resolve_domains
-    from substrate_jax.data.sources import take
     from substrate_jax.encoders.table import text_table
     from substrate_jax.mesh import make_mesh
 
@@ -56,22 +56,25 @@ def run() -> None:
     specs = panel.chosen_specs()
     ks = neighbor_counts(FLAGS.k)
     least = max([4, FLAGS.components + 1, *(k + 1 for k in ks)])
-    if least > FLAGS.n:
+    uses = f"k={max(ks)} neighbors and {FLAGS.components} components"
+    n = panel.image_count()
+    if n < least:
         raise ValueError(
-            f"n={FLAGS.n} images per domain are too few for k={max(ks)} neighbors and "
-            f"{FLAGS.components} components; give --n={least} or more"
+            f"n={n} images per domain are too few for {uses}; give --n={least} or more"
         )
     calibration.check_alpha()
-    measures = chosen_measures(FLAGS.measure, FLAGS.bootstrap, FLAGS.n)
+    measures = chosen_measures(FLAGS.measure, FLAGS.bootstrap, n)
+    take = functools.partial(panel.take_images, least=least, uses=uses)
     mesh = make_mesh(FLAGS.mesh)
     domains = resolve_domains(FLAGS.domains)
     out = Path(FLAGS.out or "runs/cka")
     if FLAGS.dry_run:
-        print(several_domains.plan(specs, domains, mesh, out))
+        print(several_domains.plan(specs, domains, mesh, out, take))
         return
-    sources = {
-        name: take(panel.open_images(spec), FLAGS.n, FLAGS.seed) for name, spec in domains.items()
-    }
+    sources = {}
+    for name, spec in domains.items():
+        sources[name] = take(name, panel.open_images(spec))
+        chosen_measures(FLAGS.measure, FLAGS.bootstrap, len(sources[name]))
     with launch.claim(out):
         compute(specs, domains, sources, ks, measures, mesh, out)
 
@@ -179,7 +182,8 @@ def notes(specs, sources, features) -> list[str]:
     found = panel.arithmetic_notes() + panel.paradigm_notes(specs)
     for name, source in sources.items():
         found += panel.unreadable_note(name, len(source), len(features[name].ids))
-        found += panel.left_out_note(source)
+        found += panel.left_out_note(source) + panel.few_images_note(name, source)
+        found += panel.constant_notes(name, features[name])
     return found
 
 

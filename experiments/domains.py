@@ -19,6 +19,7 @@ result.json, figures and report.html.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,6 @@ flags.DEFINE_integer("extremes", 5, "Images at either end of a component in the 
 def run() -> None:
     """Resolve the plan, extract features, compare, and write the report."""
     from substrate_jax.data.domains import resolve_domains
-    from substrate_jax.data.sources import take
     from substrate_jax.encoders.table import text_table
     from substrate_jax.mesh import make_mesh
 
@@ -73,21 +73,18 @@ def run() -> None:
     domains = resolve_domains(FLAGS.domains)
     if len(domains) < 2:
         raise ValueError(f"domains={FLAGS.domains!r} names one domain; give two or more")
+    take = functools.partial(
+        panel.take_images,
+        least=max(FLAGS.components + 1, 4),
+        uses=f"{FLAGS.components} components",
+        fewer=True,
+    )
     mesh = make_mesh(FLAGS.mesh)
     out = Path(FLAGS.out or "runs/domains")
     if FLAGS.dry_run:
-        print(several_domains.plan(specs, domains, mesh, out))
+        print(several_domains.plan(specs, domains, mesh, out, take))
         return
-    sources, least = {}, max(FLAGS.components + 1, 4)
-    for name, spec in domains.items():
-        source = panel.open_images(spec)
-        n = min(FLAGS.n, len(source))
-        if n < least:
-            raise ValueError(
-                f"domain {name!r}: {n} images are too few for {FLAGS.components} components; give "
-                f"a domain and an --n of {least} or more, or fewer --components"
-            )
-        sources[name] = take(source, n, FLAGS.seed)
+    sources = {name: take(name, panel.open_images(spec)) for name, spec in domains.items()}
     with launch.claim(out):
         compute(specs, domains, sources, ks, mesh, out)
 
@@ -262,9 +259,8 @@ def notes(specs, sources, features, comparison, ks) -> list[str]:
     found = panel.arithmetic_notes() + panel.paradigm_notes(specs)
     for name, source in sources.items():
         found += panel.unreadable_note(name, len(source), len(features[name].ids))
-        found += panel.left_out_note(source)
-        if len(source) < FLAGS.n:
-            found.append(f"{name} has {len(source)} images, fewer than the {FLAGS.n} asked for.")
+        found += panel.left_out_note(source) + panel.few_images_note(name, source)
+        found += panel.constant_notes(name, features[name])
     if left := [k for k in ks if k not in comparison.sweep.ks]:
         found.append(
             f"The sweep leaves out {', '.join(map(str, left))} components: not below half of the "

@@ -49,7 +49,6 @@ def run() -> None:
     """Resolve the plan, compare the layers, and write the report."""
     from substrate_jax.analyses.layers.rows import choose_layers, plan_layers
     from substrate_jax.data.domains import resolve_domains
-    from substrate_jax.data.sources import take
     from substrate_jax.encoders.table import text_table
     from substrate_jax.mesh import make_mesh
 
@@ -67,10 +66,11 @@ def run() -> None:
         layers = choose_layers({spec.name: spec.config for spec in specs}, FLAGS.layers)
     else:
         layers = {spec.name: {} for spec in specs}
-    plan = plan_layers(layers, FLAGS.n, pool=FLAGS.pool, memory=int(FLAGS.memory * 2**30))
     mesh = make_mesh(FLAGS.mesh)
     ((name, source_spec),) = domains.items()
-    source = take(panel.open_images(source_spec), FLAGS.n, FLAGS.seed)
+    source = panel.take_images(name, panel.open_images(source_spec), 4, "layers")
+    memory = int(FLAGS.memory * 2**30)
+    plan = plan_layers(layers, len(source), pool=FLAGS.pool, memory=memory)
     out = Path(FLAGS.out or "runs/layers")
     if FLAGS.dry_run:
         print(describe_plan(specs, plan, name, mesh, out))
@@ -135,7 +135,14 @@ def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None
 def notes(name: str, source, comparison: "LayerComparison") -> list[str]:
     """Choices of this run that change how its numbers read."""
     found = panel.arithmetic_notes() + panel.unreadable_note(name, len(source), comparison.n)
-    found += panel.left_out_note(source)
+    found += panel.left_out_note(source) + panel.few_images_note(name, source)
+    found += [
+        f"{layer} of {axis.encoder} gives every image the same values: its CKA of 0 is not "
+        "disagreement. Look at the weights."
+        for axis, cka in ((comparison.rows, comparison.cka), (comparison.columns, comparison.cka.T))
+        for layer, row in zip(axis.layers, cka, strict=True)
+        if not row.any()
+    ]
     if comparison.space == "feature" and FLAGS.permutations:
         found.append("In feature space the null of the maximum over pairs is not sampled.")
     return found

@@ -1,5 +1,7 @@
 """What launchers that run a panel on several domains share: flags, opening, and the plan."""
 
+from collections.abc import Callable
+
 from absl import flags
 
 from experiments.common import encoders as panel
@@ -16,8 +18,19 @@ flags.DEFINE_string(
 flags.DEFINE_integer("components", 16, "Principal components of a substrate.")
 
 
-def plan(specs, domains: dict[str, str], mesh, out) -> str:
-    """What a run would do: encoders, domains, shapes, memory, downloads; nothing is fetched."""
+def plan(specs, domains: dict[str, str], mesh, out, take: Callable) -> str:
+    """What a run would do: encoders, domains, shapes, memory, downloads; nothing is fetched.
+
+    Args:
+        specs: records of the encoders.
+        domains: name -> source.
+        mesh: of the devices.
+        out: folder.
+        take: (name, source) -> the images of it that the run takes.
+
+    Raises:
+        ValueError: what `take` raises.
+    """
     from substrate_jax.data.domains import bytes_to_download
 
     width = sum(spec.width for spec in specs)
@@ -30,10 +43,11 @@ def plan(specs, domains: dict[str, str], mesh, out) -> str:
         size = bytes_to_download(spec)
         missing += size
         source = None if size else panel.open_images(spec)
-        n = FLAGS.n if source is None else min(FLAGS.n, len(source))
+        n = panel.image_count() if source is None else len(take(name, source))
+        of = "" if source is None else f" of {len(source)}"
         where = f"{size / 2**20:.0f} MiB to download" if size else "at hand"
         lines.append(
-            f"  {name:20s} {spec}, {where}: {n} images -> features [{n}, {width}] float32, "
+            f"  {name:20s} {spec}, {where}: {n}{of} images -> features [{n}, {width}] float32, "
             f"{4 * n * width / 2**20:.1f} MiB"
         )
         if source is not None and source.left_out:

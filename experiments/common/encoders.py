@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from substrate_jax.report.run import EncoderRecord, ImageSet
 
 FLAGS = flags.FLAGS
+MOST_IMAGES = 512  # of a domain, without --n
 flags.adopt_module_key_flags(launch)
 flags.adopt_module_key_flags(devices)
 flags.adopt_module_key_flags(networks)
@@ -30,7 +31,13 @@ flags.DEFINE(
     None,
     "Folder with NAME.safetensors, ORG/NAME/ as downloaded, or a hub cache.",
 )
-flags.DEFINE_integer("n", 512, "Images per domain, chosen by a hash of their ids and the seed.")
+flags.DEFINE_integer(
+    "n",
+    None,
+    "Images per domain, chosen by a hash of their ids and the seed; without it, 512 or as many as "
+    "there are.",
+    lower_bound=1,
+)
 flags.DEFINE_enum(
     "normalization",
     "imagenet",
@@ -112,6 +119,37 @@ def open_images(spec: str):
     if source.left_out:
         logging.warning(source.left_out_note)
     return source
+
+
+def image_count(source=None) -> int:
+    """Images that a run takes: --n; without it, 512 or as many as the source has."""
+    if FLAGS.n is not None:
+        return FLAGS.n
+    return MOST_IMAGES if source is None else min(MOST_IMAGES, len(source))
+
+
+def take_images(name: str, source, least: int, uses: str, *, fewer: bool = False):
+    """The subsample of a domain's images that a run uses.
+
+    Args:
+        name: of the domain.
+        source: all its images.
+        least: images that the run needs.
+        uses: what it needs them for, as in "k=10 neighbors".
+        fewer: take all where --n asks for more than there are, instead of refusing.
+
+    Raises:
+        ValueError: fewer images than the run needs, or than --n asks for.
+    """
+    from substrate_jax.data.sources import take
+
+    n = min(image_count(source), len(source)) if fewer else image_count(source)
+    if n < least:
+        raise ValueError(
+            f"domain {name!r}: {n} images are too few for {uses}; "
+            f"give {least} or more, or ask for less"
+        )
+    return take(source, n, FLAGS.seed)
 
 
 def open_store(out: Path) -> "FeatureStore":
@@ -207,6 +245,25 @@ def paradigm_notes(specs) -> list[str]:
 def unreadable_note(name: str, asked: int, read: int) -> list[str]:
     """A note on images left out, if there are any."""
     return [f"{name}: {asked - read} of {asked} images could not be read."] if read < asked else []
+
+
+def few_images_note(name: str, source) -> list[str]:
+    """A note on a domain with fewer images than usual or asked for, if it is one."""
+    if len(source) >= (asked := image_count()):
+        return []
+    usual = "" if FLAGS.n is not None else " that are taken by default"
+    return [f"{name} has {len(source)} images, fewer than the {asked}{usual}: all are used."]
+
+
+def constant_notes(name: str, features) -> list[str]:
+    """A note on each encoder that gives every image of a domain the same features."""
+    from substrate_jax.features.constant import constant_blocks
+
+    return [
+        f"{encoder} gives every image of {name} the same features: what the comparison says of it "
+        "there, such as a CKA of 0, is not disagreement. Look at its weights."
+        for encoder in constant_blocks(features)
+    ]
 
 
 def left_out_note(source) -> list[str]:

@@ -192,6 +192,11 @@ BAD = {
     "missing folder": ({"domains": "mine=dir:absent"}, "absent"),
     "missing npz": ({"domains": "mine=npz:absent.npz"}, "absent.npz"),
     "too many images": ({"n": 5000}, "5000.*512"),
+    "k beyond the default n": ({"n": None, "k": ["600"]}, "n=512 .*k=600.*--n=601"),
+    "few images": (
+        {"n": None, "domains": "texture=sample:texture:9"},
+        "'texture': 9 images are too few for k=10 neighbors and 4 components; give 11",
+    ),
     "k beyond n": ({"k": ["60"]}, "n=48 .*k=60.*--n=61"),
     "k is no number": ({"k": ["ten"]}, "k='ten'"),
     "k below one": ({"k": ["0"]}, "k='0'"),
@@ -226,9 +231,32 @@ def test_corrupt_image_is_named_and_can_be_skipped(tmp_path):
     with pytest.raises(ValueError, match=r"07\.png"):
         run(tmp_path / "out", **changes)
     assert not (tmp_path / "out" / "result.json").exists()
-    result = run(tmp_path / "out", skip_bad=True, **changes)
+    result = run(tmp_path / "out", skip_bad=True, n=None, **changes)
     assert result["domains"]["mine"]["n"] == 47
     assert result["pcka"] is None
+    said = "mine has 48 images, fewer than the 512 that are taken by default: all are used."
+    assert said in result["notes"]
+    assert said in " ".join((tmp_path / "out" / "report.html").read_text().split())
+
+
+def test_an_encoder_whose_features_are_constant_is_named(finished, tmp_path, monkeypatch):
+    extracted = panel.extract_features
+
+    def with_a_dead_encoder(encoders, source, *args, **options):
+        found = extracted(encoders, source, *args, **options)
+        if source.name != "sample:texture":
+            return found
+        dead = np.full_like(found[ENCODERS[1]], 0.25)
+        return dataclasses.replace(found, arrays={**found.arrays, ENCODERS[1]: dead})
+
+    monkeypatch.setattr(panel, "extract_features", with_a_dead_encoder)
+    result = run(tmp_path, store=str(finished[0] / "features"))
+    (note,) = (note for note in result["notes"] if "the same features" in note)
+    assert note.startswith(f"{ENCODERS[1]} gives every image of texture the same features")
+    assert note.split(":")[0] in " ".join((tmp_path / "report.html").read_text().split())
+    cka = np.array(result["domains"]["texture"]["cka"], float)
+    assert (cka[1] == 0).all()
+    assert not any("the same features" in note for note in finished[1]["notes"])
 
 
 def test_weights_that_are_absent_are_in_the_plan(tmp_path, capsys):

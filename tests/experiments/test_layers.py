@@ -156,7 +156,7 @@ BAD = {
     "unknown encoder": ({"encoders": ["resnet51"]}, "unknown encoder 'resnet51'.*resnet50"),
     "three encoders": ({"encoders": ["all"]}, "encoders='mini_.*give one.*or two"),
     "unknown layer": ({"layers": ["blocks.0", "block"]}, "'block' matches no layer.*blocks.0"),
-    "too few images": ({"n": 3}, "n=3 .*give 4"),
+    "too few images": ({"n": 3}, "3 images are too few for layers; give 4"),
     "too many images": ({"n": 5000}, "5000.*512"),
     "two domains": ({"domain": "texture,writing"}, "domain='texture,writing'.*give one"),
     "unknown domain": ({"domain": "textures"}, "textures.*texture"),
