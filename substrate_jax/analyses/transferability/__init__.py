@@ -1,0 +1,1 @@
+"""How well scores of a frozen encoder foretell its accuracy on a labeled target."""

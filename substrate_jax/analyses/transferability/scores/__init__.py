@@ -1,0 +1,1 @@
+"""Scores of transferability: one number for an encoder and a target."""
