@@ -5,7 +5,8 @@
 
 Each fault is done to small runs of `experiments.cka`. After it, and after the same command has been
 run again, features must be the bits, and numbers the values, of a run that nothing disturbed. What
-differs is printed, and the exit code is then 1.
+differs is printed, and the exit code is then 1. SUBSTRATE_PATIENCE=5 gives every run five times as
+long, for a machine where other work goes first.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from tests.robustness.runs import (
     OUT,
+    PATIENCE,
     Ended,
     Moment,
     Reference,
@@ -39,7 +41,7 @@ from tests.robustness.runs import (
 
 MIB = 2**20
 FUTURE, LONG_AGO = 4e9, 1.0  # seconds since 1970: in the year 2096, and in 1970
-PROMPT = 10.0  # seconds that a run may take to end on a signal
+PROMPT = 10.0 * PATIENCE  # seconds that a run may take to end on a signal
 SIGNALS: dict[signal.Signals, int] = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 _LAST_WORDS: dict[signal.Signals, str] = {
     number: f"{word}; the same command goes on where this one stopped\n"
@@ -66,7 +68,13 @@ class Tally:
     def check(self, good: bool, otherwise: object) -> None:
         """Note a loss unless all is good."""
         if not good:
-            self.lost.append(str(otherwise))
+            self.lose([str(otherwise)])
+
+    def lose(self, losses: Sequence[str]) -> None:
+        """Note losses, and say so at once."""
+        self.lost += losses
+        for loss in losses:
+            print(f"LOST: {self.fault}: {loss}", file=sys.stderr, flush=True)
 
 
 class Laboratory:
@@ -105,7 +113,7 @@ class Laboratory:
     ) -> None:
         """Note what a run that ended well lacks."""
         tally.check(ended.good, ended)
-        tally.lost += self.reference.faults(folder / "out", ended=True, features=features)
+        tally.lose(self.reference.faults(folder / "out", ended=True, features=features))
 
 
 def killed(
@@ -151,13 +159,14 @@ def killed(
             where = f"{number.name} {tally.runs}, in {moment.step}"
             tally.check(ended.code in (SIGNALS[number], -number, 0), f"{where}: {ended}")
             if ended.code != SIGNALS[number]:  # in its last moments a run is through already
-                tally.lost += lab.reference.faults(folder / "out", ended=True)
+                tally.lose(lab.reference.faults(folder / "out", ended=True))
             elif ended.code > 0:
                 said = ended.err == _LAST_WORDS[number]
                 tally.check(said and waited < PROMPT, f"{where}: {ended} after {waited:.1f} s")
-            tally.lost += lab.reference.faults(folder / "out", ended=False)
+            tally.lose(lab.reference.faults(folder / "out", ended=False))
         lab.check_ended(tally, folder, whole(folder, cache))
         shutil.rmtree(folder)
+        print(f"{tally.fault}: {tally.runs} of {len(signals)}", file=sys.stderr, flush=True)
     steps = ", ".join(f"{step} {times}" for step, times in sorted(struck.items()))
     tally.note = f"in {steps}; ended within {slowest:.1f} s"
     return tally
@@ -187,7 +196,7 @@ def limited(lab: Laboratory, limits: Sequence[int]) -> Tally:
     tally = Tally("file size limited, features")
     for limit in limits:
         folder = lab.place()
-        ended = whole(folder, lab.cache, preexec_fn=lambda limit=limit: _limit(limit))
+        ended = finish(_limited(start(folder, lab.cache), limit))
         _after_full_disk(tally, lab, folder, ended, "File too large")
     return tally
 
@@ -197,15 +206,15 @@ def limited_report(lab: Laboratory, limits: Sequence[int], *, again: bool = True
     tally = Tally("file size limited, report")
     for limit in limits:
         folder = lab.place()
-        ended = whole(
-            folder, lab.cache, OUT, lab.store, preexec_fn=lambda limit=limit: _limit(limit)
-        )
+        ended = finish(_limited(start(folder, lab.cache, OUT, lab.store), limit))
         _after_full_disk(tally, lab, folder, ended, "File too large", lab.store, again=again)
     return tally
 
 
-def _limit(size: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+def _limited(run: subprocess.Popen, size: int) -> subprocess.Popen:
+    """Limit what a run that has just started may write (Linux)."""
+    resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (size, size))
+    return run
 
 
 def _after_full_disk(
@@ -219,7 +228,7 @@ def _after_full_disk(
 ) -> None:
     tally.runs += 1
     tally.check(ended.refused("make room", words), ended)
-    tally.lost += lab.reference.faults(folder / "out", ended=False)
+    tally.lose(lab.reference.faults(folder / "out", ended=False))
     if again:
         lab.check_ended(tally, folder, whole(folder, lab.cache, OUT, *flags), features=not flags)
     shutil.rmtree(folder)
@@ -241,7 +250,7 @@ def full(lab: Laboratory, sizes: Sequence[int]) -> Tally:
                 and _without_notes(ended).refused("make room", "No space left on device"),
                 ended,
             )
-            tally.lost += lab.reference.faults(folder / "out", ended=False)
+            tally.lose(lab.reference.faults(folder / "out", ended=False))
             subprocess.run(
                 ["mount", "-o", f"remount,size={64 * MIB}", str(folder)], check=True, timeout=60
             )
@@ -301,7 +310,7 @@ def sharing_an_out(lab: Laboratory, count: int) -> Tally:
     # One that came when the work was done does it again.
     good = [end for end in ends if end.good]
     tally.check(len(refused) + len(good) == count and bool(good), [str(end) for end in ends])
-    tally.lost += lab.reference.faults(folder / "out", ended=True)
+    tally.lose(lab.reference.faults(folder / "out", ended=True))
     tally.note = f"{len(refused)} refused in one line"
     shutil.rmtree(folder)
     return tally
@@ -329,7 +338,7 @@ def read_only_out(lab: Laboratory) -> Tally:
     tally = Tally("--out that cannot be written", runs=2)
     folder = lab.place()
     for out in (Path("/proc/nothing/out"), _read_only(folder / "read_only")):
-        ended = whole(folder, lab.cache, f"--out={out}", lab.store, **_without_rights())
+        ended = whole(folder, lab.cache, f"--out={out}", lab.store, before=_without_rights())
         tally.check(ended.refused(f"out={str(out)!r} cannot be written"), ended)
     shutil.rmtree(folder)
     return tally
@@ -341,22 +350,14 @@ def _read_only(folder: Path) -> Path:
     return folder
 
 
-def _without_rights() -> dict:
-    """Options of a process whose user may not do everything, where ours may."""
+def _without_rights() -> Sequence[str]:
+    """What starts a process whose user may not do everything, where ours may (Linux)."""
     if os.geteuid():
-        return {}
-    return {"preexec_fn": _drop_override}
-
-
-def _drop_override() -> None:
-    """Take from root the right to write where permissions forbid it (Linux)."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    # cap_dac_override, cap_dac_read_search: out of the bounding set, so that exec loses them.
-    for capability in (1, 2):
-        if libc.prctl(24, capability, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "prctl")
+        return ()
+    # PR_CAPBSET_DROP of CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: what is executed then lacks them.
+    drop = "[ctypes.CDLL(None).prctl(24, right, 0, 0, 0) for right in (1, 2)]"
+    execute = "os.execv(sys.argv[1], sys.argv[1:])"
+    return (sys.executable, "-c", f"import ctypes, os, sys; {drop}; {execute}")
 
 
 def other_clock(lab: Laboratory, moments: Sequence[float]) -> Tally:
@@ -381,14 +382,14 @@ def orphans(lab: Laboratory) -> Tally:
     tally = Tally("SIGKILL of a run with --workers=2", runs=1)
     folder = lab.place()
     run = start(folder, lab.cache, OUT, "--workers=2", "--n=512")
-    deadline = time.time() + 60
+    deadline = time.time() + 60 * PATIENCE
     while time.time() < deadline and run.poll() is None and len(_descendants(run.pid)) < 3:
         time.sleep(0.05)
     children = _descendants(run.pid)
     run.kill()
     run.communicate()
     tally.check(len(children) >= 2, f"only {len(children)} processes were seen")
-    deadline = time.time() + 30
+    deadline = time.time() + 30 * PATIENCE
     while time.time() < deadline and any(map(_lives, children)):
         time.sleep(0.2)
     left = [child for child in children if _lives(child)]
@@ -419,9 +420,12 @@ def _lives(pid: int) -> bool:
 
 def table(tallies: Sequence[Tally]) -> str:
     """Faults, runs and losses as a table for people and for docs/results.md."""
-    rows = [("fault", "runs", "lost", "note"), ("---", "---", "---", "---")]
-    rows += [(t.fault, str(t.runs), str(len(t.lost)), t.note) for t in tallies]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    head = ["| fault | runs | lost | note |", "|---|---|---|---|"]
+    return "\n".join(head + [_row(tally) for tally in tallies])
+
+
+def _row(tally: Tally) -> str:
+    return f"| {tally.fault} | {tally.runs} | {len(tally.lost)} | {tally.note} |"
 
 
 def main() -> None:
@@ -439,9 +443,7 @@ def main() -> None:
                 continue
             start_of, tally = time.time(), fault(lab)
             done.append(tally)
-            print(f"{name}: {time.time() - start_of:.0f} s", file=sys.stderr, flush=True)
-            for loss in tally.lost:
-                print(f"LOST: {tally.fault}: {loss}", flush=True)
+            print(f"{_row(tally)} {time.time() - start_of:.0f} s", file=sys.stderr, flush=True)
     print(table(done))
     sys.exit(any(tally.lost for tally in done))
 

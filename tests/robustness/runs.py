@@ -31,23 +31,34 @@ FLAGS = (
     "--mesh=data=1",
 )
 OUT = "--out=out"
-TIMEOUT = 300
+PATIENCE = float(os.environ.get("SUBSTRATE_PATIENCE", "1"))  # more where other work goes first
+TIMEOUT = 300 * PATIENCE
 
 
 def environment(cache: Path, **more: str) -> dict[str, str]:
     """Variables of a run that keeps compiled programs in `cache` and can import the checkout."""
     own = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    if PATIENCE > 1:  # XLA complains of compilation that takes minutes
+        own["TF_CPP_MIN_LOG_LEVEL"] = "3"
     return os.environ | own | {"XDG_CACHE_HOME": str(cache)} | more
 
 
 def start(
-    folder: Path, cache: Path, *flags: str, program: Sequence[str] = (MODULE,), **options: Any
+    folder: Path,
+    cache: Path,
+    *flags: str,
+    program: Sequence[str] = (MODULE,),
+    before: Sequence[str] = (),
+    **options: Any,
 ) -> subprocess.Popen:
-    """The run in a folder, which is made; `flags` come after those of all runs."""
+    """The run in a folder, which is made; `flags` come after those of all runs.
+
+    `before` is what executes the command, such as `nice`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     options = {"cwd": folder, "env": environment(cache), "text": True} | options
     return subprocess.Popen(
-        [sys.executable, "-m", *program, *FLAGS, *(flags or (OUT,))],
+        [*before, sys.executable, "-m", *program, *FLAGS, *(flags or (OUT,))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **options,
@@ -83,7 +94,7 @@ def finish(run: subprocess.Popen) -> Ended:
     except subprocess.TimeoutExpired:
         run.kill()
         out, err = run.communicate()
-        err += f"\nno end within {TIMEOUT} s"
+        err += f"\nno end within {TIMEOUT:g} s"
     return Ended(run.returncode, out, err)
 
 

@@ -14,11 +14,6 @@ from tests.features.fakes import LinearEncoder, noise_source
 from tests.robustness import faults
 
 CHUNK = 8
-# A limit or a user is set between fork and exec, of which JAX warns.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 
 
 @pytest.fixture(scope="module")
