@@ -143,7 +143,7 @@ def _floor(largest, magnitude, n: int, d: int):
 def _signed(centered, vectors, squares, mean):
     real = squares > 0
     if centered.shape[1] <= centered.shape[0]:
-        z = matmul(centered, vectors) * real[None, :]
+        z = jnp.where(real[None, :], matmul(centered, vectors), 0)
     else:
         z = vectors * root(squares)[None, :]
     sign = peak_sign(z)
