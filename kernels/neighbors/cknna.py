@@ -24,6 +24,10 @@ Cost, for E encoders, D = sum d_e: 2 n^2 D flops for the neighbors, n k D for th
 and E^2 n k^2 comparisons. Memory: n D, n k E indices, and one block of rows. The rows may be
 sharded: every device gathers the candidates and keeps its own queries.
 
+Where rows are far from the origin, K is formed of differences of directions (`directions`), as the
+neighbors are: both measures are those of exact arithmetic at mean/spread of 1e4 too. Where all rows
+have one direction, within 8 eps, an encoder is constant to CKNNA.
+
 Not guaranteed: the order of neighbors within rounding (see `search`). Duplicate images are
 neighbors of each other in every encoder and raise both measures. With k near n both tend to a
 constant that says nothing.
@@ -41,9 +45,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..alignment.normalization import nan_pairs, normalized_blocks
-from ..arithmetic import HIGHEST, AnyArray, count_rows, divide, gather_rows, pmax, psum, root
+from ..arithmetic import (
+    HIGHEST,
+    AnyArray,
+    count_rows,
+    divide,
+    gather_rows,
+    pmax,
+    psum,
+    root,
+    valid_rows,
+)
 from ..blocks import block_size, first_row, split_rows
 from ..validate import all_rows, check_blocks, compute_dtype
+from .directions import directions
 from .search import check_k, neighbor_lists
 
 
@@ -186,28 +201,50 @@ def _neighbors(blocks, k, mask, block_rows, axis_name):
 def _similarities(x, indices, mask, block_rows, axis_name):
     """[local, k] cosines to the neighbors, less the row's mean cosine to all rows; 0 if absent.
 
-    Values within rounding of 0 are 0, so that a constant encoder stays exactly so. And NaN if any
-    row that counts has NaN or inf, else 0.
+    Up to a factor that CKNNA does not see. Values within rounding of 0 are 0, so that a constant
+    encoder stays exactly so. And NaN if any row that counts has NaN or inf, else 0.
     """
+    local, k = indices.shape
     if mask is not None:
         x = jnp.where(mask[:, None], x, 0)
     reach = jnp.max(jnp.abs(x), axis=1, keepdims=True)
     unit = divide(x, reach)
     unit = divide(unit, root(jnp.sum(unit**2, axis=1, keepdims=True)))
-    mark = pmax(jnp.any(~jnp.isfinite(unit)).astype(jnp.int32), axis_name)
-    count = count_rows(x.shape[0], mask, axis_name).astype(x.dtype)
-    mean = psum(jnp.sum(unit, axis=0), axis_name) / count
-    everyone = gather_rows(unit, axis_name)
-    size = block_size(block_rows, x.shape[0], indices.shape[1] * x.shape[1])
-    noise = 8 * jnp.finfo(x.dtype).eps
+    finite = jnp.all(jnp.isfinite(unit), axis=1)
+    mark = pmax(jnp.any(~finite).astype(jnp.int32), axis_name)
+    x, unit = (jnp.where(finite[:, None], a, 0) for a in (x, unit))
+    valid = valid_rows(local, mask, axis_name) & gather_rows(finite, axis_name)
+    everyone = directions(gather_rows(x, axis_name), gather_rows(unit, axis_name), valid, k)
+    points, depths, zeros, _, scale, centered = everyone
+
+    def mine(a):
+        return jax.lax.dynamic_slice_in_dim(a, first_row(local, axis_name), local)
+
+    # u_i'(u_j - mean u) = (c + w_i)'(w_j - mean w), and c'w_j is less the depth of j.
+    count = count_rows(local, mask, axis_name).astype(x.dtype)
+    mean = psum(jnp.sum(mine(points), axis=0), axis_name) / count
+    depth = psum(jnp.sum(mine(depths)), axis_name) / count
+    kept = mine(valid & ~zeros)[:, None]
+    spread = psum(jnp.sum(jnp.where(kept, mine(points) - mean[None], 0) ** 2), axis_name) / count
+    eps = jnp.finfo(x.dtype).eps
+    least = 8 * eps * scale
+    noise = jnp.where(centered, jnp.where(spread > least**2, 0, jnp.inf), least)
+    size = block_size(block_rows, local, k * x.shape[1])
 
     def block(pair):
-        rows, near = pair  # the mean is taken off the neighbors, which cancels less than later
-        value = jnp.einsum(
-            "bd,bkd->bk", rows, everyone[near] - mean[None, None, :], precision=HIGHEST
+        rows, near, here = (
+            pair  # the mean is taken off the neighbors, which cancels less than later
         )
-        return jnp.where((near >= 0) & (jnp.abs(value) > noise), value, 0)
+        value = jnp.einsum(
+            "bd,bkd->bk", rows, points[near] - mean[None, None, :], precision=HIGHEST
+        )
+        value -= depths[near] - depth
+        return jnp.where(here & (near >= 0) & (jnp.abs(value) > noise), value, 0)
 
-    blocks = (split_rows(unit[None], size, 0)[:, 0], split_rows(indices[None], size, -1)[:, 0])
-    values = jax.lax.map(block, blocks).reshape(-1, indices.shape[1])[: x.shape[0]]
+    blocks = (
+        split_rows(mine(points)[None], size, 0)[:, 0],
+        split_rows(indices[None], size, -1)[:, 0],
+        split_rows(kept[None], size, False)[:, 0],
+    )
+    values = jax.lax.map(block, blocks).reshape(-1, k)[:local]
     return values, jnp.where(mark > 0, jnp.nan, 0)

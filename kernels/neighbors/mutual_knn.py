@@ -220,7 +220,8 @@ def calibrate_mutual_knn(
     tau, p_value = tail_from_sample(overlap, null, alpha)
     tau = nan_pairs(_recall(tau, result.count, result.ks), scales)
     p_value = jnp.where(jnp.isnan(tau), tau, p_value)
-    return Calibration(rescale(result.recall, tau), tau, p_value, result.recall, method)
+    found = Calibration(rescale(result.recall, tau), tau, p_value, result.recall, method)
+    return at_least_one_order(found, result.count)
 
 
 def _mutual_knn(blocks, ks, mask, block_rows, axis_name):

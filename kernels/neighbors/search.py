@@ -8,14 +8,20 @@ Ties go to the lower index, and rows that are equal always tie. A matrix product
 ensure that, for it may round two equal columns differently: so repeated rows are found first (by a
 96-bit hash) and all take the similarity of the first of them.
 
+Far from the origin all cosines are within rounding of 1 and still the neighbors are those of exact
+arithmetic: where more than half of the rows have a cosine above 15/16 with one of them, differences
+from that row are compared (`directions`).
+
 Cost: 2 n^2 d flops, and memory for one block of query rows by n. With `axis_name` each device has
 all candidates and keeps its own queries. On CPU, for 512 to 16,000 rows on one device and unless
 `block_rows` says otherwise, each similarity is formed once (`tiles`): n^2 d flops, and
 memory for n^2 / 2 similarities, at most 512 MiB of float32. n x n is never held.
 
-Not guaranteed: the order of different rows whose similarities are within rounding, about 1e-7 (it
-may vary with the block size and the device). A row that is not finite counts for nothing, as if
-masked.
+Not guaranteed: the order of different rows whose similarities are within rounding (it may vary
+with the block size and the device): about 1e-7, and 1e-7 of 1 less the typical cosine where rows
+share one direction. Tight groups of rows that are far apart keep 1e-7, but for a group that has
+more than half of the rows. Float32 rows with mean/spread beyond 1e6 are mostly rounding themselves.
+A row that is not finite counts for nothing, as if masked.
 """
 
 from __future__ import annotations
@@ -27,10 +33,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import AnyArray, divide, gather_rows, matmul, valid_rows
+from ..arithmetic import AnyArray, divide, gather_rows, valid_rows
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_mask, check_matrix, compute_dtype
-from .tiles import largest_of_tiles, similarity_tiles, tile_grid
+from .directions import Directions, directions, row_similarities, some
+from .tiles import largest_of_tiles, search_again, similarity_tiles, tile_grid
 from .top_k import top_k
 
 
@@ -84,9 +91,9 @@ def neighbor_lists(
     size = block_size(block_rows, local, rows)
     dtype = compute_dtype(*blocks)
     valid = valid_rows(local, mask, axis_name)
-    columns = jnp.arange(rows)
+    widest = max(x.shape[1] for x in blocks)
 
-    def directions(x):
+    def rows_of(x):
         everyone = gather_rows(jax.lax.stop_gradient(x), axis_name).astype(dtype)
         everyone = jnp.where(valid[:, None], everyone, 0)
         reach = jnp.max(jnp.abs(everyone), axis=1, keepdims=True)
@@ -95,35 +102,32 @@ def neighbor_lists(
         finite = jnp.isfinite(norm)
         unit = jnp.where(finite, divide(unit, norm), 0)
         counts = valid & finite[:, 0]
-        return unit, counts, _hashes(everyone, counts)
+        found = directions(jnp.where(finite, everyone, 0), unit, counts, k)
+        return found, counts, _hashes(everyone, counts)
 
     def by_rows(x):
-        unit, counts, hashes = directions(x)
-        twins, repeated = _twins(hashes)
-
-        def search(queries):
-            similarity = matmul(unit[queries], unit.T)
-            similarity = jax.lax.cond(
-                repeated, lambda a: jnp.take(a, twins, axis=1), lambda a: a, similarity
-            )
-            allowed = counts[None, :] & (columns[None, :] != queries[:, None])
-            similarity, indices = top_k(jnp.where(allowed, similarity, -jnp.inf), k)
-            return jnp.where(counts[queries][:, None] & (similarity > -jnp.inf), indices, -1)
-
+        found, counts, hashes = rows_of(x)
+        search = _by_row(found, counts, *_twins(hashes), k)
         count = -(-local // size)
         queries = jnp.minimum(jnp.arange(count * size), local - 1) + first_row(local, axis_name)
         return jax.lax.map(search, queries.reshape(count, size)).reshape(-1, k)[:local]
 
     def tiles(x, grid):
-        unit, counts, hashes = directions(x)
-        return similarity_tiles(unit, counts, grid), hashes
+        found, counts, hashes = rows_of(x)
+        values = similarity_tiles(found, counts, grid)
+        # One width for all blocks, as the branches of a switch give one shape.
+        points = jnp.pad(found.points, ((0, 0), (0, widest - x.shape[1])))
+        return values, hashes, counts, found._replace(points=points)
 
     def by_tiles(grid):
         branches = [partial(tiles, x, grid) for x in blocks]
 
         def lists(number):
-            similarities, hashes = jax.lax.switch(number, branches)
-            return largest_of_tiles(similarities, *_twins(hashes), grid)
+            values, hashes, counts, found = jax.lax.switch(number, branches)
+            twins, repeated = _twins(hashes)
+            lists = largest_of_tiles(values, twins, repeated, grid)
+            search = _by_row(found, counts, twins, repeated, k)
+            return search_again(search, lists, found.outlying)
 
         return jax.lax.map(lists, jnp.arange(len(blocks)))
 
@@ -134,6 +138,22 @@ def neighbor_lists(
     if grid is None:
         return each()
     return jax.lax.platform_dependent(cpu=partial(by_tiles, grid), default=each)
+
+
+def _by_row(found: Directions, counts, twins, repeated, k):
+    """A function of row numbers that gives the neighbors of each: [q] -> [q, k]."""
+    columns = jnp.arange(counts.shape[0])
+
+    def search(queries):
+        similarity = row_similarities(some(found, lambda a: a[queries]), found)
+        similarity = jax.lax.cond(
+            repeated, lambda a: jnp.take(a, twins, axis=1), lambda a: a, similarity
+        )
+        allowed = counts[None, :] & (columns[None, :] != queries[:, None])
+        similarity, indices = top_k(jnp.where(allowed, similarity, -jnp.inf), k)
+        return jnp.where(counts[queries][:, None] & (similarity > -jnp.inf), indices, -1)
+
+    return search
 
 
 def _hashes(x, valid):

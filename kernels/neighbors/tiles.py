@@ -20,13 +20,14 @@ n (n + u) / 2 values of one encoder.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import matmul
+from .directions import Directions, pair_similarities, some
 
 LEAST_ROWS = 512
 MOST_NEIGHBORS = 512  # beyond, sorting costs no more than counting
@@ -100,16 +101,20 @@ def tile_grid(rows: int, k: int) -> TileGrid | None:
 
 
 def similarity_tiles(
-    unit: Float[Array, "n d"], valid: Bool[Array, " n"], grid: TileGrid
+    found: Directions, valid: Bool[Array, " n"], grid: TileGrid
 ) -> Float[Array, "T u u"]:
-    """Inner products of the rows of each pair of blocks; -inf where a row does not count."""
-    padding = grid.rows - unit.shape[0]
-    unit, valid = jnp.pad(unit, ((0, padding), (0, 0))), jnp.pad(valid, (0, padding))
+    """`pair_similarities` of the rows of each pair of blocks; -inf where a row does not count."""
+    padding = grid.rows - valid.shape[0]
+
+    def pad(a):
+        return jnp.pad(a, ((0, padding), *((0, 0),) * (a.ndim - 1)))
+
+    found, valid = some(found, pad), pad(valid)
 
     def tile(pair):
-        left, right = (_part(unit, block, grid.unit) for block in pair)
+        left, right = (some(found, lambda a, b=block: _part(a, b, grid.unit)) for block in pair)
         rows, columns = (_part(valid, block, grid.unit) for block in pair)
-        return jnp.where(rows[:, None] & columns[None, :], matmul(left, right.T), -jnp.inf)
+        return jnp.where(rows[:, None] & columns[None, :], pair_similarities(left, right), -jnp.inf)
 
     return jax.lax.map(tile, tuple(jnp.asarray(blocks) for blocks in grid.pairs))
 
@@ -214,7 +219,7 @@ def _candidates(tiles, zero, grid):
         found = jax.lax.population_count(words)
         return jnp.sum(found, axis=1, dtype=jnp.int32, keepdims=True), words
 
-    low = zero - 2  # below any cosine
+    low = zero - 2  # below any similarity
     high = jnp.maximum(jnp.max(jnp.max(peaks, axis=1), axis=1), low)
     steps = jnp.finfo(zero.dtype).nmant
     low, _ = _raised(reaching_peaks, low, high, grid.k, grid.k + grid.k // 16, steps)
@@ -290,16 +295,29 @@ def _sort_the_rest(tiles, lists, unsettled, grid):
     """The lists, those of unsettled rows found from all values of the row."""
     everyone = _numbers(0, grid.rows)
 
-    def settle(state):
-        lists, unsettled = state
-        rows = jnp.nonzero(unsettled, size=SORTED_ROWS, fill_value=grid.rows)[0]
-        rows = rows.astype(jnp.int32)
-        value = _values(tiles, jnp.minimum(rows, grid.rows - 1)[:, None], everyone[None, :], grid)
+    def search(rows):
+        value = _values(tiles, rows[:, None], everyone[None, :], grid)
         value, index = jax.lax.top_k(value, grid.k)
-        lists = lists.at[rows].set(jnp.where(value > -jnp.inf, index, -1), mode="drop")
-        return lists, unsettled.at[rows].set(False, mode="drop")
+        return jnp.where(value > -jnp.inf, index, -1)
 
-    return jax.lax.while_loop(lambda state: jnp.any(state[1]), settle, (lists, unsettled))[0]
+    return search_again(search, lists, unsettled)
+
+
+def search_again(
+    search: Callable[[Int[Array, " q"]], Int[Array, "q k"]],
+    lists: Int[Array, "n k"],
+    again: Bool[Array, " n"],
+) -> Int[Array, "n k"]:
+    """The lists, those of the rows of `again` replaced by what `search` gives for them."""
+    last = lists.shape[0] - 1
+
+    def settle(state):
+        lists, again = state
+        rows = jnp.nonzero(again, size=SORTED_ROWS, fill_value=last + 1)[0].astype(jnp.int32)
+        lists = lists.at[rows].set(search(jnp.minimum(rows, last)), mode="drop")
+        return lists, again.at[rows].set(False, mode="drop")
+
+    return jax.lax.while_loop(lambda state: jnp.any(state[1]), settle, (lists, again))[0]
 
 
 def _numbers(*limits):
