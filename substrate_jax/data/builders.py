@@ -30,6 +30,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from substrate_jax.data.paths import readable
 from substrate_jax.data.tfds_records import KAIST_INSTRUCTIONS, TFDS_FILES
 
 # Near is dark violet, far is yellow. Lightness rises evenly, so that the map reads in gray as well.
@@ -80,7 +81,8 @@ class KaistLwir(tfds.core.GeneratorBasedBuilder):
             if match and int(match[3]) % _FRAME_STEP == _FRAME_STEP - 1:
                 frames["train" if match[1] < "set06" else "test"].append(path)
         if not any(frames.values()):
-            raise ValueError(f"no thermal frames below {root}: {KAIST_INSTRUCTIONS} there")
+            where = readable(str(root))
+            raise ValueError(f"no thermal frames below {where}: {KAIST_INSTRUCTIONS} there")
         return {name: self._generate_examples(paths) for name, paths in frames.items() if paths}
 
     def _generate_examples(self, paths: Sequence[Path]) -> Iterator[tuple[str, dict]]:

@@ -149,11 +149,35 @@ def first_of(names: Iterable[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def one_line(error: BaseException) -> str:
-    """What an exception says, on one line; its type where it says nothing.
+def one_line(error: BaseException, most: int = 400) -> str:
+    r"""What an exception says, on one line that can be printed; its type where it says nothing.
+
+    Args:
+      error: the exception.
+      most: letters to keep; a decoder may repeat a whole file.
 
     Example:
-      >>> one_line(OSError("no\\n  room")), one_line(EOFError())
+      >>> one_line(OSError("no\n  room")), one_line(EOFError())
       ('no room', 'EOFError')
     """
-    return readable(" ".join(str(error).split())) or type(error).__name__
+    return shown(readable(str(error)), most) or type(error).__name__
+
+
+def shown(text: str, most: int) -> str:
+    r"""A text on one line that can be printed; of a long one the beginning and the end.
+
+    Args:
+      text: any.
+      most: letters to keep, 10 or more.
+
+    Example:
+      >>> print(shown("bad key '\x1b[2J'\n give another", 40))
+      bad key '\x1b[2J' give another
+      >>> print(shown("a" * 20 + "z" * 20, 21))
+      aaaaaaaaaaa ... zzzzz
+    """
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    if len(line) <= most:
+        return line
+    end = most // 4
+    return f"{line[: most - end - 5]} ... {line[-end:]}"

@@ -16,6 +16,7 @@ import importlib.util
 import sys
 
 from substrate_jax.data.download import data_folder, fetch
+from substrate_jax.data.paths import one_line
 from substrate_jax.data.tfds_records import (
     KAIST,
     TFDS_FILES,
@@ -58,8 +59,7 @@ def prepare_tfds(name: str, data_dir: str | None = None, *, quiet: bool = False)
             download_config=tfds.download.DownloadConfig(manual_dir=data_folder())
         )
     except Exception as error:  # builders, downloads and checksums raise anything
-        reason = " ".join(str(error).split())
-        raise ValueError(f"preparing tfds:{name} failed: {reason}") from error
+        raise ValueError(f"preparing tfds:{name} failed: {one_line(error)}") from error
 
 
 def prepare(spec: str, *, quiet: bool = False) -> int:

@@ -13,6 +13,8 @@ import threading
 import urllib.parse
 import urllib.request
 
+from substrate_jax.data.paths import one_line
+
 SECONDS = 2.0
 _PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
@@ -55,4 +57,4 @@ def _connect(host: str, port: int) -> None:
     except queue.Empty:
         error = TimeoutError(f"no answer within {seconds:g} s")
     if error is not None:
-        raise OSError(f"no route to {host}: {error.strerror or error}") from error
+        raise OSError(f"no route to {host}: {error.strerror or one_line(error)}") from error

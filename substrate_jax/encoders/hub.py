@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from substrate_jax.data.paths import read_file
+from substrate_jax.data.paths import one_line, read_file
 from substrate_jax.data.route import check_route
 from substrate_jax.encoders.weights import file_sha256
 
@@ -144,10 +144,10 @@ def weight_map(folder: Path) -> dict[str, str]:
     """Key -> shard that holds it, as the index lists them.
 
     Raises:
-        ValueError: the index is broken, or lists files outside its folder.
+        ValueError: the index is broken, lists nothing, or files outside its folder.
     """
     listed = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(listed, dict) or not all(
+    if not listed or not isinstance(listed, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in listed.values()
     ):
         raise ValueError(f"{str(folder / INDEX)!r} lists no shards of its folder; fetch it again")
@@ -164,11 +164,11 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(read_file(path).decode(), parse_constant=_refuse_constant)
     except OSError as error:
         raise ValueError(
-            f"{str(path)!r} cannot be read ({error.strerror or error}); fetch it with the "
+            f"{str(path)!r} cannot be read ({error.strerror or one_line(error)}); fetch it with the "
             "checkpoint"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} is not JSON ({error}); fetch it again") from error
+        raise ValueError(f"{str(path)!r} is not JSON ({one_line(error)}); fetch it again") from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{str(path)!r} holds a {type(content).__name__} and no object; fetch it again"

@@ -203,6 +203,8 @@ _MOST = {
     "mlp_ratio": 1_000,
 }
 _LONGEST = 100
+# None of those, stages that are not padded, no scale (ConvNeXt).
+_MAY_BE_0 = ("num_register_tokens", "depthwise_padding", "layer_scale_init_value")
 TOWERS = {"clip": "vision_config", "siglip": "vision_config"}
 
 
@@ -259,7 +261,7 @@ def _is_sane(name: str, value: Any) -> bool:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if name.endswith("_eps"):
             return 0 < value < 1
-        return 0 <= value <= _MOST.get(name, 2**20)
+        return (value > 0 or (value == 0 and name in _MAY_BE_0)) and value <= _MOST.get(name, 2**20)
     return True
 
 

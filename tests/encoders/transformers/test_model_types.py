@@ -112,7 +112,7 @@ WRONG = {
     "a number": ("convnext", "config", {"depths": 3}, "depths=3 is not supported"),
     "words": ("convnext", "config", {"depths": ["3", "3"]}, "depths=.'3', '3'. is not supported"),
     "an object": ("vit", "config", {"patch_size": {"height": 8}}, "patch_size=.* is not supported"),
-    "no heads": ("vit", "config", {"num_attention_heads": 0}, "holds what .*by zero"),
+    "no heads": ("vit", "config", {"num_attention_heads": 0}, "num_attention_heads=0 is not"),
     "a tower": ("clip", "config", {"vision_config": [1]}, r"vision_config=\[1\] is not supported"),
     "a size": ("dinov2", "preprocessor", {"size": {"shortest_edge": "8"}}, "holds what .*'str'"),
     "a share": (
