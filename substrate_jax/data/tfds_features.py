@@ -66,7 +66,10 @@ def choose_features(features: Any, image: str | None, label: str | None, name: s
 
 
 def _leaves(features: Any, prefix: str = "", depth: int = 0) -> dict[str, tuple[Any, int]]:
-    """Name -> feature that holds values, and how many sequences it is in."""
+    """Name -> feature that holds values, and how many sequences it is in, in order of the names.
+
+    A file of features is a protocol buffer with a map, whose order varies from run to run.
+    """
     import tensorflow_datasets as tfds
 
     if isinstance(features, tfds.features.Sequence):
@@ -74,7 +77,7 @@ def _leaves(features: Any, prefix: str = "", depth: int = 0) -> dict[str, tuple[
     if not isinstance(features, tfds.features.FeaturesDict):
         return {prefix: (features, depth)}
     found = {}
-    for key, feature in features.items():
+    for key, feature in sorted(features.items()):
         found |= _leaves(feature, f"{prefix}/{key}" if prefix else key, depth)
     return found
 
