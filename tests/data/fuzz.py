@@ -1,37 +1,115 @@
 """What the fuzz tests share: how files are damaged, how much is tried, and what may come of it.
 
-`SUBSTRATE_FUZZ_SECONDS=600 pytest tests/data/test_fuzz.py` tries new examples for about that long;
-without the variable the same few are tried each time.
+As tests they try the same few examples each time. The long form tries new ones, target by target,
+and prints a row for docs/results.md each:
+
+    python -m tests.data.fuzz --minutes=20
+    python -m tests.data.fuzz --minutes=20 --target=images
+
+What is lost (a traceback, a hang, a wrong value, memory) is printed, and the exit code is then 1.
 """
 
+import argparse
 import contextlib
+import dataclasses
 import datetime
-import os
+import faulthandler
+import functools
 import resource
+import subprocess
+import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-SECONDS = float(os.environ.get("SUBSTRATE_FUZZ_SECONDS", "0"))
-USUAL_SECONDS = 20  # what a file of fuzz tests takes otherwise
 MOST_GROWTH = 1024  # MiB that damaged files may make a process grow by
+DEADLINE = datetime.timedelta(seconds=20)  # of one example
+HANGING = 600  # seconds after which an example ends the long form
+LOST = 3  # exit code where a row says what was lost
 
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
+_DATA, _ENCODERS = "tests/data/test_fuzz.py::", "tests/encoders/test_fuzz.py::"
+TARGETS = {
+    "safetensors": (
+        f"{_ENCODERS}test_damaged_safetensors",
+        f"{_ENCODERS}test_any_header",
+        f"{_ENCODERS}test_damaged_indices_of_shards",
+    ),
+    "images": (f"{_DATA}test_damaged_images", f"{_DATA}test_noise_is_no_image"),
+    "npz": (f"{_DATA}test_damaged_npz", f"{_DATA}test_damaged_npy_of_quickdraw"),
+    "array_record": (f"{_DATA}test_damaged_records",),
+    "config.json": (f"{_ENCODERS}test_damaged_configs",),
+    "features.json": (f"{_DATA}test_damaged_descriptions_of_a_set",),
+    "flags": (
+        "tests/experiments/common/test_flag_fuzz.py",
+        f"{_DATA}test_any_text_as_domains_or_spec",
+    ),
+}
 
-def tried(examples: int):
-    """Settings of a test: the same examples each time, or new ones for a while."""
-    more = max(int(examples * SECONDS / USUAL_SECONDS), examples) if SECONDS else examples
-    return settings(
-        max_examples=more,
-        derandomize=not SECONDS,
+
+@dataclasses.dataclass
+class Seen:
+    """What came of all examples of this process.
+
+    Attributes:
+        examples: how many were tried.
+        read: attempts that gave something; the tests hold it to be right.
+        refused: attempts that ended in one line.
+        slowest: seconds of the longest attempt.
+        share: seconds that each test may try new examples for; 0 for the usual few.
+    """
+
+    examples: int = 0
+    read: int = 0
+    refused: int = 0
+    slowest: float = 0.0
+    share: float = 0.0
+
+
+SEEN = Seen()
+
+
+def tried(examples: int, *strategies: st.SearchStrategy):
+    """A test of so many examples, the same each time; in the long form of new ones for a while."""
+
+    def decorate(test: Callable[..., None]) -> Callable[[], None]:
+        @functools.wraps(test)  # with its arguments, which hypothesis looks at
+        def counted(*drawn, **named):
+            SEEN.examples += 1
+            if SEEN.share:  # a test that hangs would never come to its deadline
+                faulthandler.dump_traceback_later(HANGING, exit=True)
+            try:
+                test(*drawn, **named)
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+
+        def check() -> None:
+            _try(counted, strategies, examples, derandomize=not SEEN.share)
+            until = time.monotonic() + SEEN.share
+            while time.monotonic() < until:
+                _try(counted, strategies, examples, derandomize=False)
+
+        check.__name__ = test.__name__
+        return check
+
+    return decorate
+
+
+def _try(test: Callable[..., None], strategies, examples: int, *, derandomize: bool) -> None:
+    chosen = settings(
+        max_examples=examples,
+        derandomize=derandomize,
         database=None,
-        deadline=datetime.timedelta(seconds=20),
+        deadline=DEADLINE,
         suppress_health_check=list(HealthCheck),
     )
+    chosen(given(*strategies)(test))()
 
 
 @st.composite
@@ -96,10 +174,15 @@ def _altered_once(draw, content):
 @contextlib.contextmanager
 def little_memory() -> Iterator[None]:
     """Fail if what is inside made the process grow by much."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak()
     yield
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    grown = _peak() - before
     assert grown < MOST_GROWTH, f"{grown:.0f} MiB"
+
+
+def _peak() -> float:
+    """MiB that this process has taken at most (Linux)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def attempt(read: Callable[[], Any], *names: str) -> Any:
@@ -107,14 +190,89 @@ def attempt(read: Callable[[], Any], *names: str) -> Any:
 
     Warnings are as Python has them by default: as errors they would hide what comes after.
     """
+    began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return read()
+            found = read()
         except ValueError as error:
             message = str(error)
+        else:
+            SEEN.read += 1
+            return found
+        finally:
+            SEEN.slowest = max(SEEN.slowest, time.perf_counter() - began)
+    SEEN.refused += 1
     assert "\n" not in message, message
     assert len(message) < 3_000, message[:200]
     assert message.encode()
     assert not names or any(name in message for name in names), message
     return None
+
+
+class Long:
+    """Shares the time of a target out among its tests, and counts what they lost.
+
+    Args:
+        seconds: of all tests together.
+    """
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self.lost = 0
+        self.before = 0.0
+
+    def pytest_collection_finish(self, session):
+        """Once it is known how many there are."""
+        SEEN.share = self.seconds / max(len(session.items), 1)
+        self.before = _peak()
+
+    def pytest_runtest_logreport(self, report):
+        """A test that failed, or could not begin or end."""
+        self.lost += report.failed
+
+
+def fuzz(target: str, minutes: float) -> int:
+    """Try new examples of one target, print its row, and return how many tests lost something."""
+    began, long = time.monotonic(), Long(60 * minutes)
+    quiet = ("-n", "0", "-q", "--durations=0", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+    code = pytest.main([*quiet, *TARGETS[target]], [long])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        long.lost += 1
+    cells = (
+        f"{(time.monotonic() - began) / 60:.0f}",
+        f"{time.process_time() / 60:.0f}",
+        f"{SEEN.examples:,}",
+        f"{SEEN.read:,}",
+        f"{SEEN.refused:,}",
+        str(long.lost),
+        f"{SEEN.slowest:.1f} s",
+        f"{_peak() - long.before:.0f} MiB",
+    )
+    print(f"ROW | {target} | {' | '.join(cells)} |", flush=True)
+    return long.lost
+
+
+def main() -> None:
+    """The long form: each target in a process of its own, whose memory is then known."""
+    parser = argparse.ArgumentParser(description="See the module's docstring.")
+    parser.add_argument("--minutes", type=float, required=True, help="for each target")
+    parser.add_argument("--target", choices=TARGETS, help="this one alone")
+    arguments = parser.parse_args()
+    if arguments.target:
+        sys.exit(LOST if fuzz(arguments.target, arguments.minutes) else 0)
+    print("ROW | target | minutes | of them computing | examples | read | refused | lost", end="")
+    print(" | slowest | memory |", flush=True)
+    again = [sys.executable, "-m", "tests.data.fuzz", f"--minutes={arguments.minutes}"]
+    ends = {t: subprocess.run([*again, f"--target={t}"]).returncode for t in TARGETS}
+    for target, code in ends.items():
+        if code not in (0, LOST):  # it crashed, or hung
+            print(f"ROW | {target} | ended with {code} |", flush=True)
+    sys.exit(any(ends.values()))
+
+
+if __name__ == "__main__":
+    # The tests import this module by its name: that one has the counts.
+    from tests.data.fuzz import main as start
+
+    start()

@@ -10,13 +10,13 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from substrate_jax.data import decode_image, open_source, quickdraw
 from substrate_jax.data.domains import resolve_domains
 from substrate_jax.data.formats import image_formats
+from substrate_jax.data.paths import one_line
 from substrate_jax.data.tfds_records import TfdsSpec
 from tests.data import fuzz
 from tests.data.images import NOISE, encoded, fits_of, png_of, tiff_of
@@ -72,8 +72,7 @@ def test_every_format_is_here():
 def test_damaged_images(kind):
     files = [data for name, data in FILES.items() if name.split()[0] == kind]
 
-    @fuzz.tried(60)
-    @given(st.data())
+    @fuzz.tried(60, st.data())
     def check(data):
         file = data.draw(fuzz.damaged(data.draw(st.sampled_from(files))))
         orientation = data.draw(st.sampled_from(["ignore", "apply"]))
@@ -86,8 +85,7 @@ def test_damaged_images(kind):
     check()
 
 
-@fuzz.tried(100)
-@given(st.binary(max_size=200))
+@fuzz.tried(100, st.binary(max_size=200))
 def test_noise_is_no_image(data):
     fuzz.attempt(lambda: decode_image(data))
 
@@ -116,8 +114,7 @@ def folder():
 
 
 def test_damaged_npz(folder):
-    @fuzz.tried(300)
-    @given(st.data())
+    @fuzz.tried(300, st.data())
     def check(data):
         file = folder / "m.npz"
         file.write_bytes(data.draw(fuzz.damaged(data.draw(st.sampled_from(NPZ)))))
@@ -135,8 +132,7 @@ def test_damaged_npy_of_quickdraw(folder, monkeypatch):
     path.parent.mkdir()
     whole = npy_bytes(np.zeros((3, 784), np.uint8))
 
-    @fuzz.tried(200)
-    @given(st.data())
+    @fuzz.tried(200, st.data())
     def check(data):
         path.write_bytes(data.draw(fuzz.damaged(whole)))
         drawings = fuzz.attempt(lambda: quickdraw._drawings(word, 2), f"{word}.npy")
@@ -171,8 +167,7 @@ def test_damaged_records(records):
     whole = file.read_bytes()
     used = len(whole.rstrip(b"\0")) + 1
 
-    @fuzz.tried(150)
-    @given(st.data())
+    @fuzz.tried(150, st.data())
     def check(data):
         if data.draw(st.booleans()):  # where the records are
             at = data.draw(st.integers(0, used - 1))
@@ -193,8 +188,7 @@ def test_damaged_descriptions_of_a_set(name, records):
     path = file.parent / name
     whole = path.read_bytes()
 
-    @fuzz.tried(100)
-    @given(st.data())
+    @fuzz.tried(100, st.data())
     def check(data):
         if data.draw(st.booleans()):
             path.write_bytes(data.draw(fuzz.damaged(whole)))
@@ -205,23 +199,29 @@ def test_damaged_descriptions_of_a_set(name, records):
     check()
 
 
+@fuzz.tried(200, st.text(), st.integers(10, 400))
+def test_any_words_of_an_error_make_one_line(text, most):
+    said = one_line(ValueError(text), most)
+    assert said.isprintable()
+    assert 0 < len(said) <= most
+
+
 LETTERS = [*'abd:?@=&,"[]/~.\\ é\0', "dir:", "npz:", "tfds:", "train", "image="]
 TEXT = st.lists(st.sampled_from(LETTERS), max_size=12).map("".join)
 
 
-@fuzz.tried(200)
-@given(TEXT)
+@fuzz.tried(200, TEXT)
 def test_any_text_as_domains_or_spec(text):
     for read in (resolve_domains, TfdsSpec.parse, lambda spec: open_source(f"dir:{spec}x?")):
         fuzz.attempt(lambda read=read: read(text))
 
 
 def test_any_file_names(tmp_path):
-    @fuzz.tried(100)
-    @given(
+    @fuzz.tried(
+        100,
         st.sets(
             st.binary(min_size=1, max_size=8).map(lambda b: b.translate(None, b"/\0.")), max_size=6
-        )
+        ),
     )
     def check(names):
         root = pathlib.Path(tempfile.mkdtemp(dir=tmp_path))

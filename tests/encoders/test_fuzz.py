@@ -6,7 +6,6 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -56,8 +55,7 @@ def finite(module) -> bool:
 def test_damaged_safetensors(tmp_path):
     path = tmp_path / "w.safetensors"
 
-    @fuzz.tried(150)
-    @given(st.data())
+    @fuzz.tried(150, st.data())
     def check(data):
         kind = data.draw(st.sampled_from(["bytes", "header", "body"]))
         if kind == "bytes":
@@ -86,8 +84,9 @@ def test_any_header(tmp_path):
         }
     )
 
-    @fuzz.tried(200)
-    @given(st.dictionaries(st.sampled_from([*HEADER, "module.x", "\0", "é"]), entry, max_size=4))
+    @fuzz.tried(
+        200, st.dictionaries(st.sampled_from([*HEADER, "module.x", "\0", "é"]), entry, max_size=4)
+    )
     def check(header):
         path.write_bytes(with_header(header))
         fuzz.attempt(lambda: filled(path), "w.safetensors")
@@ -113,8 +112,7 @@ def test_damaged_configs(case, name, folder):
         spec, arrays = transformers_encoder(folder, "hf:m")
         return fill(abstract_module(spec.config), arrays, source="model.safetensors")
 
-    @fuzz.tried(8)
-    @given(st.data())
+    @fuzz.tried(8, st.data())
     def check(data):
         if data.draw(st.integers(0, 3)) == 0:
             path.write_bytes(data.draw(fuzz.damaged(whole)))
@@ -132,8 +130,7 @@ def test_damaged_indices_of_shards(folder):
     whole = path.read_bytes()
     want = read_transformers_arrays(folder).keys()
 
-    @fuzz.tried(60)
-    @given(st.data())
+    @fuzz.tried(60, st.data())
     def check(data):
         if data.draw(st.booleans()):
             path.write_bytes(data.draw(fuzz.damaged(whole)))
