@@ -55,6 +55,9 @@ def run() -> None:
         return
     specs = panel.chosen_specs()
     ks = neighbor_counts(FLAGS.k)
+    for name, least in (("components", 1), ("permutations", 0)):
+        if (value := getattr(FLAGS, name)) < least:
+            raise ValueError(f"{name}={value}: give {least} or more")
     least = max([4, FLAGS.components + 1, *(k + 1 for k in ks)])
     uses = f"k={max(ks)} neighbors and {FLAGS.components} components"
     n = panel.image_count()

@@ -64,7 +64,8 @@ def run() -> None:
     specs = panel.chosen_specs()
     calibration.check_alpha()
     ks = sweep(FLAGS.sweep)
-    for name, least in (("extremes", 1), ("random_bases", 0), ("untrained", 0), ("components", 1)):
+    least_of = {"extremes": 1, "random_bases": 0, "untrained": 0, "components": 1, "splits": 0}
+    for name, least in least_of.items():
         if (value := getattr(FLAGS, name)) < least:
             raise ValueError(f"{name}={value}: give {least} or more")
     for name in ("resamples", "panel_resamples"):
@@ -91,7 +92,7 @@ def run() -> None:
 
 def sweep(words: list[str]) -> tuple[int, ...]:
     """The values of --sweep."""
-    if not all(word.isdecimal() and int(word) for word in words):
+    if not all(word.isdecimal() and len(word) < 10 and int(word) for word in words):
         raise ValueError(f"sweep={','.join(words)!r}: give whole numbers, such as 4,8,16")
     return tuple(sorted({int(word) for word in words}))
 

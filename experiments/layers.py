@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import calibration, devices, launch, permutations
+from experiments.common import calibration, devices, launch, numbers, permutations
 from experiments.common import encoders as panel
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_bool("debiased", False, "Show debiased CKA first; both are computed.")
 flags.DEFINE_float("memory", 4.0, "GiB for the features and Gram matrices of layers.")
+numbers.hold_to_positive("memory", "GiB")
 
 
 def run() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags, logging
 
-from experiments.common import calibration, devices, launch, networks, redaction
+from experiments.common import calibration, devices, launch, networks, numbers, redaction
 
 if TYPE_CHECKING:
     from substrate_jax.features import FeatureStore
@@ -45,14 +45,18 @@ flags.DEFINE_enum(
     "Mean and deviation of the input: ImageNet's for every encoder, as the paper has it, or each "
     "checkpoint's own.",
 )
-flags.DEFINE_integer("workers", 0, "Processes that decode images; 0 decodes in threads.")
+flags.DEFINE_integer(
+    "workers", 0, "Processes that decode images; 0 decodes in threads.", lower_bound=0
+)
 flags.DEFINE_float(
     "device_memory", None, "GiB of each device for encoders, which then take turns; all at once."
 )
+numbers.hold_to_positive("device_memory", "GiB")
 flags.DEFINE_integer(
     "chunk_rows",
     512,
     "Images per file of the store: what a kill can lose, and processes share out.",
+    lower_bound=1,
 )
 flags.DEFINE_enum(
     "orientation",

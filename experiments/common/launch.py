@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
-from experiments.common import compiled, redaction, signals
+from experiments.common import compiled, numbers, redaction, signals
 
 if TYPE_CHECKING:
     from substrate_jax.report.page import Page
@@ -51,9 +51,11 @@ flags.DEFINE(PathParser(), "out", None, "Folder for results; runs/NAME by defaul
 flags.DEFINE_bool("quiet", False, "No progress bars.")
 flags.DEFINE_bool("dry_run", False, "Print what would be done, and stop.")
 flags.DEFINE_bool("debug", False, "Print where an error arose above its line.")
-flags.DEFINE_integer("seed", 0, "Seed of subsampling and permutations.")
+flags.DEFINE_integer("seed", 0, "Seed of subsampling and permutations.", lower_bound=0)
 flags.DEFINE_bool("compilation_cache", True, "Keep compiled programs in the user's cache folder.")
 flags.DEFINE(PathParser(), "profile", None, "Write a jax.profiler trace into this folder.")
+
+LONGEST = 2_000  # letters of a message; one that repeats a value may have a million
 
 # What a write ends with where there is no room, and then without the name of the file.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -78,8 +80,7 @@ def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> No
             with signals.ending_on_signals(), compiled.repaired(_configure_jax()):
                 if join:
                     join()
-                with _profile():
-                    run()
+                run()
         except ValueError as error:
             _fail(str(error))
         except OSError as error:
@@ -94,8 +95,10 @@ def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> No
 def _parse(arguments: list[str]) -> list[str]:
     """Give flags their values; what is no flag, or no value of one, ends in one line."""
     try:
-        return FLAGS(arguments)
-    except flags.Error as error:
+        rest = FLAGS(arguments)
+        numbers.check_numbers(FLAGS)
+        return rest
+    except (flags.Error, ValueError) as error:
         from substrate_jax.data.paths import one_line
 
         FLAGS.mark_as_parsed()
@@ -105,7 +108,9 @@ def _parse(arguments: list[str]) -> list[str]:
 def _fail(message: str) -> NoReturn:
     if FLAGS.debug:
         print(redaction.redact(traceback.format_exc()), file=sys.stderr)
-    print("error: " + redaction.redact(" ".join(message.split())), file=sys.stderr)
+    from substrate_jax.data.paths import shown
+
+    print("error: " + shown(redaction.redact(message), LONGEST), file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:  # on a full disk too: python would try again at its end, and complain
@@ -123,6 +128,53 @@ def _configure_jax() -> Path | None:
 
 
 @contextlib.contextmanager
+def claim(folder: Path) -> Iterator[Path]:
+    """Hold an output folder for one run; the first process of several holds it for all.
+
+    What a killed run left half-written in it is removed. The block is traced if --profile says so.
+
+    Raises:
+        ValueError: another run holds it, it cannot be made, or it is a URL; the same of --profile.
+        OSError: what the block raises, naming the folder where the disk is full.
+    """
+    from substrate_jax.processes import exchange
+
+    if re.match(r"[A-Za-z]\w+:/", folder.as_posix()):
+        raise ValueError(
+            f"out={folder.as_posix().replace(':/', '://', 1)!r} is a URL: results are written to "
+            "a local folder; give --store=gs://... for the features, and a local --out"
+        )
+    _check_profile()
+    with contextlib.ExitStack() as held:
+        failure = None
+        if is_first_process():
+            try:
+                held.enter_context(_lock(folder))
+            except ValueError as error:
+                failure = str(error)
+        failure = exchange(failure)[0]
+        if failure is not None:
+            raise ValueError(failure)
+        held.enter_context(_profile())
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno in _NO_ROOM and error.filename is None:
+                error.filename = str(folder)
+            raise
+
+
+def _check_profile() -> None:
+    """Make the folder of --profile, before anything is written that its absence would leave."""
+    if FLAGS.profile is None:
+        return
+    with _writable("profile", FLAGS.profile):
+        if "://" in FLAGS.profile:
+            raise OSError(errno.EINVAL, "a URL: traces are written to a local folder")
+        Path(FLAGS.profile).mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
 def _profile() -> Iterator[None]:
     if FLAGS.profile is None:
         yield
@@ -134,38 +186,12 @@ def _profile() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def claim(folder: Path) -> Iterator[Path]:
-    """Hold an output folder for one run; the first process of several holds it for all.
-
-    What a killed run left half-written in it is removed.
-
-    Raises:
-        ValueError: another run holds it, it cannot be made, or it is a URL.
-        OSError: what the block raises, naming the folder where the disk is full.
-    """
-    from substrate_jax.processes import exchange
-
-    if re.match(r"[A-Za-z]\w+:/", folder.as_posix()):
-        raise ValueError(
-            f"out={folder.as_posix().replace(':/', '://', 1)!r} is a URL: results are written to "
-            "a local folder; give --store=gs://... for the features, and a local --out"
-        )
-    with contextlib.ExitStack() as held:
-        failure = None
-        if is_first_process():
-            try:
-                held.enter_context(_lock(folder))
-            except ValueError as error:
-                failure = str(error)
-        failure = exchange(failure)[0]
-        if failure is not None:
-            raise ValueError(failure)
-        try:
-            yield folder
-        except OSError as error:
-            if error.errno in _NO_ROOM and error.filename is None:
-                error.filename = str(folder)
-            raise
+def _writable(name: str, folder: str) -> Iterator[None]:
+    """Say of which flag a folder is that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{name}={folder!r} cannot be written ({error.strerror})") from error
 
 
 @contextlib.contextmanager
@@ -174,11 +200,9 @@ def _lock(folder: Path) -> Iterator[None]:
 
     from substrate_jax.report.files import remove_unfinished
 
-    try:
+    with _writable("out", str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a")
-    except OSError as error:
-        raise ValueError(f"out={str(folder)!r} cannot be written ({error.strerror})") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,4 +9,4 @@ flags.DEFINE_list(
     "hf:ORG/NAME[@REVISION] or hf:FOLDER for checkpoints in transformers' format.",
 )
 flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the encoders' arithmetic.")
-flags.DEFINE_integer("batch_size", 64, "Images at once, over all devices.")
+flags.DEFINE_integer("batch_size", 64, "Images at once, over all devices.", lower_bound=1)

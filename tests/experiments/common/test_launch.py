@@ -1,5 +1,6 @@
 """What launchers share: flags that --help and result.json show, paths, and errors in one line."""
 
+import contextlib
 import errno
 import importlib
 import os
@@ -80,6 +81,35 @@ def test_the_registered_encoders_are_listed(name, capsys):
     first, *lines = capsys.readouterr().out.splitlines()
     assert tuple(first.split()) == COLUMNS
     assert [line.split()[0] for line in lines] == list_encoders()
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason"), [("/dev/null/a", "Not a directory"), ("gs://a/b", "a URL: .* local")]
+)
+def test_a_trace_goes_where_it_can_be_written(profile, reason, tmp_path):
+    with (
+        flagsaver.flagsaver(profile=profile),
+        pytest.raises(ValueError, match=rf"profile={profile!r} cannot be written \({reason}"),
+        launch.claim(tmp_path / "out"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_holds_its_folder_is_traced(tmp_path, monkeypatch):
+    traced = []
+
+    @contextlib.contextmanager
+    def trace(folder):
+        traced.append(folder)
+        yield
+
+    monkeypatch.setattr("jax.profiler.trace", trace)
+    with flagsaver.flagsaver(profile=str(tmp_path / "trace")), launch.claim(tmp_path / "out"):
+        assert traced == [str(tmp_path / "trace")]
+        with pytest.raises(ValueError, match="another run"), launch.claim(tmp_path / "out"):
+            pass
+    assert len(traced) == 1
 
 
 def fill_the_disk(out):
