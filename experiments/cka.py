@@ -12,6 +12,10 @@ More measures of similarity (RSA, RBF CKA, SVCCA, ...), with intervals from resa
 
     python -m experiments.cka --measure=all --bootstrap=200
 
+Features made elsewhere, beside encoders or alone (docs/applications.md):
+
+    python -m experiments.cka --features=mine=layer4.npy,other=other.csv
+
 Features are kept in OUT/features, so a run that stops goes on where it was, and a second run reads
 them. Written to OUT: result.json, figures and report.html.
 """
@@ -25,6 +29,7 @@ from absl import flags
 from experiments.common import calibration, devices, launch, permutations
 from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
+from experiments.common import features as feature_files
 
 if TYPE_CHECKING:
     from substrate_jax.report.page import Page
@@ -46,14 +51,13 @@ flags.DEFINE_enum(
 
 def run() -> None:
     """Resolve the plan, extract features, compare, and write the report."""
-    from substrate_jax.data.domains import resolve_domains
     from substrate_jax.encoders.table import text_table
     from substrate_jax.mesh import make_mesh
 
     if FLAGS.list_encoders:
         print(text_table())
         return
-    specs = panel.chosen_specs()
+    specs = feature_files.chosen_specs()
     ks = neighbor_counts(FLAGS.k)
     for name, least in (("components", 1), ("permutations", 0)):
         if (value := getattr(FLAGS, name)) < least:
@@ -69,20 +73,20 @@ def run() -> None:
     measures = chosen_measures(FLAGS.measure, FLAGS.bootstrap, n)
     take = functools.partial(panel.take_images, least=least, uses=uses)
     mesh = make_mesh(FLAGS.mesh)
-    domains = resolve_domains(FLAGS.domains)
+    files = feature_files.open_files(specs)
     out = Path(FLAGS.out or "runs/cka")
     if FLAGS.dry_run:
-        print(several_domains.plan(specs, domains, mesh, out, take))
+        print(several_domains.plan(specs, files, mesh, out, take))
         return
     sources = {}
-    for name, spec in domains.items():
-        sources[name] = take(name, panel.open_images(spec))
+    for name in files.domains:
+        sources[name] = take(name, files.source(name))
         chosen_measures(FLAGS.measure, FLAGS.bootstrap, len(sources[name]))
     with launch.claim(out):
-        compute(specs, domains, sources, ks, measures, mesh, out)
+        compute(specs, files, sources, ks, measures, mesh, out)
 
 
-def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> None:
+def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
     import jax
 
@@ -104,10 +108,13 @@ def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> 
     features = {}
     for name, source in sources.items():
         with stages("extract"), launch.progress_bar(name, len(source), "image") as progress:
-            features[name] = panel.extract_features(
-                encoders, source, store, mesh, progress, gather=jax.process_count() == 1
-            )
-    groups = [spec.groups for spec in specs]
+            extracted = None
+            if encoders:
+                extracted = panel.extract_features(
+                    encoders, source, store, mesh, progress, gather=jax.process_count() == 1
+                )
+            features[name] = files.features(name, source, extracted)
+    groups = [spec.groups for spec in (*specs, *files.specs)]
     domains = {}
     for name, source in sources.items():
         with stages("analyse"):
@@ -126,7 +133,7 @@ def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> 
                     features[name], measures, draws=FLAGS.bootstrap, seed=FLAGS.seed, mesh=mesh
                 )
         domains[name] = CkaDomain(
-            images=panel.image_set(name, specs_of_domains[name], source),
+            images=files.image_set(name, source),
             comparison=comparison,
             separation=separation(comparison.calibrated.score, groups),
             measures=measured,
@@ -136,13 +143,15 @@ def compute(specs, specs_of_domains, sources, ks, measures, mesh, out: Path) -> 
         agreement = domain_agreement(list(features), pcka, FLAGS.components)
     if not launch.is_first_process():
         return
-    records = [panel.encoder_record(encoder) for encoder in encoders]
-    run = launch.describe_run("cka", mesh, records, notes(specs, sources, features))
+    records = [panel.encoder_record(encoder) for encoder in encoders] + files.encoder_records()
+    run = launch.describe_run("cka", mesh, records, notes(specs, files, sources, features))
 
     def page(result: CkaResult) -> "Page":
         return cka_page(result, {name: panel.thumbnails(of) for name, of in sources.items()})
 
-    launch.publish(CkaResult(run, domains, agreement), page, cka_summary, out, stages)
+    launch.publish(
+        CkaResult(files.described(run), domains, agreement), page, cka_summary, out, stages
+    )
 
 
 def neighbor_counts(words: list[str]) -> tuple[int, ...]:
@@ -180,9 +189,10 @@ def chosen_measures(words: list[str], draws: int, n: int) -> tuple[str, ...]:
     return names
 
 
-def notes(specs, sources, features) -> list[str]:
+def notes(specs, files, sources, features) -> list[str]:
     """Choices of this run that change how its numbers read."""
-    found = panel.arithmetic_notes() + panel.paradigm_notes(specs)
+    found = panel.arithmetic_notes() if specs else []
+    found += panel.paradigm_notes(specs) + files.notes(sources)
     for name, source in sources.items():
         found += panel.unreadable_note(name, len(source), len(features[name].ids))
         found += panel.left_out_note(source) + panel.few_images_note(name, source)

@@ -8,6 +8,10 @@ its eight domains (docs/domains.md says how to get each), or folders of your own
     python -m experiments.domains --panel=paper --encoders=shared --domains=paper8 --n=1000
     python -m experiments.domains --domains=mine=dir:PICTURES,xray=npz:organamnist.npz
 
+Features made elsewhere, a file for every domain and encoder (docs/applications.md):
+
+    python -m experiments.domains --features=day:net=day.npz,night:net=night.npz
+
 For every pair of domains: PCKA with bootstrap intervals, its null under permuted rows, the mean
 cos^2 of principal angles and the Procrustes disparity; the number of components swept, encoders and
 families left out, halves of one domain as a ceiling. Then controls (pixels, hand-crafted features,
@@ -29,6 +33,7 @@ from absl import flags
 from experiments.common import calibration, devices, launch
 from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
+from experiments.common import features as feature_files
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -54,14 +59,13 @@ flags.DEFINE_integer("extremes", 5, "Images at either end of a component in the 
 
 def run() -> None:
     """Resolve the plan, extract features, compare, and write the report."""
-    from substrate_jax.data.domains import resolve_domains
     from substrate_jax.encoders.table import text_table
     from substrate_jax.mesh import make_mesh
 
     if FLAGS.list_encoders:
         print(text_table())
         return
-    specs = panel.chosen_specs()
+    specs = feature_files.chosen_specs()
     calibration.check_alpha()
     ks = sweep(FLAGS.sweep)
     least_of = {"extremes": 1, "random_bases": 0, "untrained": 0, "components": 1, "splits": 0}
@@ -71,9 +75,10 @@ def run() -> None:
     for name in ("resamples", "panel_resamples"):
         if (value := getattr(FLAGS, name)) < 0 or value == 1:
             raise ValueError(f"{name}={value}: give 0 for no intervals, or 50, say")
-    domains = resolve_domains(FLAGS.domains)
-    if len(domains) < 2:
-        raise ValueError(f"domains={FLAGS.domains!r} names one domain; give two or more")
+    files = feature_files.open_files(specs)
+    if len(files.domains) < 2:
+        given = f"domains={FLAGS.domains!r}" if files.uses_images else f"features={FLAGS.features}"
+        raise ValueError(f"{given} names one domain; give two or more")
     take = functools.partial(
         panel.take_images,
         least=max(FLAGS.components + 1, 4),
@@ -83,11 +88,11 @@ def run() -> None:
     mesh = make_mesh(FLAGS.mesh)
     out = Path(FLAGS.out or "runs/domains")
     if FLAGS.dry_run:
-        print(several_domains.plan(specs, domains, mesh, out, take))
+        print(several_domains.plan(specs, files, mesh, out, take))
         return
-    sources = {name: take(name, panel.open_images(spec)) for name, spec in domains.items()}
+    sources = {name: take(name, files.source(name)) for name in files.domains}
     with launch.claim(out):
-        compute(specs, domains, sources, ks, mesh, out)
+        compute(specs, files, sources, ks, mesh, out)
 
 
 def sweep(words: list[str]) -> tuple[int, ...]:
@@ -97,7 +102,7 @@ def sweep(words: list[str]) -> tuple[int, ...]:
     return tuple(sorted({int(word) for word in words}))
 
 
-def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
+def compute(specs, files, sources, ks, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
     from substrate_jax.analyses.cka.separation import panel_test
     from substrate_jax.analyses.domains.compare import compare_domains
@@ -105,12 +110,13 @@ def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
     from substrate_jax.analyses.domains.results import ComparedDomain, DomainsResult
 
     stages = launch.Stages()
-    images = Images(sources, panel.open_store(out), mesh)
+    images = Images(sources, files, panel.open_store(out), mesh)
     with stages("load"):
         encoders = [panel.load(spec) for spec in specs]
     with stages("extract"):
-        features = images.features(encoders)
-    families = [spec.family for spec in specs]
+        features = images.panel_features(encoders)
+    members = [*specs, *files.specs]
+    families = [spec.family for spec in members]
     with stages("compare"):
         comparison, fits = compare_domains(
             features,
@@ -132,7 +138,7 @@ def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
         with stages("panel test"):
             tested = panel_test(
                 features,
-                [spec.groups for spec in specs],
+                [spec.groups for spec in members],
                 families,
                 alpha=FLAGS.alpha,
                 draws=FLAGS.panel_resamples,
@@ -141,10 +147,10 @@ def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
             )
     if not launch.is_first_process():
         return
-    records = [panel.encoder_record(encoder) for encoder in encoders]
+    records = [panel.encoder_record(encoder) for encoder in encoders] + files.encoder_records()
     domains = {
         name: ComparedDomain(
-            images=panel.image_set(name, specs_of_domains[name], source),
+            images=files.image_set(name, source),
             n=len(features[name].ids),
             explained_variance_ratio=ratio,
         )
@@ -153,8 +159,10 @@ def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
         )
     }
     result = DomainsResult(
-        run=launch.describe_run(
-            "domains", mesh, records, notes(specs, sources, features, comparison, ks)
+        run=files.described(
+            launch.describe_run(
+                "domains", mesh, records, notes(specs, files, sources, features, comparison, ks)
+            )
         ),
         k=FLAGS.components,
         domains=domains,
@@ -167,6 +175,7 @@ def compute(specs, specs_of_domains, sources, ks, mesh, out: Path) -> None:
         sheets = {
             name: contact_sheet(source, features[name].ids, scores[name])
             for name, source in sources.items()
+            if files.uses_images
         }
     launch.publish(result, lambda made: domains_page(made, sheets), domains_summary, out, stages)
 
@@ -176,6 +185,7 @@ class Images:
     """The images of all domains, where their features are kept, and what extracts them."""
 
     sources: Mapping[str, "Source"]
+    files: feature_files.FilePanel
     store: "FeatureStore"
     mesh: "Mesh"
 
@@ -188,6 +198,14 @@ class Images:
                     encoders, source, self.store, self.mesh, progress
                 )
         return found
+
+    def panel_features(self, encoders) -> dict[str, "Features"]:
+        """Those of the encoders that run, then those made elsewhere."""
+        found = self.features(encoders) if encoders else {}
+        return {
+            name: self.files.features(name, source, found.get(name))
+            for name, source in self.sources.items()
+        }
 
     def handmade(self, features) -> dict[str, dict]:
         """Pixels and hand-crafted features of the images that could be read."""
@@ -207,16 +225,16 @@ class Images:
         return found
 
 
-def control(encoders, images: Images, features, fits, scores, stages) -> tuple[dict, dict]:
+def control(encoders, images: Images, features, fits, scores, stages) -> tuple[dict, dict | None]:
     """The controls, and the components' correlations with hand-crafted features."""
     from substrate_jax.analyses.domains.components import correlate_components
     from substrate_jax.analyses.domains.controls import control_agreement
     from substrate_jax.encoders import untrained
 
     with stages("extract controls"):
-        handmade = images.handmade(features)
+        handmade = images.handmade(features) if images.files.uses_images else None
         panels = []
-        for number in range(FLAGS.untrained):
+        for number in range(FLAGS.untrained if untrained_control(images.files) else 0):
             fresh = [
                 untrained(encoder.spec, FLAGS.seed + number, dtype=FLAGS.dtype)
                 for encoder in encoders
@@ -226,7 +244,7 @@ def control(encoders, images: Images, features, fits, scores, stages) -> tuple[d
         controls = control_agreement(
             dict(zip(fits.names, fits.x, strict=True)),
             dict(zip(fits.names, fits.bases, strict=True)),
-            [encoder.spec.width for encoder in encoders],
+            [block.shape[1] for block in next(iter(features.values())).values()],
             handmade,
             untrained_panels=panels,
             seeds=FLAGS.random_bases,
@@ -234,8 +252,15 @@ def control(encoders, images: Images, features, fits, scores, stages) -> tuple[d
             mesh=images.mesh,
             progress=progress,
         )
+        if handmade is None:
+            return controls, None
         correlations = {name: correlate_components(scores[name], handmade[name]) for name in scores}
     return controls, correlations
+
+
+def untrained_control(files: feature_files.FilePanel) -> bool:
+    """Whether the panel can be had untrained: there is no network behind features in files."""
+    return not files.opened
 
 
 def contact_sheet(source, ids, scores) -> list["Extremes"]:
@@ -255,9 +280,14 @@ def contact_sheet(source, ids, scores) -> list["Extremes"]:
     ]
 
 
-def notes(specs, sources, features, comparison, ks) -> list[str]:
+def notes(specs, files, sources, features, comparison, ks) -> list[str]:
     """Choices of this run that change how its numbers read."""
-    found = panel.arithmetic_notes() + panel.paradigm_notes(specs)
+    found = panel.arithmetic_notes() if specs else []
+    found += panel.paradigm_notes(specs) + files.notes(sources)
+    if FLAGS.controls and FLAGS.untrained and not untrained_control(files):
+        found.append("There is no control of untrained encoders, as some have features alone.")
+    if FLAGS.controls and not files.uses_images:
+        found.append("There are no controls of pixels and hand-crafted features without images.")
     for name, source in sources.items():
         found += panel.unreadable_note(name, len(source), len(features[name].ids))
         found += panel.left_out_note(source) + panel.few_images_note(name, source)

@@ -8,6 +8,10 @@ compares two encoders of the bundled mini panel on photographs, without any down
     python -m experiments.layers --encoders=resnet50,hf:facebook/dinov2-base --weights_dir=WEIGHTS \
         --domain=mine=dir:PICTURES --n=2000 --layers='layer.*,blocks\\..*'
 
+Layers of networks of your own, from files of features (docs/applications.md):
+
+    python -m experiments.layers --features=net@conv1=conv1.npy,net@conv2=conv2.npy --pool=mean
+
 CKA is exact, of all images at once, whatever the batch size and the mesh. With --pool=mean the
 vectors of a layer are kept in OUT/features, so a run that stops goes on where it was; flattened
 activations are too large to keep, and such a run starts afresh. Written to OUT: result.json,
@@ -21,6 +25,7 @@ from absl import flags
 
 from experiments.common import calibration, devices, launch, numbers, permutations
 from experiments.common import encoders as panel
+from experiments.common import features as feature_files
 
 if TYPE_CHECKING:
     from substrate_jax.analyses.layers.results import LayerComparison
@@ -28,18 +33,13 @@ if TYPE_CHECKING:
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(permutations)
 flags.adopt_module_key_flags(panel)
+flags.adopt_module_key_flags(feature_files)
 flags.DEFINE_string("domain", "photographs", "A domain, or NAME=SOURCE as for --domains.")
 flags.DEFINE_list(
     "layers",
     ["all"],
     "Regular expressions for whole names, such as stem,'blocks\\..*'; or all. Several names of one "
     "array count once. --dry_run lists the names.",
-)
-flags.DEFINE_enum(
-    "pool",
-    "mean",
-    ["mean", "flatten"],
-    "Features of a layer: its mean over positions or tokens, or all of its activation.",
 )
 flags.DEFINE_bool("debiased", False, "Show debiased CKA first; both are computed.")
 flags.DEFINE_float("memory", 4.0, "GiB for the features and Gram matrices of layers.")
@@ -49,46 +49,55 @@ numbers.hold_to_positive("memory", "GiB")
 def run() -> None:
     """Resolve the plan, compare the layers, and write the report."""
     from substrate_jax.analyses.layers.rows import choose_layers, plan_layers
-    from substrate_jax.data.domains import resolve_domains
     from substrate_jax.encoders.table import text_table
     from substrate_jax.mesh import make_mesh
 
     if FLAGS.list_encoders:
         print(text_table())
         return
-    specs = panel.chosen_specs()
+    specs = feature_files.chosen_specs()
     calibration.check_alpha()
     if FLAGS.permutations < 0:
         raise ValueError(f"permutations={FLAGS.permutations}: give 0 or more")
-    domains = resolve_domains(FLAGS.domain)
-    if len(domains) > 1:
-        raise ValueError(f"domain={FLAGS.domain!r} names {len(domains)} domains; give one")
-    if len(specs) <= 2:  # else the plan refuses; tracing a whole panel takes a while
+    files = feature_files.open_files(specs, flag="domain", layers=True)
+    if len(files.domains) > 1:
+        raise ValueError(f"domain={FLAGS.domain!r} names {len(files.domains)} domains; give one")
+    given = files.layers()
+    if not specs and not FLAGS["layers"].using_default_value:
+        raise ValueError(
+            f"layers={','.join(FLAGS.layers)!r} chooses layers of networks; of files name those "
+            "that you want in --features"
+        )
+    if not specs:
+        layers = {}
+    elif len(specs) <= 2:  # else the plan refuses; tracing a whole panel takes a while
         layers = choose_layers({spec.name: spec.config for spec in specs}, FLAGS.layers)
     else:
         layers = {spec.name: {} for spec in specs}
     mesh = make_mesh(FLAGS.mesh)
-    ((name, source_spec),) = domains.items()
-    source = panel.take_images(name, panel.open_images(source_spec), 4, "layers")
+    (name,) = files.domains
+    source = panel.take_images(name, files.source(name), 4, "layers")
     memory = int(FLAGS.memory * 2**30)
-    plan = plan_layers(layers, len(source), pool=FLAGS.pool, memory=memory)
+    layers |= {encoder: of.layers for encoder, of in given.items()}
+    plan = plan_layers(layers, len(source), pool=pool_of_networks(specs), memory=memory)
     out = Path(FLAGS.out or "runs/layers")
     if FLAGS.dry_run:
-        print(describe_plan(specs, plan, name, mesh, out))
+        print(describe_plan(specs, files, plan, name, mesh, out))
         if source.left_out:
             print(source.left_out_note)
         return
     with launch.claim(out):
-        compute(specs, name, source_spec, source, mesh, out)
+        compute(specs, files, source, mesh, out)
 
 
-def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None:
+def compute(specs, files, source, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
     from substrate_jax.analyses.layers.compare import compare_layers
     from substrate_jax.analyses.layers.matches import match_table
     from substrate_jax.analyses.layers.page import layers_page
     from substrate_jax.analyses.layers.results import LayersDomain, LayersResult
 
+    (name,) = files.domains
     stages = launch.Stages()
     with stages("load"):
         encoders = [panel.load(spec) for spec in specs]
@@ -96,8 +105,9 @@ def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None
         comparison = compare_layers(
             encoders,
             source,
+            given=files.layers(),
             layers=FLAGS.layers,
-            pool=FLAGS.pool,
+            pool=pool_of_networks(specs),
             measure="cka_debiased" if FLAGS.debiased else "cka",
             alpha=FLAGS.alpha,
             permutations=FLAGS.permutations,
@@ -106,7 +116,7 @@ def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None
             memory=int(FLAGS.memory * 2**30),
             progress=progress,
             stage=stages,
-            store=panel.open_store(out) if FLAGS.pool == "mean" else None,
+            store=panel.open_store(out) if pool_of_networks(specs) == "mean" else None,
             batch_size=FLAGS.batch_size,
             skip_bad=FLAGS.skip_bad,
             workers=FLAGS.workers,
@@ -114,28 +124,38 @@ def compute(specs, name: str, source_spec: str, source, mesh, out: Path) -> None
         )
     if not launch.is_first_process():
         return
-    said = panel.paradigm_notes(specs) + notes(name, source, comparison)
-    records = [panel.encoder_record(encoder) for encoder in encoders]
+    said = panel.paradigm_notes(specs) + files.notes({name: source})
+    said += notes(specs, name, source, comparison)
+    records = [panel.encoder_record(encoder) for encoder in encoders] + files.encoder_records()
     result = LayersResult(
-        run=launch.describe_run("layers", mesh, records, said),
-        domain=LayersDomain(name, panel.image_set(name, source_spec, source)),
+        run=files.described(launch.describe_run("layers", mesh, records, said)),
+        domain=LayersDomain(name, files.image_set(name, source)),
         comparison=comparison,
     )
-    seconds = max(stages.seconds["extract"], 1e-3)
-    rate = f"{comparison.passes * comparison.n / seconds:.0f} images/s in {seconds:.1f} s"
+    rate = ""
+    if encoders:
+        seconds = max(stages.seconds["extract"], 1e-3)
+        rate = f"\n{comparison.passes * comparison.n / seconds:.0f} images/s in {seconds:.1f} s"
+        rate += " of extraction, compilation included"
 
     def page(result: LayersResult):
         return layers_page(result, {name: panel.thumbnails(source)})
 
     def summary(result: LayersResult) -> str:
-        return f"{match_table(result)}\n{rate} of extraction, compilation included"
+        return f"{match_table(result)}{rate}"
 
     launch.publish(result, page, summary, out, stages)
 
 
-def notes(name: str, source, comparison: "LayerComparison") -> list[str]:
+def pool_of_networks(specs) -> str:
+    """--pool as it concerns layers of networks; rows of files are pooled as they are read."""
+    return (FLAGS.pool or "mean") if specs else "mean"
+
+
+def notes(specs, name: str, source, comparison: "LayerComparison") -> list[str]:
     """Choices of this run that change how its numbers read."""
-    found = panel.arithmetic_notes() + panel.unreadable_note(name, len(source), comparison.n)
+    found = panel.arithmetic_notes() if specs else []
+    found += panel.unreadable_note(name, len(source), comparison.n)
     found += panel.left_out_note(source) + panel.few_images_note(name, source)
     found += [
         f"{layer} of {axis.encoder} gives every image the same values: its CKA of 0 is not "
@@ -149,14 +169,14 @@ def notes(name: str, source, comparison: "LayerComparison") -> list[str]:
     return found
 
 
-def describe_plan(specs, plan, domain: str, mesh, out: Path) -> str:
+def describe_plan(specs, files, plan, domain: str, mesh, out: Path) -> str:
     """What a run would do: encoders, layers and their shapes, memory, downloads."""
     from substrate_jax.analyses.layers.rows import width_of
 
     encoders, missing = panel.encoder_lines(specs)
     lines = [
         f"mesh: {dict(mesh.shape)}   out: {out}   dtype: {FLAGS.dtype}   pool: {plan.pool}",
-        *("encoders:", *encoders),
+        *("encoders:", *encoders, *files.lines()),
     ]
     for encoder, layers in plan.layers.items():
         lines.append(f"layers of {encoder}:")

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from absl import flags
 
 from experiments.common import encoders as panel
+from experiments.common import features as feature_files
 from experiments.common import redaction
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(panel)
+flags.adopt_module_key_flags(feature_files)
 flags.DEFINE_string(
     "domains",
     "sample",
@@ -18,12 +20,12 @@ flags.DEFINE_string(
 flags.DEFINE_integer("components", 16, "Principal components of a substrate.")
 
 
-def plan(specs, domains: dict[str, str], mesh, out, take: Callable) -> str:
+def plan(specs, files: feature_files.FilePanel, mesh, out, take: Callable) -> str:
     """What a run would do: encoders, domains, shapes, memory, downloads; nothing is fetched.
 
     Args:
         specs: records of the encoders.
-        domains: name -> source.
+        files: domains, and features made elsewhere.
         mesh: of the devices.
         out: folder.
         take: (name, source) -> the images of it that the run takes.
@@ -33,16 +35,16 @@ def plan(specs, domains: dict[str, str], mesh, out, take: Callable) -> str:
     """
     from substrate_jax.data.domains import bytes_to_download
 
-    width = sum(spec.width for spec in specs)
+    width = sum(spec.width for spec in (*specs, *files.specs))
     encoders, missing = panel.encoder_lines(specs)
     lines = [
         f"mesh: {dict(mesh.shape)}   out: {out}   dtype: {FLAGS.dtype}",
-        *("encoders:", *encoders, "domains:"),
+        *("encoders:", *encoders, *files.lines(), "domains:"),
     ]
-    for name, spec in domains.items():
-        size = bytes_to_download(spec)
+    for name, spec in files.domains.items():
+        size = bytes_to_download(spec) if files.uses_images else 0
         missing += size
-        source = None if size else panel.open_images(spec)
+        source = None if size else files.source(name)
         n = panel.image_count() if source is None else len(take(name, source))
         of = "" if source is None else f" of {len(source)}"
         where = f"{size / 2**20:.0f} MiB to download" if size else "at hand"

@@ -6,7 +6,7 @@ fields stand at the top, beside those of the analysis.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class EncoderRecord:
         family: architecture, such as resnet or vit.
         paradigm: what the weights were trained on.
         width: features per image.
-        parameters: how many it has.
+        parameters: how many it has; None where only its features are known.
         source: file, folder or repository the weights were read from.
         revision: commit of the repository, None elsewhere.
         sha256: hash of the weights' file.
@@ -28,10 +28,33 @@ class EncoderRecord:
     family: str
     paradigm: str
     width: int
-    parameters: int
+    parameters: int | None
     source: str
     revision: str | None
     sha256: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class FileRecord:
+    """A file that features of an encoder were read from.
+
+    Attributes:
+        encoder: as the user calls it.
+        domain: whose rows it holds.
+        path: as the user gave it.
+        sha256: of the file; of a folder, of the hashes of its files.
+        shape: of the array in it.
+        dtype: likewise.
+        pool: how more than two dimensions became one row each; None for two.
+    """
+
+    encoder: str
+    domain: str
+    path: str
+    sha256: str
+    shape: Sequence[int]
+    dtype: str
+    pool: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +88,7 @@ class Run:
         arguments: flag -> value.
         encoders: those compared, in the order of all matrices.
         notes: choices of this run that change how its numbers read, a sentence each.
+        files: those that features were read from; None where there are none.
     """
 
     experiment: str
@@ -75,6 +99,7 @@ class Run:
     arguments: Mapping[str, Any]
     encoders: Sequence[EncoderRecord]
     notes: Sequence[str]
+    files: Sequence[FileRecord] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -82,6 +107,7 @@ class Run:
         return [encoder.name for encoder in self.encoders]
 
 
+@runtime_checkable
 class Result(Protocol):
     """A dataclass that says how it was made."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from substrate_jax.report.page import Column, Table
-from substrate_jax.report.run import EncoderRecord, ImageSet
+from substrate_jax.report.run import EncoderRecord, ImageSet, Run
 from substrate_jax.report.tags import Tag, paradigm_tag
 from substrate_jax.report.text import counted
 
@@ -50,6 +50,33 @@ def p_columns(p_value: np.ndarray, log10_p_value: np.ndarray) -> dict[Column, np
         Column("p_value", "p", "p", shown=False): p_value,
         Column("log10_p_value", "p", "log10_p"): log10_p_value,
     }
+
+
+def encoder_tables(run: Run) -> list[Table]:
+    """The encoders of a run, and the files that features were read from."""
+    return [encoder_table(run.encoders), *([_file_table(run)] if run.files else [])]
+
+
+def _file_table(run: Run) -> Table:
+    rows = [
+        dataclasses.asdict(file)
+        | {"array": " × ".join(map(str, file.shape)), "hash": file.sha256[:12]}
+        for file in run.files or ()
+    ]
+    columns = [
+        Column("encoder", "Encoder"),
+        Column("domain", "Domain"),
+        Column("path", "File"),
+        Column("array", "Array"),
+        Column("dtype", "Numbers"),
+        Column("pool", "Pooled by"),
+        Column("hash", "SHA-256"),
+        Column("sha256", "", shown=False),
+    ]
+    caption = "Features made elsewhere: rows by features, converted to float32."
+    return Table(
+        "Files of features", caption, columns, rows, "files.csv", encoder_tags(run.encoders)
+    )
 
 
 def encoder_table(encoders: Sequence[EncoderRecord]) -> Table:
@@ -118,7 +145,8 @@ def images_in_words(images: ImageSet, n: int) -> str:
         sample = images.source.startswith("sample:")
         words = ("picture",) if sample else ("class or picture", "classes or pictures")
         origin = f" from {counted(images.pictures, *words)}"
+    what = "row" if images.source == "files" else "image"
     return (
-        f"{images.description} {counted(n, 'image')}{origin}. Source {images.source}, fingerprint "
+        f"{images.description} {counted(n, what)}{origin}. Source {images.source}, fingerprint "
         f"{images.fingerprint[:12]}."
     ).strip()

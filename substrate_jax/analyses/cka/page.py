@@ -26,7 +26,7 @@ from substrate_jax.analyses.cka.results import CkaResult, DomainAgreement
 from substrate_jax.analyses.cka.summary import key_figures
 from substrate_jax.report import heatmaps, page
 from substrate_jax.report.page import Block, Column, Figures, Page, Prose, Section, Table
-from substrate_jax.report.shared_blocks import Thumbnails, encoder_table, null_in_words
+from substrate_jax.report.shared_blocks import Thumbnails, encoder_tables, null_in_words
 from substrate_jax.report.text import counted, matrix_csv, number, slugs
 from substrate_jax.report.thumbnails import strip
 
@@ -57,7 +57,7 @@ def cka_page(result: CkaResult, thumbnails: Thumbnails) -> Page:
             blocks.append(strip(images, caption, f"Images of {name}"))
         blocks += domain_blocks(result, name, slug[name])
         sections.append(Section(f"Domain: {name}", blocks))
-    sections.append(Section("Encoders", [encoder_table(encoders)]))
+    sections.append(Section("Encoders", encoder_tables(result.run)))
     sections.append(Section("How this was made", page.provenance(result.run)))
     nulls = (domain.comparison.calibrated for domain in domains.values())
     methods = dict.fromkeys(null_in_words(null.method, null.skewness) for null in nulls)

@@ -66,7 +66,7 @@ def control_agreement(
     xs: Mapping[str, Block],
     bases: Mapping[str, Basis],
     widths: Sequence[int],
-    images: Domains,
+    images: Domains | None,
     *,
     untrained_panels: Sequence[Domains] = (),
     seeds: int = 50,
@@ -82,7 +82,7 @@ def control_agreement(
         bases: domain -> its substrate's basis.
         widths: features of each encoder, in the order they are stacked in.
         images: domain -> `pixels` and `handcrafted` [n, p] of the same rows, as
-            `features.image_readers.image_features` gives them.
+            `features.image_readers.image_features` gives them; None leaves those controls out.
         untrained_panels: for each seed, domain -> features of the untrained panel on its images;
             without any that control is left out.
         seeds: draws of random bases; with 0 that control is left out.
@@ -115,20 +115,22 @@ def control_agreement(
     lengths = _check(xs, bases, widths, images, untrained_panels)
     shuffles = draws if len(widths) > 1 else 0
     carries = draws if seeds else 0
+    made = 0 if images is None else len(HANDMADE)
     panel = _Panel(
         PlacedDomains.place([[x] for x in xs.values()], mesh or make_mesh()),
         [jnp.asarray(bases[name], jnp.float32) for name in xs],
         lengths,
-        _counter(progress, 2 + seeds + carries + shuffles + len(untrained_panels)),
+        _counter(progress, made + seeds + carries + shuffles + len(untrained_panels)),
     )
     for_bases, for_scores, for_shuffles = np.random.default_rng(seed).spawn(3)
 
     # (control, reading) -> [m, m] PCKA or [m] overlaps of each draw.
     drawn: dict[tuple[str, str], Sequence[np.ndarray]] = {}
-    for control in HANDMADE:
-        blocks = {name: images[name][control] for name in xs}
-        for name, only in _of_images(panel, control, blocks).items():
-            drawn[control, name] = [only]
+    if images is not None:
+        for control in HANDMADE:
+            blocks = {name: images[name][control] for name in xs}
+            for name, only in _of_images(panel, control, blocks).items():
+                drawn[control, name] = [only]
     if seeds:
         both, one = zip(*_random_bases(panel, seeds, for_bases), strict=True)
         drawn |= {("random", "both"): both, ("random", "one"): one}
@@ -266,9 +268,12 @@ def _counter(progress: Callable[[int, int], object] | None, total: int) -> Calla
 
 def _check(xs, bases, widths, images, untrained_panels) -> Sequence[int]:
     """Images of each domain, after a check that all parts speak of the same rows and features."""
-    parts = [("bases", bases), ("images", images)]
-    parts += [("untrained_panels", features) for features in untrained_panels]
-    for what, given in parts:
+    parts = [("bases", bases)]
+    panels = [("untrained_panels", features) for features in untrained_panels]
+    if images is not None:
+        handmade = {n: {w: images[n][w] for w in HANDMADE} for n in xs if n in images}
+        panels.insert(0, ("images", handmade))
+    for what, given in (*parts, *panels):
         if given.keys() != xs.keys() or not xs:
             raise ValueError(f"{what} are of {list(given)}, features of {list(xs)}: give the same")
     shapes = check_domains({name: {"features": x} for name, x in xs.items()})
@@ -280,8 +285,7 @@ def _check(xs, bases, widths, images, untrained_panels) -> Sequence[int]:
                 f"domain {name!r} has features {x.shape} and basis {bases[name].shape}, encoders "
                 f"have widths {list(widths)}: give one panel and one k to all domains"
             )
-    handmade = {name: {what: images[name][what] for what in HANDMADE} for name in xs}
-    for what, domains in (("images", handmade), *parts[2:]):
+    for what, domains in panels:
         others = check_domains({name: domains[name] for name in xs})
         for name, n, rows in zip(shapes.names, shapes.counts, others.counts, strict=True):
             if rows != n:

@@ -35,7 +35,7 @@ from substrate_jax.analyses.domains.values import (
 from substrate_jax.report import heatmaps, page
 from substrate_jax.report.drawing import drawable
 from substrate_jax.report.page import Column, Figures, Page, Picture, Prose, Section, Table
-from substrate_jax.report.shared_blocks import encoder_table
+from substrate_jax.report.shared_blocks import encoder_tables
 from substrate_jax.report.text import counted, describe, matrix_csv, number, slugs, text_table
 
 
@@ -76,7 +76,7 @@ def domains_page(result: DomainsResult, sheets: Mapping[str, Sequence[Extremes]]
     for name in domains:
         blocks = domain_blocks(result, name, slug[name], sheets.get(name, ()))
         sections.append(Section(f"Domain: {name}", list(blocks)))
-    sections.append(Section("Encoders", [encoder_table(encoders)]))
+    sections.append(Section("Encoders", encoder_tables(result.run)))
     sections.append(Section("How this was made", page.provenance(result.run)))
     images = counted(sum(domain.n for domain in domains.values()), "image")
     lede = (

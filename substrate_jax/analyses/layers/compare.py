@@ -25,8 +25,9 @@ References:
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,14 @@ from substrate_jax.analyses.layers.results import (
     LayerFamily,
     LayerPairs,
 )
-from substrate_jax.analyses.layers.rows import MEMORY, LayerRows, choose_layers, plan_layers
+from substrate_jax.analyses.layers.rows import (
+    MEMORY,
+    GivenLayers,
+    LayerRows,
+    Layers,
+    choose_layers,
+    plan_layers,
+)
 from substrate_jax.data.sources import Source
 from substrate_jax.encoders.encoder import Encoder
 from substrate_jax.features import extract
@@ -57,6 +65,7 @@ def compare_layers(
     encoders: Sequence[Encoder],
     source: Source,
     *,
+    given: Mapping[str, GivenLayers] | None = None,
     layers: Sequence[str] = ("all",),
     pool: str = "mean",
     measure: str = "cka",
@@ -72,8 +81,9 @@ def compare_layers(
     """Linear CKA between all layers of two encoders, or of one with itself.
 
     Args:
-        encoders: one or two.
+        encoders: one or two, with those of `given`.
         source: the images.
+        given: encoder -> layers whose rows are known, of all images of the source.
         layers: regular expressions for whole names, or "all".
         pool: "mean" over positions or tokens (the class token is one of them), or "flatten".
         measure: which of the two to show first, "cka" or "cka_debiased".
@@ -102,20 +112,30 @@ def compare_layers(
     """
     by_name = {encoder.name: encoder for encoder in encoders}
     mesh = mesh or make_mesh()
-    chosen = choose_layers({name: e.spec.config for name, e in by_name.items()}, layers)
+    chosen: dict[str, Layers] = {}
+    if by_name:
+        chosen = choose_layers({name: e.spec.config for name, e in by_name.items()}, layers)
+    given = given or {}
+    chosen |= {name: of.layers for name, of in given.items()}
     plan = plan_layers(chosen, len(source), pool=pool, memory=memory)
     check_fraction("alpha", alpha)
     # A Gram matrix takes some features of all images; in feature space devices take some images.
     gather = plan.space == "gram" or extraction.get("store") is None
-    blocks, edges, grams = [], [], []
+    blocks, edges, grams, ids = [], [], [], source.ids
     for number, group in enumerate(plan.groups):
-        stacked = [LayerRows(by_name[name], part, pool) for name, part in group.items()]
-        counted = _over_passes(progress, number, len(plan.groups))
-        with stage("extract"):
-            features = extract(
-                stacked, source, mesh=mesh, progress=counted, gather=gather, **extraction
-            )
-        n = len(features.ids)
+        stacked = [
+            LayerRows(by_name[name], part, pool) for name, part in group.items() if name in by_name
+        ]
+        features: Mapping[str, Any] = {}
+        block = None
+        if stacked:
+            counted = _over_passes(progress, number, len(plan.groups))
+            with stage("extract"):
+                features = extract(
+                    stacked, source, mesh=mesh, progress=counted, gather=gather, **extraction
+                )
+            ids = features.ids
+        n = len(ids)
         with stage("analyse"):
             for rows in stacked:
                 block = features[rows.spec.name]
@@ -125,6 +145,13 @@ def compare_layers(
                 else:
                     blocks.append(block)
                     edges.append(rows.edges)
+            for name, layer in [(e, of) for e, part in group.items() if e in given for of in part]:
+                block = given[name].rows(layer, ids)
+                if plan.space == "gram":
+                    grams.append(layer_gram(np.asarray(block), mesh))
+                else:
+                    blocks.append(block)
+                    edges.append(())
         del features, block  # before the next group takes their place
     if n < 4:
         raise ValueError(f"n={n} images are too few to compare layers; give 4 or more")
@@ -146,7 +173,7 @@ def compare_layers(
             maximum = _best_pair(raw, maxima, family, alpha)
     return LayerComparison(
         n=n,
-        pool=pool,
+        pool=pool if encoders else "file",
         space=plan.space,
         passes=len(plan.groups),
         rows=axes[0],

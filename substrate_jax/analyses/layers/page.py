@@ -23,7 +23,7 @@ from substrate_jax.report import heatmaps, page
 from substrate_jax.report.page import Block, Column, Figures, Page, Picture, Prose, Section, Table
 from substrate_jax.report.shared_blocks import (
     Thumbnails,
-    encoder_table,
+    encoder_tables,
     image_caveats,
     images_in_words,
     mini_panel_caveat,
@@ -38,6 +38,7 @@ POOLS = {
     "mean": "Each layer gives one vector per image: its activation averaged over positions or "
     "tokens, a class token among them.",
     "flatten": "Each layer gives one vector per image: its whole activation, position by position.",
+    "file": "Each layer gives one vector per row, as its file holds it.",
 }
 CAPTIONS = {
     "score": "How far CKA stands above its chance threshold τ: 0 at or below it, 1 where CKA is 1.",
@@ -80,7 +81,7 @@ def layers_page(result: LayersResult, thumbnails: Thumbnails) -> Page:
     Raises:
         ValueError: a matrix of the wrong size.
     """
-    domain, compared, encoders = result.domain, result.comparison, result.run.encoders
+    domain, compared = result.domain, result.comparison
     first, second = compared.rows.encoder, compared.columns.encoder
     images = counted(compared.n, "image")
     if compared.same_encoder:
@@ -101,7 +102,7 @@ def layers_page(result: LayersResult, thumbnails: Thumbnails) -> Page:
         Section("Best matches", list(_matches(compared))),
         Section("Caveats", list(_caveats(result))),
         Section("Images", [*strips, Prose([images_in_words(domain.images, compared.n)])]),
-        Section("Encoders", [encoder_table(encoders)]),
+        Section("Encoders", encoder_tables(result.run)),
         Section("How this was made", page.provenance(result.run)),
     ]
     return Page(title, lede, list(_tiles(compared)), sections)

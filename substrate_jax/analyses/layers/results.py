@@ -96,7 +96,7 @@ class LayerComparison:
 
     Attributes:
         n: images.
-        pool: "mean" over positions or tokens, or "flatten".
+        pool: "mean" over positions or tokens, "flatten", or "file" of rows that were given.
         space: of the computation, "gram" or "feature".
         passes: over the images.
         rows: the first encoder.

@@ -37,6 +37,7 @@ from jaxtyping import Array, Float
 from substrate_jax.data.sources import digest
 from substrate_jax.encoders.encoder import Encoder, list_taps
 from substrate_jax.features.protocol import PlainSpec
+from substrate_jax.mesh import RowBlock
 
 POOLS = ("mean", "flatten")
 MEMORY = 4 * 2**30
@@ -95,6 +96,19 @@ class LayerRows:
         """Where the columns of each layer but the first begin."""
         widths = [width_of(shape, self.pool) for shape in self.layers.values()]
         return tuple(itertools.accumulate(widths))[:-1]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GivenLayers:
+    """Layers of an encoder whose rows are known, such as from files: no network is run for them.
+
+    Attributes:
+        layers: name -> (features of a row,).
+        rows: layer, ids of images -> their rows, [n, d].
+    """
+
+    layers: Layers
+    rows: Callable[[str, Sequence[str]], RowBlock]
 
 
 @dataclasses.dataclass(frozen=True)
