@@ -19,13 +19,15 @@ where x_i is near t_i x_m: the error of w is about eps^1.5 + eps ||w||, whatever
 
 The center is the row nearest to the mean direction, so that outlying rows do not move it. It is
 taken where more than half of the rows have a cosine with it above 15/16: below that, cosines lose
-no more than a digit.
+no more than a digit. The depth of an outlying row would hide how its similarities differ: its
+neighbors are those by `row_similarities`, which leave it out.
 
 Not guaranteed: digits that the input does not have. A float32 row at mean/spread R carries its
 deviation to 1e-7 R, so beyond R = 1e6 neighbors are those of rounded rows, and several tight groups
 of rows far apart from each other keep 1e-7 for cosines in all but the largest.
 
-Cost: two products of the rows with a vector, and where a center is taken some ten passes over them.
+Cost: two products of the rows with a vector, and where a center is taken some ten passes over them
+and a sort of n numbers.
 """
 
 from __future__ import annotations
@@ -79,8 +81,10 @@ def directions(
     centered = 2 * jnp.sum(close, dtype=jnp.int32) > jnp.sum(counts, dtype=jnp.int32)
     none = 0 * pull
     plain = unit, none, none != 0, none != 0, none[0] + 1
-    found = jax.lax.cond(centered, lambda x: _differences(x, counts, center, k), lambda _: plain, x)
-    return Directions(*found, centered)
+    points, depths, zeros, outlying, scale = jax.lax.cond(
+        centered, lambda x: _differences(x, counts, center, k), lambda _: plain, x
+    )
+    return Directions(points, depths, zeros, outlying, scale, centered)
 
 
 def row_similarities(left: Directions, right: Directions) -> Float[Array, "m n"]:
@@ -107,7 +111,12 @@ def pair_similarities(left: Directions, right: Directions) -> Float[Array, "m n"
 
 def some(found: Directions, take) -> Directions:
     """The rows that `take` takes of each array of rows."""
-    return Directions(*(take(a) for a in found[:4]), *found[4:])
+    return found._replace(
+        points=take(found.points),
+        depths=take(found.depths),
+        zeros=take(found.zeros),
+        outlying=take(found.outlying),
+    )
 
 
 def _differences(x, counts, center, k):
