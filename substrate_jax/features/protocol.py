@@ -7,13 +7,14 @@ one store and one order of rows.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array
 
 from substrate_jax.data.preprocess import Preprocess
 
 
+@runtime_checkable
 class ExtractorSpec(Protocol):
     """What extraction reads of an extractor's record; that of a registered encoder has more."""
 
@@ -52,6 +53,7 @@ class PlainSpec:
     preprocess: Preprocess
 
 
+@runtime_checkable
 class Extractor(Protocol):
     """What `extract` takes: an encoder, or anything that gives one row per image."""
 

@@ -107,7 +107,7 @@ def test_missing_numbers_are_a_page_still(finished, tmp_path):
     assert ">nan<" not in text
     assert "–" in match_table(empty)
     with pytest.raises(ValueError, match=r"cka has shape \(2, 2\); give 4 x 4"):
-        layers_page(changed(cka=np.ones((2, 2)), **options), {})
+        layers_page(changed(**options | dict.fromkeys(("cka", "cka_debiased"), blank[:2, :2])), {})
 
 
 def test_one_encoder_flattened_and_debiased(tmp_path, capsys):

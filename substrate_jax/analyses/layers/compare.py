@@ -58,7 +58,7 @@ from substrate_jax.encoders.encoder import Encoder
 from substrate_jax.features import extract
 from substrate_jax.kernels.nulls.p_values import tail_from_sample
 from substrate_jax.kernels.validate import check_fraction
-from substrate_jax.mesh import DATA_AXIS, ROWS, make_mesh, over_rows, shard_blocks
+from substrate_jax.mesh import DATA_AXIS, ROWS, RowBlock, make_mesh, over_rows, shard_blocks
 
 
 def compare_layers(
@@ -252,7 +252,7 @@ def _scores_of_all(hsic: kernels.PairwiseHsic, *, alpha: float):
 
 
 def _feature_hsic(
-    blocks: Sequence[Float[np.ndarray, "n _"]], edges: Sequence[tuple[int, ...]], mesh: Mesh
+    blocks: Sequence[RowBlock], edges: Sequence[tuple[int, ...]], mesh: Mesh
 ) -> kernels.PairwiseHsic:
     """The sums of all pairs in feature space; of layers side by side, each process's own rows."""
     placed, mask = shard_blocks(blocks, mesh)

@@ -16,10 +16,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Float, Real
 
-Rows = Float[ArrayLike, "*rows m"]
-Values = Float[np.ndarray, "*rows"]
+Rows = Real[ArrayLike, "*#rows m"]
+Values = Float[np.ndarray, "..."]
 
 
 def tau(score: Rows, accuracy: Rows) -> Values:
@@ -247,7 +247,7 @@ def filtered(first: Rows, second: Rows, share: float = 0.25) -> Values:
 
 def filtered_by_chance(
     second: Rows, accuracy: Rows, share: float = 0.25
-) -> Float[np.ndarray, "*rows"]:
+) -> Values:
     """Mean accuracy of the best by `second` of a random part of the models.
 
     What `filtered` has to beat: keeping any quarter, and choosing in it by the second score.
