@@ -145,6 +145,9 @@ def damaged(draw, data: bytes) -> bytes:
     return data
 
 
+# Without the tables of st.text, which take seconds to make.
+_ODD = st.sampled_from([*" \n\t\r\x1b\\'\"é\u202e\udcff", "\\xff"])
+LETTERS = st.lists(st.integers(1, 0x10FFFF).map(chr) | _ODD, max_size=80).map("".join)
 JUNK = st.one_of(
     st.none(),
     st.booleans(),

@@ -199,7 +199,34 @@ def test_damaged_descriptions_of_a_set(name, records):
     check()
 
 
-@fuzz.tried(200, st.text(), st.integers(10, 400))
+def test_the_long_form_knows_every_fuzz_test_by_name():
+    root = pathlib.Path(__file__).parents[2]
+    for nodes in fuzz.TARGETS.values():
+        for file, _, name in (node.partition("::") for node in nodes):
+            assert f"def {name}(" in (root / file).read_text() or not name
+
+
+def test_the_long_form_tries_new_examples_and_counts_what_came_of_them(monkeypatch):
+    monkeypatch.setattr(fuzz, "SEEN", fuzz.Seen())
+    drawn = []
+
+    @fuzz.tried(10, st.integers(0, 10**9))
+    def check(number):
+        drawn.append(number)
+        fuzz.attempt(lambda: 3 / 4 if number % 2 else int("a"))
+
+    check()
+    check()
+    usual = len(drawn) // 2
+    assert drawn[:usual] == drawn[usual:]
+    monkeypatch.setattr(fuzz.SEEN, "share", 0.2)
+    check()
+    assert len(set(drawn)) > 3 * usual
+    assert fuzz.SEEN.examples == len(drawn) == fuzz.SEEN.read + fuzz.SEEN.refused
+    assert fuzz.SEEN.read == sum(number % 2 for number in drawn)
+
+
+@fuzz.tried(200, fuzz.LETTERS, st.integers(10, 400))
 def test_any_words_of_an_error_make_one_line(text, most):
     said = one_line(ValueError(text), most)
     assert said.isprintable()
