@@ -40,6 +40,13 @@ def root(x) -> Array:
     return jnp.where(empty, 0, jnp.sqrt(jnp.where(empty, 1, x)))
 
 
+def power_of_two(x) -> Array:
+    """The largest power of two that is at most x, a unit that rounds nothing; x where not > 0."""
+    x = jax.lax.stop_gradient(x)
+    unit = jnp.ldexp(jnp.ones_like(x), jnp.frexp(x)[1] - 1)
+    return jnp.where((x > 0) & jnp.isfinite(x), unit, x)
+
+
 def is_constant(deviation: Float[Array, "*s"], magnitude: Float[Array, "*s"], dtype) -> Array:
     """Whether a deviation from the center is no more than the rounding of values so large.
 

@@ -267,6 +267,9 @@ class StreamingMoments:
     def finalize(self, ddof: int = 1) -> tuple[Float[Array, " d"], Float[Array, "*shape"]]:
         """Mean and covariance (or variances): scatter / (count - ddof), 0 where that is not > 0.
 
+        A feature with NaN or inf makes its own mean and covariances NaN. Squares of distances from
+        the mean beyond the range of the dtype (1e19 in float32) make covariances inf or NaN.
+
         Example:
           >>> state = StreamingMoments.init(1).update(jnp.array([[0.0], [2.0]]))
           >>> state.finalize()[1].tolist(), state.finalize(ddof=0)[1].tolist()

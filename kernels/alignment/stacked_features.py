@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import divide, pmax
+from ..arithmetic import divide, pmax, power_of_two
 
 COLUMNS = 512  # of a sum, added to at once: they stay in cache
 
@@ -47,9 +47,7 @@ def units_and_nan(
         ]
     )
     reach, nan = pmax((reach, nan), axis_name)
-    exponent = jnp.frexp(reach)[1] - 1
-    unit = jnp.ldexp(jnp.ones_like(reach), exponent)
-    return jnp.where(reach > 0, unit, 0), nan > 0
+    return power_of_two(reach), nan > 0
 
 
 def in_units(x, unit, nan, widths):

@@ -21,9 +21,10 @@ Cost
     2 M n (M K)^2 for the CKAs.
 
 Not guaranteed
-    A basis whose columns are linearly dependent spans less than its width; the missing directions
-    are then arbitrary, and so are some angles. PCKA depends on the basis, not only on its span:
-    stretching one column changes it, rotating all of them does not.
+    A basis whose columns are linearly dependent spans less than its width, and the missing
+    directions would be arbitrary: angles and similarity are NaN if the least singular value of the
+    basis, with columns of norm 1, is within p eps of the largest. PCKA depends on the basis, not
+    only on its span: stretching one column changes it, rotating all of them does not.
 
 References
     A. Björck, G. Golub, "Numerical methods for computing angles between linear subspaces", 1973.
@@ -36,11 +37,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..alignment.linear_cka import cka, pairwise_cka
-from ..arithmetic import HIGHEST, AnyArray
+from ..alignment.normalization import normalized_blocks
+from ..arithmetic import HIGHEST, AnyArray, divide, power_of_two
 from ..validate import check_mask, check_matrix, check_rows, check_sequence, compute_dtype
 
 
@@ -55,7 +58,8 @@ def principal_angles(a: Float[AnyArray, "d p"], b: Float[AnyArray, "d q"]) -> Fl
       b: [d, q] basis of the other subspace; q <= d.
 
     Returns:
-      [min(p, q)] angles in radians, ascending, in [0, pi/2]; absolute error of order eps.
+      [min(p, q)] angles in radians, ascending, in [0, pi/2]; absolute error of order eps times the
+      condition of the bases with columns of norm 1. NaN if one has dependent columns, NaN or inf.
 
     Raises:
       ValueError: if the arguments are not bases in one space.
@@ -90,7 +94,8 @@ def grassmann_similarity(a: Float[AnyArray, "d p"], b: Float[AnyArray, "d q"]) -
       b: [d, q] basis of the other subspace; q <= d.
 
     Returns:
-      A number in [0, 1]: 1 if one subspace contains the other, 0 if they are orthogonal.
+      A number in [0, 1]: 1 if one subspace contains the other, 0 if they are orthogonal. NaN where
+      a basis has dependent columns, NaN or inf.
 
     Raises:
       ValueError: if the arguments are not bases in one space.
@@ -129,7 +134,8 @@ def pcka(
       axis_name: mesh axis both domains' rows are sharded over, if any.
 
     Returns:
-      A number in [0, 1], symmetric in the domains.
+      A number in [0, 1], symmetric in the domains: the mean of 0 and the other CKA where the
+      features of one domain are constant, NaN where one has NaN or inf.
 
     Raises:
       ValueError: if features and bases differ in width, or a mask does not fit its rows.
@@ -146,7 +152,7 @@ def pcka(
     xs, masks, bases = [x_a, x_b], [mask_a, mask_b], [basis_a, basis_b]
     _check_domains(xs, bases, masks)
     values = [
-        cka(*_project(x, bases), mask=mask, axis_name=axis_name)
+        cka(*_project(x, bases, mask, axis_name), mask=mask, axis_name=axis_name)
         for x, mask in zip(xs, masks, strict=True)
     ]
     return (values[0] + values[1]) / 2
@@ -186,18 +192,19 @@ def pairwise_pcka(
     _check_domains(xs, bases, masks)
     one_sided = jnp.stack(
         [
-            pairwise_cka(_project(x, bases), mask=mask, axis_name=axis_name)[i]
+            pairwise_cka(_project(x, bases, mask, axis_name), mask=mask, axis_name=axis_name)[i]
             for i, (x, mask) in enumerate(zip(xs, masks, strict=True))
         ]
     )
     return (one_sided + one_sided.T) / 2
 
 
-def _project(x, bases):
-    """Scores on each basis, from one product with all of them."""
+def _project(x, bases, mask, axis_name):
+    """Scores of the centered rows on each basis, from one product with all of them."""
     dtype = compute_dtype(x, *bases)
     stacked = jnp.concatenate([basis.astype(dtype) for basis in bases], axis=1)
-    scores = jnp.matmul(x.astype(dtype), stacked, precision=HIGHEST)
+    (rows,), _, _ = normalized_blocks([x.astype(dtype)], mask, axis_name)
+    scores = jnp.matmul(rows, stacked, precision=HIGHEST)
     widths = [basis.shape[1] for basis in bases]
     return jnp.split(scores, [sum(widths[: i + 1]) for i in range(len(widths) - 1)], axis=1)
 
@@ -214,7 +221,18 @@ def _orthonormal(a, b):
             f"a and b have {a.shape[0]} and {b.shape[0]} rows: give bases in one space."
         )
     dtype = compute_dtype(a, b)
-    return jnp.linalg.qr(a.astype(dtype))[0], jnp.linalg.qr(b.astype(dtype))[0]
+    return _orthonormal_columns(a.astype(dtype)), _orthonormal_columns(b.astype(dtype))
+
+
+def _orthonormal_columns(basis):
+    """An orthonormal basis of the same space, NaN if the columns are dependent."""
+    unit = power_of_two(jnp.max(jnp.abs(basis), axis=0, keepdims=True))
+    q, r = jnp.linalg.qr(divide(basis, unit))
+    r = jax.lax.stop_gradient(r)
+    r = divide(r, jnp.linalg.norm(r, axis=0, keepdims=True))
+    size = jnp.linalg.svd(r, compute_uv=False)
+    independent = size[-1] > r.shape[1] * jnp.finfo(r.dtype).eps * size[0]
+    return jnp.where(independent, q, jnp.nan)
 
 
 def _check_domains(xs, bases, masks):

@@ -51,7 +51,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..arithmetic import AnyArray, divide, matmul, psum
+from ..arithmetic import AnyArray, divide, matmul, pmax, power_of_two, psum
 from ..moments import center_rows
 from ..validate import all_rows, check_at_least, check_mask, check_matrix, check_option
 from .tall_matrices import contract_rows, orthonormalize, peak_sign, random_block
@@ -126,7 +126,9 @@ def pca(
 
     Returns:
       Components and what they explain, the same on all devices; with `feature_axis_name`,
-      components and mean of the features a device holds.
+      components and mean of the features a device holds. Variances too large or too small for the
+      dtype are inf or 0, their shares as they should be. With NaN or inf in a row that counts all
+      is NaN, but for the mean of features that have none.
 
     Raises:
       ValueError: if `x` is not a floating-point matrix, `mask` does not fit it, `method` is unknown
@@ -166,6 +168,9 @@ def pca(
         method = "exact" if exact else "subspace"
 
     centered, count, origin, offset = center_rows(x, mask, axis_name)
+    reach = pmax(pmax(jnp.max(jnp.abs(centered)), axis_name), feature_axis_name)
+    unit = power_of_two(reach)  # in which squares neither overflow nor underflow
+    centered = divide(centered, unit)
     degrees = jnp.maximum(count - 1, 1).astype(centered.dtype)
     if method == "exact":
         block = _exact_block(centered, width, axis_name)
@@ -186,7 +191,8 @@ def pca(
 
     components = components * peak_sign(components, feature_axis_name)[None, :]
     total = psum(psum(jnp.sum(centered**2), axis_name), feature_axis_name) / degrees
-    return Pca(components, origin + offset, variance, divide(variance, total), residual, iterations)
+    share, variance = divide(variance, total), variance * unit * unit
+    return Pca(components, origin + offset, variance, share, residual, iterations)
 
 
 def _exact_is_cheaper(rows: int, d: int, width: int) -> bool:

@@ -19,10 +19,11 @@ Cost
     of order mk, then 2 m^2 k^3 flops and m SVDs of order k per iteration, whatever n is.
 
 Not guaranteed
-    R is unique only if B'A is nonsingular. In its null space the minimizer nearest to the identity
-    is taken, as `polar` says. The generalized problem is not convex: the spectral start makes the
-    result reproducible and independent of the order of the blocks, not globally optimal. Nothing is
-    centered or scaled.
+    R is unique only if B'A is nonsingular. In its null space, which is all where ||B'A|| is within
+    8 k eps of ||A|| ||B||, the minimizer nearest to the identity is taken, as `polar` says. The
+    generalized problem of two blocks is that of a pair and solved as
+    one. That of more is not convex: the spectral start makes the result reproducible and
+    independent of the order of the blocks, not globally optimal. Nothing is centered or scaled.
 
 References
     P. Schönemann, "A generalized solution of the orthogonal Procrustes problem", 1966.
@@ -38,7 +39,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import HIGHEST, AnyArray, divide, matmul, psum
+from ..arithmetic import HIGHEST, AnyArray, divide, matmul, pmax, power_of_two, psum
 from ..validate import check_blocks, compute_dtype
 from .polar import polar
 from .tall_matrices import peak_sign
@@ -105,8 +106,12 @@ def orthogonal_procrustes(
     References:
         Schönemann 1966; the direction agrees with scipy.linalg.orthogonal_procrustes(b, a).
     """
-    a, b = _prepare([a, b], mask)
-    return polar(psum(matmul(b.T, a), axis_name))
+    a, b = (_in_unit(x, axis_name)[0] for x in _prepare([a, b], mask))
+    cross, *squares = psum((matmul(b.T, a), jnp.sum(a**2), jnp.sum(b**2)), axis_name)
+    # Of spaces that are orthogonal within rounding no direction is determined.
+    least = 8 * cross.shape[0] * jnp.finfo(cross.dtype).eps
+    lost = jnp.sum(cross**2) <= least**2 * squares[0] * squares[1]
+    return polar(jnp.where(lost, 0, cross))
 
 
 def procrustes_disparity(
@@ -123,13 +128,13 @@ def procrustes_disparity(
     are for two orthonormal bases.
 
     Args:
-        a: the target; its norm is the unit. An all-zero target gives inf.
+        a: the target; its norm is the unit. An all-zero target gives inf (NaN if `b` is 0 too).
         b: what is rotated, row for row with `a`.
         mask: rows that count; None for all.
         axis_name: mapped axis over which rows are sharded; None if they are not.
 
     Returns:
-        A number >= 0.
+        A number >= 0; inf where it is too large for the dtype, NaN with NaN or inf in a row.
 
     Raises:
         ValueError: the arguments are not matrices of one shape.
@@ -139,10 +144,12 @@ def procrustes_disparity(
         >>> float(procrustes_disparity(a, jnp.eye(3)[:, 1:]))
         1.0
     """
-    a, b = _prepare([a, b], mask)
+    (a, unit), (b, other) = (_in_unit(x, axis_name) for x in _prepare([a, b], mask))
+    ratio = jnp.where(unit == 0, 1, other / jnp.where(unit == 0, 1, unit))
+    ratio = jnp.minimum(ratio, jnp.finfo(ratio.dtype).max)
     # R minimizes the norm, so its own derivative contributes nothing (envelope theorem).
     rotation = jax.lax.stop_gradient(orthogonal_procrustes(a, b, axis_name=axis_name))
-    residual = a - matmul(b, rotation)
+    residual = a - ratio * matmul(b, rotation)
     residual_energy, energy = psum((jnp.sum(residual**2), jnp.sum(a**2)), axis_name)
     return residual_energy / energy
 
@@ -186,7 +193,7 @@ def generalized_procrustes(
     References:
         Gower 1975.
     """
-    stacked = jnp.stack(_prepare(blocks, mask))
+    stacked, unit = _in_unit(jnp.stack(_prepare(blocks, mask)), axis_name)
     m, n, k = stacked.shape
     flat = stacked.transpose(1, 0, 2).reshape(n, m * k)
     gram = jax.lax.stop_gradient(psum(matmul(flat.T, flat), axis_name))
@@ -208,8 +215,11 @@ def generalized_procrustes(
         moved, total = energy(updated - rotations), energy(updated)
         return updated, jnp.sqrt(divide(moved, total)), iteration + 1
 
-    _, vectors = jnp.linalg.eigh(gram)
-    start = polar(vectors[:, : -k - 1 : -1].reshape(m, k, k))
+    if m == 2:  # one rotation is all there is, and known
+        start = jnp.stack([jnp.eye(k, dtype=gram.dtype), polar(gram[k:, :k])])
+    else:
+        _, vectors = jnp.linalg.eigh(gram)
+        start = polar(vectors[:, : -k - 1 : -1].reshape(m, k, k))
     infinite = jnp.full((), jnp.inf, gram.dtype)
     rotations, change, iterations = jax.lax.while_loop(
         keep_going, step, (start, infinite, jnp.int32(0))
@@ -228,7 +238,14 @@ def generalized_procrustes(
         (jnp.sum((aligned - consensus[None]) ** 2), jnp.sum(aligned**2)), axis_name
     )
     loss = divide(residual, total)
+    aligned, consensus = aligned * unit, consensus * unit
     return GeneralizedProcrustes(aligned, consensus, rotations, loss, change, iterations)
+
+
+def _in_unit(x, axis_name):
+    """`x` over a power of two, in which its squares neither overflow nor underflow, and that."""
+    unit = power_of_two(pmax(jnp.max(jnp.abs(x)), axis_name))
+    return divide(x, unit), unit
 
 
 def _align(stacked, rotations):

@@ -52,7 +52,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ..arithmetic import AnyArray, divide, matmul, psum
+from ..arithmetic import AnyArray, divide, matmul, pmax, power_of_two, psum
 from ..moments import center_rows, merge_centers
 from ..validate import all_rows, check_at_least, check_mask, check_matrix
 from .pca import Pca
@@ -72,8 +72,10 @@ class StreamingPca:
       origin: [d] fixed center, from the first batch.
       offset: [d] mean of the rows minus the origin.
       test_matrix: [d, l] orthonormal columns.
-      image: [d, l] scatter times the test matrix.
-      energy: trace of the scatter.
+      image: [d, l] scatter times the test matrix, over the square of the unit.
+      energy: trace of the scatter, over the square of the unit.
+      unit: a power of two that grows with the largest distance from a mean: squares of features
+        over it neither overflow nor underflow.
       passes: over the rows, this one included.
       k: components that `finalize` returns.
 
@@ -93,6 +95,7 @@ class StreamingPca:
     test_matrix: Float[Array, "d l"]
     image: Float[Array, "d l"]
     energy: Float[Array, ""]
+    unit: Float[Array, ""]
     passes: Int[Array, ""]
     k: int = dataclasses.field(metadata={"static": True})
 
@@ -142,7 +145,8 @@ class StreamingPca:
         image = jnp.zeros_like(test_matrix)
         zero = jnp.zeros((), test_matrix.dtype)
         origin, offset = image[:, 0], image[:, 0]  # separate, so that a state can be donated
-        return cls(jnp.int32(0), origin, offset, test_matrix, image, zero, passes, k)
+        unit = jnp.zeros_like(zero)
+        return cls(jnp.int32(0), origin, offset, test_matrix, image, zero, unit, passes, k)
 
     def update(
         self,
@@ -179,6 +183,9 @@ class StreamingPca:
             )
         dtype = self.image.dtype
         centered, count, origin, offset = center_rows(batch.astype(dtype), mask, axis_name)
+        reach = pmax(jnp.max(jnp.abs(centered), initial=0), axis_name)
+        unit = power_of_two(pmax(reach, feature_axis_name))
+        centered = divide(centered, unit)
         scores = psum(matmul(centered, self.test_matrix), feature_axis_name)
         image, energy = psum((contract_rows(centered, scores), jnp.sum(centered**2)), axis_name)
         other = dataclasses.replace(
@@ -188,6 +195,7 @@ class StreamingPca:
             offset=offset,
             image=image,
             energy=psum(energy, feature_axis_name),
+            unit=unit,
         )
         return self._join(other, feature_axis_name)
 
@@ -217,24 +225,31 @@ class StreamingPca:
 
     def _join(self, other, feature_axis_name):
         count, origin, offset, delta, share = merge_centers(self, other)
+        delta = jnp.where((self.count > 0) & (other.count > 0), delta, 0)
+        reach = power_of_two(pmax(jnp.max(jnp.abs(delta)), feature_axis_name))
+        unit = jnp.maximum(reach, jnp.maximum(self.unit, other.unit))
+        delta = divide(delta, unit)
+        first, second = divide(self.unit, unit) ** 2, divide(other.unit, unit) ** 2
         gap = self.count.astype(delta.dtype) * share
         along, square = psum(
             (matmul(delta[None, :], self.test_matrix), jnp.sum(delta**2)), feature_axis_name
         )
-        image = self.image + other.image + (gap * delta)[:, None] * along
+        image = self.image * first + other.image * second + (gap * delta)[:, None] * along
         return dataclasses.replace(
             self,
             count=count,
             origin=origin,
             offset=offset,
             image=image,
-            energy=self.energy + other.energy + gap * square,
+            energy=self.energy * first + other.energy * second + gap * square,
+            unit=unit,
         )
 
     def finalize(self, feature_axis_name=None) -> Pca:
         """Components of the Nyström approximation, with `residual` the bound given above.
 
-        Directions beyond the rank of the rows come out orthonormal, with variance 0.
+        Directions beyond the rank of the rows come out orthonormal, with variance 0, and so may
+        those of less than 8 l eps of the first variance. NaN and overflow are as of `pca`.
 
         Example:
           >>> state = StreamingPca.init(2, 1).update(jnp.array([[0.0, 1.0], [2.0, 1.0]]))
@@ -250,7 +265,7 @@ class StreamingPca:
         residual = jnp.maximum(self.energy - jnp.sum(variance), rounding) * beyond
         residual, share = divide(residual, variance[0]), divide(variance, self.energy)
         vectors = vectors * peak_sign(vectors, feature_axis_name)[None, :]
-        variance = variance[: self.k] / degrees.astype(variance.dtype)
+        variance = variance[: self.k] / degrees.astype(variance.dtype) * self.unit * self.unit
         mean = self.origin + self.offset
         return Pca(vectors, mean, variance, share[: self.k], residual, self.passes)
 

@@ -62,8 +62,10 @@ def test_sums_are_those_of_the_oracle(mean):
     a = scatter(x)
     assert state.count == N
     limit = tolerance(N, condition=4)
-    assert relative_error(state.image, a @ np.asarray(state.test_matrix, np.float64)) < limit
-    assert abs(state.energy - np.trace(a)) < limit * np.trace(a)
+    square = float(state.unit) ** 2
+    want = a @ np.asarray(state.test_matrix, np.float64)
+    assert relative_error(state.image * square, want) < limit
+    assert abs(state.energy * square - np.trace(a)) < limit * np.trace(a)
     error = np.abs(finalize(state).mean - x.astype(np.float64).mean(0)).max()
     assert error < limit * np.abs(x).max()
 
@@ -72,8 +74,9 @@ def test_sums_are_those_of_the_oracle(mean):
 def test_batch_size_does_not_matter(size):
     x = rows(mean=100.0)
     base, other = (stream(StreamingPca.init(D, K), x, s) for s in (N, size))
-    assert relative_error(other.image, base.image) < tolerance(N, condition=4)
-    assert relative_error(other.energy, base.energy) < tolerance(N * D)
+    square = (other.unit / base.unit) ** 2
+    assert relative_error(other.image * square, base.image) < tolerance(N, condition=4)
+    assert relative_error(other.energy * square, base.energy) < tolerance(N * D)
 
 
 def test_merge_is_associative_and_commutative_and_has_a_neutral_element():
@@ -90,9 +93,8 @@ def test_merge_is_associative_and_commutative_and_has_a_neutral_element():
     for got in orders:
         assert got.count == N
         for name in ("image", "energy"):
-            assert relative_error(getattr(got, name), getattr(want, name)) < tolerance(
-                N, condition=4
-            )
+            value = getattr(got, name) * (got.unit / want.unit) ** 2
+            assert relative_error(value, getattr(want, name)) < tolerance(N, condition=4)
     foreign = stream(StreamingPca.init(D, K, key=jax.random.key(1)), rows())
     assert np.isnan(merge(a, foreign).image).all()
 
@@ -165,7 +167,7 @@ def test_two_by_four_devices_give_what_one_gives():
     x = rows(mean=100.0)
     mesh = jax.make_mesh((2, 4), ("rows", "features"), axis_types=(AxisType.Auto,) * 2)
     f = P("features")
-    state_spec = StreamingPca(P(), f, f, f, f, P(), P(), K)
+    state_spec = StreamingPca(P(), f, f, f, f, P(), P(), P(), K)
     axes = {"feature_axis_name": "features"}
 
     def fit(state, x, mask):
@@ -227,7 +229,8 @@ def test_states_of_double_precision_stay_so():
         state = StreamingPca.init(D, K, dtype=jnp.float64).update(jnp.asarray(x))
         assert state.image.dtype == jnp.float64
         want = scatter(x) @ np.asarray(state.test_matrix)
-        assert relative_error(state.image, want) < tolerance(N, jnp.float64, 4)
+        image = state.image * state.unit**2
+        assert relative_error(image, want) < tolerance(N, jnp.float64, 4)
         assert state.finalize().components.dtype == jnp.float64
 
 
