@@ -145,7 +145,7 @@ def pairwise_hsic(
     if not cubic:
         return hsic
     third = cubic_sums(scaled, norms, sums, count, mask, axes, precision)
-    return dataclasses.replace(hsic, cubic=third)
+    return dataclasses.replace(hsic, cubic=jnp.where(scale == 0, 0, third))
 
 
 def pairwise_cka(

@@ -5,7 +5,9 @@ encoder, centered over all rows once, what a draw's own centering leaves of a pa
 
     H_ef = sum_ab w_a w_b K_e,ab K_f,ab - 2/N sum_a w_a R_ea R_fa + M_e M_f / N^2,
 
-R_e = K_e w, M_e = w'K_e w, N = sum_a w_a, and CKA is H_ef / sqrt(H_ee H_ff). R and M follow from
+R_e = K_e w, M_e = w'K_e w, N = sum_a w_a, and CKA is H_ef / sqrt(H_ee H_ff). That holds for K about
+any center; here it is the mean of the half of the rows that lie nearest to the mean of all, so that
+draws that leave out a few outlying rows do not have to subtract their distance. R and M follow from
 the features, R_e = X_e (X_e'w). The first sum needs the entries: every tile of K is formed once
 (`row_pairs.symmetric_sums`), and its b weightings are one matrix product for each pair.
 
@@ -14,9 +16,8 @@ against n^2 D b or 2 n D^2 b if each draw starts from the features. Memory: tile
 of E encoders, and n b (E + 1) entries.
 
 Not guaranteed: a draw in which an encoder's spread is far below the distance of its mean from that
-of all rows, as when one row holds nearly all variance and is left out: H loses the digits of
-(distance / spread)^4, and is taken as 0, the encoder as constant, where eps N of the first sum or
-less is left. In draws of ordinary features all but about 1 / n of it is.
+center, as of copies of one outlying row and little else: H loses the digits of (distance /
+spread)^4, and is taken as 0, the encoder as constant, where eps N of the first sum or less is left.
 
 References:
     Efron (1979), Bootstrap methods. Annals of Statistics 7.
@@ -31,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..arithmetic import HIGHEST, AnyArray, divide, mirror, psum
+from ..arithmetic import HIGHEST, AnyArray, divide, gather_rows, mirror, psum, valid_rows
 from ..blocks import first_row
 from .normalization import normalized_blocks
 from .row_pairs import halve, symmetric_sums
@@ -62,6 +63,7 @@ def weighted_cka(
       [[1.0, 0.983], [0.983, 1.0]]
     """
     scaled, _, _ = normalized_blocks(blocks, mask, axis_name)
+    scaled = [_about_most_rows(x, mask, axis_name) for x in scaled]
     local, dtype = scaled[0].shape[0], scaled[0].dtype
     own = jax.lax.dynamic_slice_in_dim(weights.astype(dtype), first_row(local, axis_name), local)
     upper = np.stack(np.triu_indices(len(blocks)), axis=1)
@@ -96,3 +98,15 @@ def weighted_cka(
     empty = norm <= jnp.finfo(dtype).eps * total[:, 0] * size
     root = jnp.where(empty, 0, jnp.sqrt(jnp.where(empty, 1, norm)))
     return divide(hsic, root[:, :, None] * root[:, None, :])
+
+
+def _about_most_rows(x, mask, axis_name):
+    """`x` less the mean of the half of the rows that are nearest to 0."""
+    norms = gather_rows(jnp.sum(x**2, axis=1), axis_name)
+    valid = valid_rows(x.shape[0], mask, axis_name)
+    ascending = jnp.sort(jnp.where(valid, norms, jnp.inf))
+    near = valid & (norms <= ascending[jnp.sum(valid, dtype=jnp.int32) // 2])
+    near = jax.lax.dynamic_slice_in_dim(near, first_row(x.shape[0], axis_name), x.shape[0])
+    total = psum(jnp.sum(near, dtype=x.dtype), axis_name)
+    mean = divide(psum(jnp.sum(jnp.where(near[:, None], x, 0), axis=0), axis_name), total)
+    return x - mean[None, :]

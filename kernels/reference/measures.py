@@ -46,7 +46,8 @@ def cknna(x, y, k: int) -> float:
 
     def cosines(z):
         z = np.asarray(z, np.float64)
-        unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+        norm = np.linalg.norm(z, axis=1, keepdims=True)
+        unit = np.divide(z, norm, out=np.zeros_like(z), where=norm > 0)
         inner = unit @ unit.T
         return inner - inner.mean(1, keepdims=True)
 
@@ -104,9 +105,16 @@ def procrustes(x, y) -> float:
 
 
 def dissimilarities(x) -> np.ndarray:
-    """1 - Pearson's r of the rows, over the pairs i < j; to 12 decimals, so that ties are ties."""
+    """1 - Pearson's r of the rows, over the pairs i < j; to 12 decimals, so that ties are ties.
+
+    r is 0 where a row is constant.
+    """
     x = np.asarray(x, np.float64)
-    return np.round(1 - np.asarray(np.corrcoef(x))[np.triu_indices(len(x), 1)], 12)
+    x = x / np.maximum(np.abs(x).max(1, keepdims=True), 1e-300)
+    deviation = x - x.mean(1, keepdims=True)
+    norm = np.linalg.norm(deviation, axis=1, keepdims=True)
+    unit = np.divide(deviation, norm, out=np.zeros_like(x), where=norm > 1e-14 * x.shape[1])
+    return np.round(1 - (unit @ unit.T)[np.triu_indices(len(x), 1)], 12)
 
 
 def rsa(x, y) -> float:
