@@ -7,7 +7,8 @@ calibrated to
 
 By permutation (`permutation`), with K draws: tau is the ceil((1-alpha)(K+1))-th smallest of the
 observed score and the K null scores, and p = (1 + #{null >= s}) / (K+1), which cannot fall below
-1 / (K+1). It is the reference for the closed form, and the only one where rows are permuted within
+1 / (K+1), nor below the share of one order of the rows, 1 / n!, which few rows can. It is the
+reference for the closed form, and the only one where rows are permuted within
 strata.
 
 Of 8 rows or fewer the closed form goes through all orders instead (`enumeration`), and of more its
@@ -62,6 +63,7 @@ from ..alignment.normalization import normalized_blocks, without_nan
 from ..arithmetic import (
     AnyArray,
     MeshAxes,
+    count_rows,
     divide,
     from_first,
     gather_rows,
@@ -72,12 +74,18 @@ from ..arithmetic import (
 from ..validate import (
     all_rows,
     check_blocks,
+    check_floating,
     check_fraction,
     check_option,
     check_rows,
     check_unmasked,
 )
-from .enumeration import MOST_ROWS, log_least_p, tail_of_every_order
+from .enumeration import (
+    MOST_ROWS,
+    log_least_p,
+    log_least_p_of_strata,
+    tail_of_every_order,
+)
 from .gamma_tail import log_tail_and_quantile
 from .orders import check_draws, needs_arrays
 from .p_values import ROUNDING, tail_from_sample
@@ -123,7 +131,11 @@ class Calibration:
 
 
 def rescale(observed, tau):
-    """max((observed - tau) / (1 - tau), 0), and 0 where tau is within rounding of 1, or more."""
+    """max((observed - tau) / (1 - tau), 0), and 0 where tau is within rounding of 1, or more.
+
+    What rounding has above 1 counts as 1: of little room it would be much.
+    """
+    observed = jnp.where(observed > 1, 1, observed)
     room = jnp.where(1 - tau <= ROUNDING * jnp.finfo(tau.dtype).eps, 0, 1 - tau)
     score = jnp.maximum(divide(observed - tau, room), 0)
     return jnp.where(jnp.isnan(observed) | jnp.isnan(tau), jnp.nan, score)
@@ -159,7 +171,7 @@ def tail_from_moments(
       is what is so by more than 16 eps of it. NaN where the score or a moment is.
 
     Raises:
-      ValueError: if `alpha` is out of range.
+      ValueError: if `alpha` is out of range, or `observed` is no floating-point array.
 
     Example:
       >>> tail = tail_from_moments(jnp.array(0.5), jnp.array(0.1), jnp.array(0.01))
@@ -167,8 +179,9 @@ def tail_from_moments(
       '0.300 0.0067'
     """
     check_fraction("alpha", alpha)
-    for name, value in (("observed", observed), ("mean", mean), ("variance", variance)):
-        check_unmasked(name, value)
+    check_floating("observed", observed)
+    check_unmasked("mean", mean)
+    check_unmasked("variance", variance)
     observed = jnp.asarray(observed)
     frozen = [observed, jnp.asarray(mean), jnp.asarray(variance)]
     frozen += [] if skewness is None else [jnp.asarray(skewness)]
@@ -193,9 +206,9 @@ def tail_from_moments(
     )
 
 
-def at_least_one_order(found: Calibration, count: Int[Array, ""]) -> Calibration:
-    """p no less than 1 / n!, the share of one order of the n rows."""
-    least = log_least_p(count, found.p_value.dtype)
+def at_least_one_order(found: Calibration, count: Int[Array, ""], least=None) -> Calibration:
+    """p no less than 1 / n!, the share of one order of the n rows, or than exp(least)."""
+    least = log_least_p(count, found.p_value.dtype) if least is None else least
     log10 = found.log10_p_value
     log10 = jnp.log10(found.p_value) if log10 is None else log10
     low = log10 * math.log(10) < least
@@ -326,4 +339,9 @@ def calibrate_cka(
         batch=batch,
     )
     tau, p_value = tail_from_sample(observed, null, alpha)
-    return Calibration(rescale(observed, tau), tau, p_value, observed, method)
+    found = Calibration(rescale(observed, tau), tau, p_value, observed, method)
+    least = None
+    if strata is not None:
+        valid = valid_rows(len(blocks[0]), mask, axis_name)
+        least = log_least_p_of_strata(gather_rows(strata, axis_name), valid, p_value.dtype)
+    return at_least_one_order(found, count_rows(len(blocks[0]), mask, axis_name), least)

@@ -59,3 +59,15 @@ def tail_of_every_order(
 def log_least_p(count: Int[Array, ""], dtype) -> Float[Array, ""]:
     """log(1 / n!), which no p-value over the orders of n rows is below."""
     return -jax.lax.lgamma(count.astype(dtype) + 1)
+
+
+def log_least_p_of_strata(
+    strata: Int[Array, " n"], valid: Bool[Array, " n"], dtype
+) -> Float[Array, ""]:
+    """log of one over the orders that keep every row in its stratum: of the product of all n_s!."""
+    order = jnp.lexsort((strata, ~valid))
+    places = jnp.arange(len(strata))
+    ordered, counted = strata[order], valid[order]
+    new = jnp.append(True, ordered[1:] != ordered[:-1])
+    place = places - jax.lax.cummax(jnp.where(new, places, 0)) + 1  # within the stratum, from 1
+    return -jnp.sum(jnp.where(counted, jnp.log(place.astype(dtype)), 0))

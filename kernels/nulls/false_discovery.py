@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..arithmetic import AnyArray
-from ..validate import check_unmasked
+from ..validate import check_floating
 
 
 def benjamini_hochberg(p_values: Float[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
@@ -33,6 +33,9 @@ def benjamini_hochberg(p_values: Float[AnyArray, "*shape"]) -> Float[Array, "*sh
     Returns:
       q-values of the same shape, NaN where p is.
 
+    Raises:
+      ValueError: if `p_values` is no floating-point array.
+
     Example:
       >>> [f"{q:.4f}" for q in benjamini_hochberg(jnp.array([0.01, 0.5, 0.02, 0.04]))]
       ['0.0400', '0.5000', '0.0400', '0.0533']
@@ -40,7 +43,7 @@ def benjamini_hochberg(p_values: Float[AnyArray, "*shape"]) -> Float[Array, "*sh
     References:
       Benjamini and Hochberg 1995.
     """
-    check_unmasked("p_values", p_values)
+    check_floating("p_values", p_values)
     p_values = jnp.asarray(p_values)
     flat = p_values.ravel()
     missing = jnp.isnan(flat)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from ..arithmetic import AnyArray
-from ..validate import check_unmasked
+from ..validate import check_array, check_floating
 
 ROUNDING = 16  # eps that a score of at most 1 may be off
 
@@ -66,12 +66,16 @@ def max_null(
     Returns:
       [p] maxima over the scores that are not NaN; -inf for an empty family.
 
+    Raises:
+      ValueError: if `null` is no floating-point array, or `family` no array.
+
     Example:
       >>> max_null(jnp.array([[0.1, 0.3], [0.2, 0.0]])).tolist() == jnp.array([0.3, 0.2]).tolist()
       True
     """
-    check_unmasked("null", null)
-    check_unmasked("family", family)
+    check_floating("null", null)
+    if family is not None:
+        check_array("family", family)
     null = jnp.asarray(null)
     where = ~jnp.isnan(null)
     if family is not None:
@@ -91,7 +95,10 @@ def family_p_values(
       maxima: [p] of `max_null`.
 
     Returns:
-      Adjusted p-values, of the shape of `observed`; NaN where that is.
+      Adjusted p-values, of the shape of `observed`; NaN where that is, or if one of the maxima is.
+
+    Raises:
+      ValueError: if an argument is no floating-point array.
 
     Example:
       >>> family_p_values(jnp.array([0.5, 0.2]), jnp.array([0.3, 0.1, 0.4])).tolist()
@@ -100,8 +107,8 @@ def family_p_values(
     References:
       Westfall and Young 1993 (single step).
     """
-    check_unmasked("observed", observed)
-    check_unmasked("maxima", maxima)
+    check_floating("observed", observed)
+    check_floating("maxima", maxima)
     observed, maxima = jnp.asarray(observed), jnp.asarray(maxima)
     null = maxima.reshape(maxima.shape + (1,) * observed.ndim)
     return (1 + reached(observed, null)) / (maxima.shape[0] + 1)
