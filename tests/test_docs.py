@@ -1,13 +1,21 @@
 """Documents that are generated say what the code says."""
 
+import doctest
+import re
+import sys
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from substrate_jax.encoders import encoder_spec, list_encoders, table
 from substrate_jax.encoders.weights import parameter_count
+from substrate_jax.features import Features
+from tests.test_doctests import Checker
 
 ROOT = Path(__file__).parents[1]
+APPLICATIONS = ROOT / "docs" / "applications.md"
 
 
 @pytest.mark.parametrize("path", table.documents(ROOT), ids=lambda path: path.name)
@@ -30,3 +38,52 @@ def test_the_text_table_has_a_line_for_each_encoder():
     lines = table.text_table().splitlines()
     assert [line.split()[0] for line in lines[1:]] == list_encoders()
     assert len({line.index("timm/") for line in lines if "timm/" in line}) == 1
+
+
+def test_examples_of_the_applications_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = []
+    runner = doctest.DocTestRunner(Checker(), verbose=False, optionflags=doctest.ELLIPSIS)
+    text = APPLICATIONS.read_text().replace("```", "")
+    test = doctest.DocTestParser().get_doctest(text, {}, APPLICATIONS.name, None, 0)
+    runner.run(test, out=report.append)
+    assert runner.tries > 8
+    assert not runner.failures, "".join(report)
+
+
+def test_hooks_of_the_applications_write_files_that_are_read(tmp_path, monkeypatch):
+    """The lines themselves, on stand-ins for torch and a network."""
+    (block,) = re.findall(
+        r"```python\n(import numpy as np, torch.*?)```", APPLICATIONS.read_text(), re.S
+    )
+    monkeypatch.chdir(tmp_path)
+    torch = types.ModuleType("torch")
+    vars(torch)["no_grad"] = np.errstate  # any context
+    monkeypatch.setitem(sys.modules, "torch", torch)
+
+    class Tensor(np.ndarray):
+        def float(self):
+            return self.astype(np.float32).view(Tensor)
+
+        def cpu(self):
+            return self
+
+        def numpy(self):
+            return np.asarray(self)
+
+    class Network:
+        hooks: dict = {}  # noqa: RUF012
+
+        def get_submodule(self, name):
+            register = lambda hook: self.hooks.update({name: hook})  # noqa: E731
+            return types.SimpleNamespace(register_forward_hook=register)
+
+        def __call__(self, images):
+            for place, hook in enumerate(self.hooks.values()):
+                hook(None, None, (images + place).view(Tensor))
+
+    images = np.arange(24.0).reshape(6, 4)
+    loader = [(images[i : i + 2], [f"{row}.png" for row in (i, i + 1)]) for i in (4, 0, 2)]
+    exec(block, {"network": Network(), "loader": loader})
+    features = Features.read("layer4.npz").matched([f"{row}.png" for row in range(6)])
+    np.testing.assert_array_equal(features["features"], images + 1)

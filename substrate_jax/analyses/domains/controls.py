@@ -109,6 +109,8 @@ def control_agreement(
         >>> found = control_agreement(xs, bases, (4, 4), images, seeds=20, draws=2)
         >>> list(found), list(found["random"])
         (['pixels', 'handcrafted', 'random', 'shuffled'], ['both', 'one', 'carried', 'overlap'])
+        >>> list(control_agreement(xs, bases, (4, 4), None, seeds=20, draws=2))
+        ['random', 'shuffled']
         >>> bool(found["random"]["both"].low < found["random"]["both"].high < 1)
         True
     """
