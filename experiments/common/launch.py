@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
-from experiments.common import compiled, numbers, redaction, signals
+from experiments.common import compiled, numbers, redaction, signals, traces
 
 if TYPE_CHECKING:
     from substrate_jax.report.page import Page
@@ -144,7 +144,7 @@ def claim(folder: Path) -> Iterator[Path]:
             f"out={folder.as_posix().replace(':/', '://', 1)!r} is a URL: results are written to "
             "a local folder; give --store=gs://... for the features, and a local --out"
         )
-    _check_profile()
+    traces.check_profile(FLAGS.profile)
     with contextlib.ExitStack() as held:
         failure = None
         if is_first_process():
@@ -155,7 +155,7 @@ def claim(folder: Path) -> Iterator[Path]:
         failure = exchange(failure)[0]
         if failure is not None:
             raise ValueError(failure)
-        held.enter_context(_profile())
+        held.enter_context(traces.traced(FLAGS.profile))
         try:
             yield folder
         except OSError as error:
@@ -164,43 +164,13 @@ def claim(folder: Path) -> Iterator[Path]:
             raise
 
 
-def _check_profile() -> None:
-    """Make the folder of --profile, before anything is written that its absence would leave."""
-    if FLAGS.profile is None:
-        return
-    with _writable("profile", FLAGS.profile):
-        if "://" in FLAGS.profile:
-            raise OSError(errno.EINVAL, "a URL: traces are written to a local folder")
-        Path(FLAGS.profile).mkdir(parents=True, exist_ok=True)
-
-
-@contextlib.contextmanager
-def _profile() -> Iterator[None]:
-    if FLAGS.profile is None:
-        yield
-        return
-    import jax
-
-    with jax.profiler.trace(FLAGS.profile):
-        yield
-
-
-@contextlib.contextmanager
-def _writable(name: str, folder: str) -> Iterator[None]:
-    """Say of which flag a folder is that cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"{name}={folder!r} cannot be written ({error.strerror})") from error
-
-
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     import fcntl
 
     from substrate_jax.report.files import remove_unfinished
 
-    with _writable("out", str(folder)):
+    with traces.writable("out", str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a")
     with lock:

@@ -121,8 +121,9 @@ def test_flags_of_other_launchers_are_refused(tmp_path):
     done = subprocess.run(
         [*command, "--permutations=5"], capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 1
-    assert "Unknown command line flag 'permutations'" in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Unknown command line flag 'permutations'")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_keys_of_a_result_are_those_of_before(finished):
