@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from experiments.common import encoders as panel
 from experiments.common import redaction
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from substrate_jax.analyses.layers.rows import GivenLayers
     from substrate_jax.data.sources import Source
     from substrate_jax.features import Features
@@ -196,6 +196,8 @@ class FilePanel:
 
     def image_set(self, domain: str, source: "Source") -> "ImageSet":
         """What a domain's images are, or its rows."""
+        import numpy as np
+
         from substrate_jax.report.run import ImageSet
 
         if self.uses_images:
@@ -242,7 +244,7 @@ class FilePanel:
         ]
 
 
-def _order(file: "FeatureFile", ids: Sequence[str], there: str) -> tuple[np.ndarray, str]:
+def _order(file: "FeatureFile", ids: Sequence[str], there: str) -> "tuple[np.ndarray, str]":
     """Which row of a file is which image, and the folder that its ids lose for it."""
     from substrate_jax.features.files import match_rows, relative_to
 
