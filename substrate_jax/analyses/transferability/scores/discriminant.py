@@ -138,14 +138,14 @@ def ncti_terms(features: ArrayLike | Coordinates, labels: ArrayLike) -> NctiTerm
 
 
 def ncti(
-    panel: Mapping[str, ArrayLike | Coordinates], labels: ArrayLike
+    panel: Mapping[str, ArrayLike | Coordinates | NctiTerms], labels: ArrayLike
 ) -> Float64[np.ndarray, " E"]:
     """NCTI of each encoder of a panel; higher is better.
 
     confidence + spread - collapse, each scaled to [0, 1] over the encoders, so in [-1, 2].
 
     Args:
-      panel: at least two encoders' features of the same rows.
+      panel: at least two encoders' features of the same rows, or their `ncti_terms`.
       labels: [n] integers >= 0 of at least two classes, more rows than classes.
 
     Returns:
@@ -170,7 +170,9 @@ def ncti(
         raise ValueError(
             f"panel must hold at least 2 encoders, got {len(panel)}: NCTI is scaled over them."
         )
-    terms = [ncti_terms(features, labels) for features in panel.values()]
+    terms = [
+        each if isinstance(each, NctiTerms) else ncti_terms(each, labels) for each in panel.values()
+    ]
     spread, confidence, collapse = (
         _scaled([getattr(each, field.name) for each in terms])
         for field in dataclasses.fields(NctiTerms)
