@@ -79,6 +79,7 @@ from ..validate import (
     check_option,
     check_rows,
     check_unmasked,
+    compute_dtype,
 )
 from .enumeration import (
     MOST_ROWS,
@@ -182,7 +183,7 @@ def tail_from_moments(
     check_floating("observed", observed)
     check_unmasked("mean", mean)
     check_unmasked("variance", variance)
-    observed = jnp.asarray(observed)
+    observed = jnp.asarray(observed, compute_dtype(observed))
     frozen = [observed, jnp.asarray(mean), jnp.asarray(variance)]
     frozen += [] if skewness is None else [jnp.asarray(skewness)]
     frozen = [jax.lax.stop_gradient(jnp.broadcast_to(v, observed.shape)) for v in frozen]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..arithmetic import AnyArray
-from ..validate import check_floating
+from ..validate import check_floating, compute_dtype
 
 
 def benjamini_hochberg(p_values: Float[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
@@ -44,7 +44,7 @@ def benjamini_hochberg(p_values: Float[AnyArray, "*shape"]) -> Float[Array, "*sh
       Benjamini and Hochberg 1995.
     """
     check_floating("p_values", p_values)
-    p_values = jnp.asarray(p_values)
+    p_values = jnp.asarray(p_values, compute_dtype(p_values))
     flat = p_values.ravel()
     missing = jnp.isnan(flat)
     size = jnp.sum(~missing).astype(flat.dtype)

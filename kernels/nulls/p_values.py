@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from ..arithmetic import AnyArray
-from ..validate import check_array, check_floating
+from ..validate import check_array, check_floating, compute_dtype
 
 ROUNDING = 16  # eps that a score of at most 1 may be off
 
@@ -76,7 +76,7 @@ def max_null(
     check_floating("null", null)
     if family is not None:
         check_array("family", family)
-    null = jnp.asarray(null)
+    null = jnp.asarray(null, compute_dtype(null))
     where = ~jnp.isnan(null)
     if family is not None:
         where &= jnp.asarray(family)[None]
@@ -109,6 +109,7 @@ def family_p_values(
     """
     check_floating("observed", observed)
     check_floating("maxima", maxima)
-    observed, maxima = jnp.asarray(observed), jnp.asarray(maxima)
+    dtype = compute_dtype(observed, maxima)
+    observed, maxima = jnp.asarray(observed, dtype), jnp.asarray(maxima, dtype)
     null = maxima.reshape(maxima.shape + (1,) * observed.ndim)
     return (1 + reached(observed, null)) / (maxima.shape[0] + 1)
