@@ -62,7 +62,7 @@ class Seen:
 
     Attributes:
         examples: how many were tried.
-        read: attempts that gave something; the tests hold it to be right.
+        read: attempts that gave something, such as a plan; the tests hold it to be right.
         refused: attempts that ended in one line.
         slowest: seconds of the longest attempt.
         share: seconds that each test may try new examples for; 0 for the usual few.
