@@ -100,9 +100,8 @@ class DistanceTiles:
 
     def total(self, function: Callable[..., Array]) -> Array:
         """Sum over the tiles of `function(squares, keep, start)`."""
-        return jnp.sum(
-            jax.lax.map(lambda start: function(*self(start), start), self.starts), axis=0
-        )
+        parts = jax.lax.map(lambda start: function(*self(start), start), self.starts)
+        return jnp.sum(parts, axis=0, dtype=parts.dtype)  # under x64 counts would be 64-bit
 
 
 def distance_tiles(
@@ -158,7 +157,9 @@ def tile_median(tiles: DistanceTiles, count: Int[Array, ""], axis_name=None) -> 
     least = jnp.min(least, axis=0)
     if axis_name is not None:
         least = jax.lax.pmin(least, axis_name)
-    high = jnp.where(psum(jnp.sum(counts, axis=0), axis_name) > middle + 1, low, least)
+    high = jnp.where(
+        psum(jnp.sum(counts, axis=0, dtype=jnp.int32), axis_name) > middle + 1, low, least
+    )
     pair = jax.lax.bitcast_convert_type(jnp.stack([low, high]), tiles.dtype)
     median = jnp.mean(jnp.sqrt(pair), axis=0)
     return jnp.where(jnp.isnan(tiles.scales), jnp.nan, median)
