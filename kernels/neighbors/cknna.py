@@ -168,7 +168,7 @@ def cycle_knn(
     neighbors, everyone = _neighbors(blocks, k, mask, block_rows, axis_name)
     local = neighbors.shape[1]
     size = block_size(block_rows, local, k * k)
-    numbers = jnp.pad(jnp.arange(local), (0, -local % size)).reshape(-1, size)
+    numbers = jnp.pad(jnp.arange(local, dtype=jnp.int32), (0, -local % size)).reshape(-1, size)
     numbers = numbers + first_row(local, axis_name)
 
     def returning(lists, indices, numbers):  # of one pair, in one block of rows

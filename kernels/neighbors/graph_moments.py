@@ -156,7 +156,7 @@ def graph_sums(
     size = block_size(block_rows, local, rows + 1 + k * k)
     blocks = -(-local // size)
     first = first_row(local, axis_name)
-    places = jnp.arange(k)
+    places = jnp.arange(k, dtype=jnp.int32)
 
     def in_degrees(lists):  # [n, k] -> [K, N]
         found = [jnp.zeros(rows, jnp.int32).at[lists[:, :cut]].add(1, mode="drop") for cut in ks]
@@ -178,14 +178,14 @@ def graph_sums(
         def block(start):
             mine = jax.lax.dynamic_slice_in_dim(padded, start, size)
             here = jnp.where(mine < 0, rows, mine)
-            at = jnp.arange(size)[:, None]
+            at = jnp.arange(size, dtype=jnp.int32)[:, None]
             # Rank of c among the neighbors of a, and of a among those of c; k where absent.
-            outward = jnp.full((size, rows + 1), k).at[at, here].set(places[None, :])
+            outward = jnp.full((size, rows + 1), k, jnp.int32).at[at, here].set(places[None, :])
             outward = outward.at[:, rows].set(k)
             row = all_lists - (first + start)
             row = jnp.where((all_lists >= 0) & (row >= 0) & (row < size), row, size)
-            inward = jnp.full((size, rows + 1), k)
-            source = jnp.arange(rows)[:, None]
+            inward = jnp.full((size, rows + 1), k, jnp.int32)
+            source = jnp.arange(rows, dtype=jnp.int32)[:, None]
             inward = inward.at[row, source].set(
                 jnp.broadcast_to(places[None, :], row.shape), mode="drop"
             )
@@ -197,7 +197,7 @@ def graph_sums(
             shut = dict(zip(("transitive", "cyclic"), ranks, strict=True))
             back = jnp.maximum(places[None, :], inward[at[:, :, 0], here])
             mutual = jnp.sum(back[None] < cuts[:, None, None], axis=2)  # [K, a]
-            number = jnp.minimum(first + start + jnp.arange(size), rows - 1)
+            number = jnp.minimum(first + start + jnp.arange(size, dtype=jnp.int32), rows - 1)
             own = jnp.where(mine[None, :, 0] < 0, 0, excess[:, number]).astype(dtype)
             theirs = jnp.pad(excess, ((0, 0), (0, 1)))[:, here]  # [K, a, b]
             within = (places[None, :] < cuts[:, None])[:, None, :]
@@ -213,7 +213,7 @@ def graph_sums(
                 "hub_chain": jnp.sum(own * theirs.astype(dtype), axis=1),
             }
 
-        found = jax.lax.map(block, jnp.arange(blocks) * size)
+        found = jax.lax.map(block, jnp.arange(blocks, dtype=jnp.int32) * size)
         return jax.tree.map(lambda a: jnp.sum(a, axis=0), found)
 
     counts = psum(jax.lax.map(encoder, (neighbors, everyone, excess)), axis_name)
