@@ -161,8 +161,11 @@ def judge(
             if static is None:
                 return None
             samples = samples - samples[:, static, None]
-        ends = np.nanquantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return Interval(*ends)
+        nowhere = np.isnan(samples).all(axis=0)
+        ends = np.nanquantile(
+            np.where(nowhere, 0, samples), [(1 - level) / 2, (1 + level) / 2], axis=0
+        )
+        return Interval(*np.where(nowhere, np.nan, ends))
 
     return Judgment(
         scores=names,

@@ -99,7 +99,8 @@ def regret(score: Rows, accuracy: Rows, top: int = 1) -> Values:
         >>> float(regret([1, 2, 3], [10, 30, 20])), float(regret([1, 2, 3], [10, 30, 20], top=2))
         (10.0, 0.0)
     """
-    return _as_float(accuracy).max(axis=-1) - _best_of_top(score, accuracy, top)
+    lost = _as_float(accuracy).max(axis=-1) - _best_of_top(score, accuracy, top)
+    return np.maximum(lost, 0)  # a mean over ties is rounded
 
 
 def relative(score: Rows, accuracy: Rows, top: int = 1) -> Values:
@@ -245,9 +246,7 @@ def filtered(first: Rows, second: Rows, share: float = 0.25) -> Values:
     return np.argsort(order, axis=-1).astype(np.float64)
 
 
-def filtered_by_chance(
-    second: Rows, accuracy: Rows, share: float = 0.25
-) -> Values:
+def filtered_by_chance(second: Rows, accuracy: Rows, share: float = 0.25) -> Values:
     """Mean accuracy of the best by `second` of a random part of the models.
 
     What `filtered` has to beat: keeping any quarter, and choosing in it by the second score.

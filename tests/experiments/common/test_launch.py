@@ -26,6 +26,7 @@ LAUNCHERS = {
     "cka": SHARED | DEVICES | NETWORKS | PANEL | {"permutations", "domains", "components"},
     "domains": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
     "layers": SHARED | DEVICES | NETWORKS | PANEL | {"permutations"},
+    "transferability": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
     "bench": SHARED | NETWORKS,
     "pretrain": SHARED,
 }

@@ -68,13 +68,15 @@ def _transrate(rows, squares, index, valid, distortion):
     n = jnp.sum(counts)
     whole = jnp.sum(jnp.log1p(squares / (n * distortion)))
 
-    def rate(one):  # 2 R of one class
-        numbers, real, count = one
-        members = jnp.where(real[:, None], rows[numbers], 0)
+    def add(code, total):  # n_c times 2 R of one class
+        count = counts[code]
+        members = jnp.where(valid[code][:, None], rows[index[code]], 0)
         small = members.shape[0] <= members.shape[1]
         gram = matmul(members, members.T) if small else matmul(members.T, members)
         scaled = jnp.eye(gram.shape[0], dtype=rows.dtype) + gram / (count * distortion)
-        return 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(scaled))))
+        factor = jnp.linalg.cholesky(scaled)
+        return total + 2 * count * jnp.sum(jnp.log(jnp.diagonal(factor)))
 
-    rates = jax.lax.map(rate, (index, valid, jnp.maximum(counts, 1)))
-    return (whole - jnp.sum(rates * counts) / n) / 2
+    number = jnp.sum(counts > 0)  # classes that are only padding cost nothing
+    parts = jax.lax.fori_loop(0, number, add, jnp.zeros((), rows.dtype))
+    return (whole - parts / n) / 2

@@ -290,12 +290,12 @@ def _ncti(rows, one_hot, kept, number, index, valid):
     projected = jnp.where(leading[None, :], matmul(rows, axes), 0)
     spread = _nuclear_norm(projected)
 
-    def of_class(one):
-        numbers, members = one
-        return _nuclear_norm(jnp.where(members[:, None], probabilities[numbers], 0))
+    def add(code, total):
+        members = jnp.where(valid[code][:, None], probabilities[index[code]], 0)
+        return total + _nuclear_norm(members)
 
-    collapse = jnp.log(jnp.sum(jax.lax.map(of_class, (index, valid))))
-    return spread, confidence, collapse
+    norms = jax.lax.fori_loop(0, number, add, jnp.zeros((), rows.dtype))
+    return spread, confidence, jnp.log(norms)
 
 
 def _nuclear_norm(matrix):

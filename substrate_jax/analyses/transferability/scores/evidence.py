@@ -45,7 +45,7 @@ from numpy.typing import ArrayLike
 from substrate_jax.kernels.arithmetic import divide, matmul, root
 
 from .coordinates import Coordinates, principal_coordinates
-from .inputs import classes_of, program
+from .inputs import classes_of, program, shared_size
 
 FARTHEST = 30.0  # |log t| beyond the scale of the features
 HALVINGS = 60
@@ -86,9 +86,12 @@ def class_evidence(features: ArrayLike | Coordinates, labels: ArrayLike) -> Evid
     found = principal_coordinates(features)
     classes = classes_of(labels, found.n, "LogME")
     one_hot = classes.one_hot[: found.n]
-    values = _evidence(
-        found.centered, found.vectors, found.squares, found.mean, found.mean_rest, one_hot
-    )
+    left = _project(found.centered, found.vectors, found.squares, one_hot)
+    # Everything in shared sizes, so that encoders share the program of the search.
+    padding = (0, shared_size(len(found.squares), 128) - len(found.squares))
+    left = np.pad(np.asarray(left), ((0, 0), padding))
+    squares, mean = (np.pad(np.asarray(each), padding) for each in (found.squares, found.mean))
+    values = _evidence(left, squares, mean, found.mean_rest, one_hot.sum(axis=0), float(found.n))
     return Evidence(*(np.asarray(value)[: classes.number] for value in values))
 
 
@@ -123,18 +126,21 @@ def logme(features: ArrayLike | Coordinates, labels: ArrayLike) -> float:
 
 
 @program
-def _evidence(centered, vectors, s, mean, mean_rest, one_hot):
-    n, d = centered.shape
-    totals = jnp.sum(one_hot, axis=0)  # [C], also ||y||^2
-    totals = jnp.where(totals > 0, totals, 1)  # of padded classes: any number
-    share = totals / n
-    real = s > 0
-    if d <= n:
-        product = matmul(matmul(one_hot.T, centered), vectors)  # [C r] V'Xc'y
+def _project(centered, vectors, s, one_hot):
+    """[C r] U'y of each class."""
+    if centered.shape[1] <= centered.shape[0]:
+        product = matmul(matmul(one_hot.T, centered), vectors)
         left = product * divide(1, root(s))[None, :]
     else:
-        left = matmul(one_hot.T, vectors)  # [C r] U'y
-    left = jnp.where(real[None, :], left, 0)
+        left = matmul(one_hot.T, vectors)
+    return jnp.where((s > 0)[None, :], left, 0)
+
+
+@program
+def _evidence(left, s, mean, mean_rest, totals, n):
+    totals = jnp.where(totals > 0, totals, 1)  # [C] ||y||^2; of padded classes: any number
+    share = totals / n
+    real = s > 0
     size = root(s)
     rank = jnp.sum(real).astype(s.dtype)
     outside = jnp.maximum(totals * (1 - share) - jnp.sum(left**2, axis=1), 0)

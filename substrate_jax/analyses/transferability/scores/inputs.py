@@ -154,6 +154,6 @@ def classes_of(labels: ArrayLike, rows: int, score: str, *, least: int = 1) -> C
         )
     padded = np.full(shared_rows(rows), -1)
     padded[:rows] = codes
-    one_hot = np.zeros((len(padded), shared_size(len(values), 4)))
+    one_hot = np.zeros((len(padded), shared_size(len(values), 16)))
     one_hot[np.arange(rows), codes] = 1
     return Classes(codes, counts, one_hot, padded)

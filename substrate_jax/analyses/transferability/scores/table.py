@@ -1,8 +1,8 @@
 """One table of scores, and all of them of all encoders of a panel.
 
 `SCORES` maps a name to a `Score`. A score of labels is a function(features, labels, **options) of
-one encoder; one that needs the panel is function(panel, labels, **options) of all of them, and gives
-an array; one that needs source probabilities takes them in place of features.
+one encoder; one that needs the panel is function(panel, labels, **options) of all of them, and
+gives an array; one that needs source probabilities takes them in place of features.
 
 `score_encoders` finds the principal coordinates of an encoder once for all scores that use them,
 and holds those of one encoder at a time.

@@ -1,0 +1,243 @@
+"""Which encoder for which data? Scores of transferability, judged beside simply knowing the best.
+
+    python -m experiments.transferability
+    python -m experiments.transferability --domains=a=tfds:cifar100,b=dir:PICTURES --n=2000
+    python -m experiments.transferability --table=all
+    python -m experiments.transferability --table=mine.csv --direction=fu=-1
+
+Every encoder is scored for every labeled domain on half of its images, and a tuned linear probe is
+judged on the other half. With --table nothing is measured: published accuracies and scores are
+judged. What a score is worth is how it ranks the models, beside the order that they have on the
+other targets.
+"""
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from experiments.common import calibration, devices, launch
+from experiments.common import domains as several_domains
+from experiments.common import encoders as panel
+from experiments.common import features as feature_files
+
+if TYPE_CHECKING:
+    from substrate_jax.analyses.transferability.published import AccuracyTable
+    from substrate_jax.analyses.transferability.results import JudgedTable
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(several_domains)
+flags.adopt_module_key_flags(feature_files)
+flags.DEFINE_list(
+    "table",
+    [],
+    "Judge tables instead: CSV files of columns model, target, accuracy and scores, or published "
+    "ones: supervised_cnn, self_supervised, model_spider, medmnist, or all of these.",
+)
+flags.DEFINE_list(
+    "direction", [], "SCORE=-1 where lower is better in a file of --table, SCORE=1 elsewhere."
+)
+flags.DEFINE_list("scores", ["all"], "Scores to compute: all, or names of them.")
+flags.DEFINE_integer("bootstrap", 1000, "Resamples of targets and of models; 0 for no intervals.")
+
+
+def run() -> None:
+    """Score the encoders for every target or read the tables, judge, and write the report."""
+    from substrate_jax.encoders.table import text_table
+    from substrate_jax.mesh import make_mesh
+
+    if FLAGS.list_encoders:
+        print(text_table())
+        return
+    if FLAGS.bootstrap < 0 or FLAGS.bootstrap == 1:
+        raise ValueError(f"bootstrap={FLAGS.bootstrap}; give 0 for no intervals, or 1000, say")
+    calibration.check_alpha()
+    out = Path(FLAGS.out or "runs/transferability")
+    if FLAGS.table or FLAGS.direction:
+        tables = open_tables()
+        if FLAGS.dry_run:
+            print(plan_of_tables(tables, out))
+            return
+        with launch.claim(out):
+            judge_tables(tables, make_mesh(FLAGS.mesh), out)
+        return
+    specs = feature_files.chosen_specs()
+    scores = chosen_scores(FLAGS.scores)
+    if FLAGS.components < 1:
+        raise ValueError(f"components={FLAGS.components}: give 1 or more")
+    least = 2 * (FLAGS.components + 2)
+    uses = f"{FLAGS.components} components on half of them"
+    take = functools.partial(panel.take_images, least=least, uses=uses, fewer=True)
+    mesh = make_mesh(FLAGS.mesh)
+    files = feature_files.open_files(specs)
+    if FLAGS.dry_run:
+        print(several_domains.plan(specs, files, mesh, out, take))
+        return
+    sources = {name: take(name, files.source(name)) for name in files.domains}
+    with launch.claim(out):
+        compute(specs, files, sources, scores, mesh, out)
+
+
+def chosen_scores(words: list[str]) -> list[str] | None:
+    """The scores of --scores; None for all that need no source head."""
+    if words == ["all"]:
+        return None
+    from substrate_jax.analyses.transferability.scores.table import SCORES, SOURCE
+
+    known = [name for name, score in SCORES.items() if SOURCE not in score.needs]
+    unknown = [word for word in words if word not in known]
+    if unknown or not words:
+        raise ValueError(f"scores={','.join(words)!r}: give all, or some of {', '.join(known)}")
+    return list(dict.fromkeys(words))
+
+
+def compute(specs, files, sources, scores, mesh, out: Path) -> None:
+    """Everything after the plan; `out` is held by this run."""
+    from substrate_jax.analyses.transferability.page import transferability_page
+    from substrate_jax.analyses.transferability.results import TransferabilityResult
+    from substrate_jax.analyses.transferability.targets import labeled_halves, measure_targets
+    from substrate_jax.analyses.transferability.words import transferability_summary
+
+    stages = launch.Stages()
+    store = panel.open_store(out)
+    with stages("load"):
+        encoders = [panel.load(spec) for spec in specs]
+    features = {}
+    for name, source in sources.items():
+        with stages("extract"), launch.progress_bar(name, len(source), "image") as progress:
+            extracted = None
+            if encoders:
+                extracted = panel.extract_features(encoders, source, store, mesh, progress)
+            features[name] = files.features(name, source, extracted)
+    records = [panel.encoder_record(encoder) for encoder in encoders] + files.encoder_records()
+    halves, left_out = labeled_halves(features, seed=FLAGS.seed)
+    bar = launch.progress_bar("scores", len(halves), "target")
+    with stages("score"), bar as progress:
+        table, reasons = measure_targets(
+            features,
+            halves,
+            {name: files.image_set(name, source) for name, source in sources.items()},
+            families=[spec.family for spec in (*specs, *files.specs)],
+            parameters=[record.parameters for record in records],
+            scores=scores,
+            k=FLAGS.components,
+            draws=FLAGS.bootstrap,
+            alpha=FLAGS.alpha,
+            seed=FLAGS.seed,
+            mesh=mesh,
+            progress=progress,
+        )
+    if not launch.is_first_process():
+        return
+    said = left_out + reasons + notes(specs, files, sources, features)
+    described = files.described(launch.describe_run("transferability", mesh, records, said))
+    result = TransferabilityResult(described, {"panel": table})
+    launch.publish(result, transferability_page, transferability_summary, out, stages)
+
+
+def notes(specs, files, sources, features) -> list[str]:
+    """Choices of this run that change how its numbers read."""
+    found = panel.arithmetic_notes() if specs else []
+    found += panel.paradigm_notes(specs) + files.notes(sources)
+    for name, source in sources.items():
+        found += panel.unreadable_note(name, len(source), len(features[name].ids))
+        found += panel.left_out_note(source) + panel.few_images_note(name, source)
+    return found
+
+
+def judge_tables(tables: "dict[str, AccuracyTable]", mesh, out: Path) -> None:
+    """Judge tables and write the report; `out` is held by this run."""
+    from substrate_jax.analyses.transferability.page import transferability_page
+    from substrate_jax.analyses.transferability.results import TransferabilityResult
+    from substrate_jax.analyses.transferability.words import transferability_summary
+
+    stages = launch.Stages()
+    with stages("judge"):
+        judged = {name: judged_table(table) for name, table in tables.items()}
+    if launch.is_first_process():
+        result = TransferabilityResult(launch.describe_run("transferability", mesh), judged)
+        launch.publish(result, transferability_page, transferability_summary, out, stages)
+
+
+def open_tables() -> "dict[str, AccuracyTable]":
+    """The tables of --table.
+
+    Raises:
+        ValueError: a table that cannot be read, none or one twice, or a direction of no score.
+    """
+    from substrate_jax.analyses.transferability.published import list_tables, read_table
+
+    words = [name for word in FLAGS.table for name in (list_tables() if word == "all" else [word])]
+    if not words:
+        raise ValueError(
+            f"table is empty; give a file, or all or some of {', '.join(list_tables())}"
+        )
+    given = dict(_direction(word) for word in FLAGS.direction)
+    files = [word for word in words if word not in list_tables()]
+    if given and not files:
+        raise ValueError(
+            f"direction={','.join(FLAGS.direction)!r}: the directions of published tables are "
+            "known; give a file in --table"
+        )
+    tables = {}
+    for word in words:
+        table = read_table(word, given if word in files else None)
+        if table.name in tables:
+            raise ValueError(f"table {table.name!r} is given twice; give every table a name")
+        tables[table.name] = table
+    return tables
+
+
+def _direction(word: str) -> tuple[str, int]:
+    score, _, sign = word.partition("=")
+    if not score or sign not in ("1", "+1", "-1"):
+        raise ValueError(
+            f"direction={word!r}: write SCORE=-1 where lower is better, SCORE=1 elsewhere"
+        )
+    return score, int(sign)
+
+
+def judged_table(table: "AccuracyTable") -> "JudgedTable":
+    """A table whose scores are judged as the flags want it."""
+    from substrate_jax.analyses.transferability.filters import judge_filter
+    from substrate_jax.analyses.transferability.judgment import judge
+    from substrate_jax.analyses.transferability.results import JudgedTable
+
+    judgment = judge(
+        table.accuracy,
+        table.scores,
+        models=table.models,
+        targets=table.targets,
+        families=table.families,
+        draws=FLAGS.bootstrap,
+        alpha=FLAGS.alpha,
+        seed=FLAGS.seed,
+    )
+    choice = None
+    if {"subs_rank", "logme"} <= table.scores.keys():
+        choice = judge_filter(
+            table.accuracy,
+            table.scores["subs_rank"],
+            table.scores["logme"],
+            draws=FLAGS.bootstrap,
+            seed=FLAGS.seed,
+        )
+    return JudgedTable(table.accuracy, table.scores, table.directions, judgment, choice)
+
+
+def plan_of_tables(tables: "dict[str, AccuracyTable]", out: Path) -> str:
+    """What a run would do."""
+    lines = [f"out: {out}   bootstrap: {FLAGS.bootstrap}", "tables:"]
+    for name, table in tables.items():
+        lines.append(
+            f"  {name:20s} {len(table.models)} models x {len(table.targets)} targets, scores: "
+            f"{', '.join(table.scores) or 'none'}"
+        )
+        turned = [score for score, sign in table.directions.items() if sign < 0]
+        lines += [f"    lower is better: {', '.join(turned)}"] * bool(turned)
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    launch.start(run, devices.join_processes)

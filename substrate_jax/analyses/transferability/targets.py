@@ -1,0 +1,201 @@
+"""Scores and accuracies of a panel on labeled targets, measured.
+
+Every target is halved (`truth.halve`). Scores, and the alignment of an encoder with the panel, see
+one half; the accuracy they should predict is that of a tuned probe on the other.
+
+Two columns are no scores of transferability, and stand among them as what to compare with: the
+number of an encoder's parameters, and its alignment, the mean calibrated CKA with the rest of the
+panel on the target. The paper reports that alignment does not rank accuracy; `least_tau` of the
+judgment says what these models and targets could have shown.
+
+Cost: that of the scores, and a probe per encoder and target.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from substrate_jax.analyses.cka.compare import compare_encoders
+from substrate_jax.analyses.transferability.filters import judge_filter
+from substrate_jax.analyses.transferability.judgment import judge
+from substrate_jax.analyses.transferability.results import JudgedTable, Target
+from substrate_jax.analyses.transferability.scores.table import score_encoders
+from substrate_jax.analyses.transferability.truth import Halves, halve, held_out_accuracy
+from substrate_jax.features import Features
+from substrate_jax.report.run import ImageSet
+
+ALIGNMENT, PARAMETERS = "alignment", "parameters"
+
+
+def labeled_halves(
+    features: Mapping[str, Features], *, least: int = 2, seed: int = 0
+) -> tuple[dict[str, Halves], list[str]]:
+    """The halves of every target that has classes, and why others are left out.
+
+    Args:
+        features: target -> features, labeled or not.
+        least: rows of every class in each half.
+        seed: of the splits.
+
+    Returns:
+        Target -> halves, and a sentence per target without labels or with one class.
+
+    Raises:
+        ValueError: a class with too few rows, or no target that has two classes.
+
+    Example:
+        >>> rows = {"e": np.zeros((4, 2), np.float32)}
+        >>> plain = Features(tuple("abcd"), None, rows)
+        >>> labeled = Features(tuple("abcd"), np.array([0, 0, 1, 1]), rows)
+        >>> halves, out = labeled_halves({"sky": plain, "sea": labeled}, least=1)
+        >>> list(halves), out
+        (['sea'], ['sky is left out: its images have no labels.'])
+    """
+    found, left_out = {}, []
+    for name, of in features.items():
+        if of.labels is None:
+            left_out.append(f"{name} is left out: its images have no labels.")
+        elif len(np.unique(of.labels)) < 2:
+            left_out.append(f"{name} is left out: its images are of one class.")
+        else:
+            try:
+                found[name] = halve(of.labels, least=least, seed=seed)
+            except ValueError as error:
+                raise ValueError(f"target {name!r}: {error}") from error
+    if not found:
+        raise ValueError(f"no target has two classes: {' '.join(left_out)}")
+    return found, left_out
+
+
+def measure_targets(
+    features: Mapping[str, Features],
+    halves: Mapping[str, Halves],
+    images: Mapping[str, ImageSet],
+    *,
+    families: Sequence[str],
+    parameters: Sequence[int | None],
+    scores: Sequence[str] | None = None,
+    k: int = 16,
+    draws: int = 1000,
+    alpha: float = 0.05,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> tuple[JudgedTable, list[str]]:
+    """Scores of every encoder for every target, judged by held-out accuracy.
+
+    Args:
+        features: target -> features of the encoders, all in one order.
+        halves: target -> its halves; targets without are left out.
+        images: target -> what they are.
+        families: of the encoders.
+        parameters: of the encoders; where one is unknown, the column is left out.
+        scores: names in `scores.table.SCORES`; None for all that need no source head.
+        k: components of subs-rank.
+        draws: bootstrap samples of targets and of models.
+        alpha: level of calibration, and of the least tau.
+        seed: of folds, clusters and draws.
+        mesh: where CKA is computed.
+        progress: called with (targets done, targets).
+
+    Returns:
+        The table, and notes: a sentence per score that has no value somewhere and is left out,
+        and per target on which most encoders are equally good.
+
+    Raises:
+        ValueError: fewer than three encoders, or one whose features are constant on a target.
+    """
+    encoders = list(next(iter(features.values())))
+    if len(encoders) < 3:
+        raise ValueError(
+            f"{len(encoders)} encoders cannot be ranked to any purpose; give three or more"
+        )
+    accuracy, tables, aligned, targets = [], [], [], {}
+    for done, (name, parts) in enumerate(halves.items()):
+        blocks = {encoder: np.asarray(features[name][encoder]) for encoder in encoders}
+        fitted = {encoder: block[parts.fit] for encoder, block in blocks.items()}
+        labels = parts.labels[parts.fit]
+        accuracy.append(_accuracies(name, blocks, parts, seed))
+        tables.append(score_encoders(fitted, labels, scores=scores, k=k, seed=seed))
+        aligned.append(_alignment(fitted, alpha, mesh))
+        count = int(parts.fit.sum())
+        targets[name] = Target(images[name], parts.classes, count, len(parts.fit) - count)
+        progress(done + 1, len(halves))
+    names = tables[0].scores
+    values = {
+        score: np.stack([table.values[:, column] for table in tables], axis=1)
+        for column, score in enumerate(names)
+    }
+    reasons = [
+        f"{score} is left out: {_reason(score, encoders, list(halves), value, tables)}"
+        for score, value in values.items()
+        if np.isnan(value).any()
+    ]
+    values = {score: value for score, value in values.items() if not np.isnan(value).any()}
+    values[ALIGNMENT] = np.stack(aligned, axis=1)
+    known = [count for count in parameters if count is not None]
+    if len(known) == len(encoders):
+        values[PARAMETERS] = np.tile(np.array(known, np.float64)[:, None], (1, len(halves)))
+    truth = np.stack(accuracy, axis=1)
+    judged = judge(
+        truth,
+        values,
+        models=encoders,
+        targets=list(halves),
+        families=families,
+        draws=draws,
+        alpha=alpha,
+        seed=seed,
+    )
+    choice = None
+    if {"subs_rank", "logme"} <= values.keys():
+        choice = judge_filter(truth, values["subs_rank"], values["logme"], draws=draws, seed=seed)
+    seconds = {
+        score: float(sum(table.seconds[column] for table in tables))
+        for column, score in enumerate(names)
+    } | {"principal coordinates, shared": float(sum(table.shared_seconds for table in tables))}
+    table = JudgedTable(truth, values, dict.fromkeys(values, 1), judged, choice, targets, seconds)
+    return table, reasons + _saturated(truth, list(halves))
+
+
+def _accuracies(
+    target: str, blocks: Mapping[str, Float[np.ndarray, "n _"]], parts: Halves, seed: int
+) -> Float[np.ndarray, " m"]:
+    found = np.array([held_out_accuracy(block, parts, seed=seed) for block in blocks.values()])
+    if np.isnan(found).any():
+        encoder = list(blocks)[int(np.isnan(found).argmax())]
+        raise ValueError(
+            f"{encoder} gives every image of {target} the same features; leave it out, or look at "
+            "its weights"
+        )
+    return found
+
+
+def _alignment(
+    blocks: Mapping[str, Float[np.ndarray, "n _"]], alpha: float, mesh: Mesh | None
+) -> Float[np.ndarray, " m"]:
+    """Mean calibrated CKA of every encoder with the others."""
+    score = compare_encoders(blocks, ks=(1,), alpha=alpha, mesh=mesh).calibrated.score
+    others = ~np.eye(len(score), dtype=bool)
+    return np.where(others, score, 0).sum(axis=1) / (len(score) - 1)
+
+
+def _saturated(accuracy: Float[np.ndarray, "m t"], targets: Sequence[str]) -> list[str]:
+    """A note on each target whose best accuracy most encoders share."""
+    best = (accuracy == accuracy.max(axis=0)).sum(axis=0)
+    return [
+        f"{target} hardly ranks the encoders: {count} of {len(accuracy)} have the best accuracy, "
+        f"{accuracy[:, column].max():.1f} %."
+        for column, (target, count) in enumerate(zip(targets, best, strict=True))
+        if 2 * count > len(accuracy)
+    ]
+
+
+def _reason(
+    score: str, encoders: list[str], targets: list[str], value: np.ndarray, tables: list
+) -> str:
+    row, column = (int(place) for place in np.argwhere(np.isnan(value))[0])
+    why = tables[column].reasons.get(score, {}).get(encoders[row], "it has no value there")
+    return f"{encoders[row]} on {targets[column]}: {why.rstrip('.')}."

@@ -1,0 +1,144 @@
+"""A panel measured on made-up targets: what is better ranks higher, what cannot be is named."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from substrate_jax.analyses.transferability.judgment import STATIC
+from substrate_jax.analyses.transferability.page import transferability_page
+from substrate_jax.analyses.transferability.results import TransferabilityResult
+from substrate_jax.analyses.transferability.targets import (
+    ALIGNMENT,
+    PARAMETERS,
+    labeled_halves,
+    measure_targets,
+)
+from substrate_jax.analyses.transferability.words import finding, transferability_summary
+from substrate_jax.features import Features
+from substrate_jax.report.files import write_report
+from substrate_jax.report.run import ImageSet, Run
+
+ENCODERS = ("best", "good", "fair", "poor", "noise")
+APART = (0.9, 0.5, 0.35, 0.2, 0.0)
+SCORES = ["subs_rank", "logme", "h_score", "knn"]
+RUN = Run("transferability", "python", {}, {}, {}, {}, [], [])
+
+
+def target(seed: int, n: int = 96, classes: int = 3, *, labeled: bool = True) -> Features:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    rows = {}
+    for name, apart in zip(ENCODERS, APART, strict=True):
+        centers = rng.normal(size=(classes, 12))
+        rows[name] = (rng.normal(size=(n, 12)) + apart * centers[labels]).astype(np.float32)
+    return Features(tuple(map(str, range(n))), labels if labeled else None, rows)
+
+
+def measured(features, **options):
+    halves, left_out = labeled_halves(features)
+    images = {name: ImageSet("made", "0", "", 3) for name in features}
+    table, reasons = measure_targets(
+        features,
+        halves,
+        images,
+        families=list("abcde"),
+        parameters=options.pop("parameters", [5, 4, 3, 2, 1]),
+        **{"scores": SCORES, "k": 4, "draws": 100} | options,
+    )
+    return table, left_out + reasons
+
+
+@pytest.fixture(scope="module")
+def found():
+    features = {name: target(seed) for seed, name in enumerate(("sky", "sea", "land"))}
+    return measured(features | {"void": target(9, labeled=False)})
+
+
+def test_what_is_measured(found):
+    table, notes = found
+    judged = table.judgment
+    assert judged.targets == ("sky", "sea", "land")
+    assert judged.models == ENCODERS
+    assert set(judged.scores) == {*SCORES, ALIGNMENT, PARAMETERS, STATIC}
+    assert notes == ["void is left out: its images have no labels."]
+    assert table.targets["sky"].fitted == table.targets["sky"].held_out == 48
+    # The classes are as far apart as the table says, for every target.
+    assert (table.accuracy[0] > table.accuracy[-1]).all()
+    tau = judged.value[:, judged.metrics.index("tau")]
+    assert tau[judged.scores.index("logme")] > 0.5
+    assert (table.scores[PARAMETERS] == np.array([5, 4, 3, 2, 1])[:, None]).all()
+    assert (np.abs(table.scores[ALIGNMENT]) <= 1).all()
+    assert table.choice.first == "subs_rank"
+
+
+def test_the_page_and_the_summary(found, tmp_path):
+    table, _ = found
+    result = TransferabilityResult(RUN, {"panel": table})
+    text = write_report(result, transferability_page(result), tmp_path).read_text("utf-8")
+    plain = " ".join(text.split())
+    for said in (
+        finding(table),
+        "LogME",
+        "Kendall",
+        "3 classes; 48 images fitted to, 48 held out",
+        "Choosing in two steps",
+        "random order",
+    ):
+        assert said in plain, said
+    assert ">nan<" not in plain
+    assert "LogME" in transferability_summary(result)
+
+
+def test_a_score_without_a_value_is_left_out_and_said(found):
+    features = {name: target(seed) for seed, name in enumerate(("sky", "sea", "land"))}
+    table, notes = measured(features, k=60)
+    assert "subs_rank" not in table.scores
+    assert table.choice is None
+    assert any(note.startswith("subs_rank is left out: ") for note in notes)
+
+
+def test_targets_that_hardly_rank_are_named():
+    easy = target(0)
+    rows = {
+        name: block + 50 * np.eye(3, 12, dtype=np.float32)[easy.labels]
+        for name, block in easy.arrays.items()
+    }
+    features = {"easy": dataclasses.replace(easy, arrays=rows), "sea": target(1)}
+    _, notes = measured(features, parameters=[None, 4, 3, 2, 1])
+    assert "easy hardly ranks the encoders: 5 of 5 have the best accuracy, 100.0 %." in notes
+
+
+def changed(features: Features, **blocks) -> Features:
+    return dataclasses.replace(features, arrays={**features.arrays, **blocks})
+
+
+BAD = {
+    "constant features": (
+        lambda: {"sky": changed(target(0), poor=np.ones((96, 12), np.float32))},
+        "poor gives every image of sky the same features",
+    ),
+    "no labels": (lambda: {"sky": target(0, labeled=False)}, "no target has two classes: sky is"),
+    "one class": (lambda: {"sky": target(0, classes=1)}, "no target has two classes.*one class"),
+    "a small class": (lambda: {"sky": target(0, n=96, classes=40)}, "target 'sky': class 16 has 2"),
+    "NaN": (
+        lambda: {"sky": changed(target(0), poor=np.full((96, 12), np.nan, np.float32))},
+        "nan|NaN|finite",
+    ),
+    "two encoders": (
+        lambda: {
+            "sky": dataclasses.replace(
+                target(0), arrays={name: target(0)[name] for name in ENCODERS[:2]}
+            )
+        },
+        "2 encoders cannot be ranked",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_refused(case):
+    features, message = BAD[case]
+    with pytest.raises(ValueError, match=message) as caught:
+        measured(features())
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,162 @@
+"""The launcher of transferability: published tables, a panel of files, and one-line errors."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import transferability as launcher
+from substrate_jax.analyses.transferability.judgment import STATIC
+
+TABLE = "model,target,accuracy,s\n" + "".join(
+    f"m{model},t{target},{80 + model + target},{-model * 1.5}\n"
+    for model in range(5)
+    for target in range(3)
+)
+NAMES = ("one", "two", "three", "four")
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["test"])
+
+
+def run(out: Path, **changes) -> dict:
+    with flagsaver.flagsaver(**{"out": str(out), "quiet": True, "bootstrap": 50} | changes):
+        launcher.run()
+    return json.loads((out / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Features of four encoders on two domains, one npz each, better from one to the next."""
+    folder = tmp_path_factory.mktemp("features")
+    items = []
+    for seed, domain in enumerate(("sky", "sea")):
+        rng = np.random.default_rng(seed)
+        labels = np.arange(60) % 3
+        for strength, name in enumerate(NAMES):
+            features = rng.normal(size=(60, 8)) + 0.4 * strength * np.eye(3, 8)[labels]
+            path = folder / f"{domain}_{name}.npz"
+            ids = np.array([f"{domain}/{row}" for row in range(60)])
+            np.savez(path, features=features.astype(np.float32), ids=ids, labels=labels)
+            items.append(f"{domain}:{name}={path}")
+    return items
+
+
+@pytest.fixture(scope="module")
+def finished(files, tmp_path_factory):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["test"])
+    out = tmp_path_factory.mktemp("transferability")
+    return out, run(out, features=files, components=4, scores=["logme", "h_score", "subs_rank"])
+
+
+def test_a_panel_of_files(finished):
+    out, result = finished
+    table = result["tables"]["panel"]
+    assert [encoder["name"] for encoder in result["encoders"]] == list(NAMES)
+    assert table["judgment"]["targets"] == ["sky", "sea"]
+    assert set(table["scores"]) == {"logme", "h_score", "subs_rank", "alignment"}
+    assert np.shape(table["accuracy"]) == (4, 2)
+    assert table["targets"]["sky"]["held_out"] == 30
+    tau = table["judgment"]["value"][table["judgment"]["scores"].index("logme")]
+    assert tau[table["judgment"]["metrics"].index("tau")] > 0
+    assert "LogME" in (out / "report.html").read_text("utf-8")
+
+
+def test_the_table_of_a_run_can_be_judged_again(finished, tmp_path):
+    """The CSV of a report is in the form that --table reads, and gives the same judgment."""
+    import base64
+    import html
+    import re
+    import urllib.parse
+
+    out, result = finished
+    page = html.unescape((out / "report.html").read_text("utf-8"))
+    (uri,) = re.findall(r'href="(data:[^"]+)" download="table_panel.csv"', page)
+    head, _, body = uri.partition(",")
+    text = base64.b64decode(body) if head.endswith("base64") else urllib.parse.unquote(body)
+    path = tmp_path / "again.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    again = run(tmp_path / "out", table=[str(path)])["tables"]["again"]["judgment"]
+    first = result["tables"]["panel"]["judgment"]
+    assert again["scores"] == first["scores"]
+    np.testing.assert_allclose(again["value"], first["value"], atol=1e-12)
+
+
+def test_the_same_run_gives_the_same_numbers(finished, files, tmp_path):
+    _, first = finished
+    flags_ = {"features": files, "components": 4, "scores": ["logme", "h_score", "subs_rank"]}
+    second = run(tmp_path, **flags_)
+    for result in (first, second):
+        result["tables"]["panel"].pop("seconds", None)
+    assert second["tables"] == first["tables"]
+
+
+def test_published_tables(tmp_path):
+    result = run(tmp_path, table=["all"])
+    assert set(result["tables"]) == {
+        "supervised_cnn",
+        "self_supervised",
+        "model_spider",
+        "medmnist",
+    }
+    for table in result["tables"].values():
+        assert STATIC in table["judgment"]["scores"]
+    assert result["tables"]["medmnist"]["directions"]["fu"] == -1
+    assert (
+        "Turned, since lower is better as published: fu." in (tmp_path / "report.html").read_text()
+    )
+
+
+def test_a_table_of_ones_own(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(TABLE)
+    for sign, want in ((1, -1), (-1, 1)):
+        result = run(tmp_path / f"out{sign}", table=[str(path)], direction=[f"s={sign}"])
+        judged = result["tables"]["mine"]["judgment"]
+        row = judged["scores"].index("s")
+        assert judged["value"][row][judged["metrics"].index("tau")] == want
+
+
+def test_plans(files, tmp_path, capsys):
+    for changes in ({"table": ["all"]}, {"features": files}):
+        with flagsaver.flagsaver(dry_run=True, out=str(tmp_path / "out"), components=4, **changes):
+            launcher.run()
+    said = capsys.readouterr().out
+    assert "9 models x 11 targets" in said
+    assert "lower is better: fu" in said
+    assert "60 of 60" in said
+    assert not (tmp_path / "out").exists()
+
+
+BAD = {
+    "unknown table": ({"table": ["nowhere.csv"]}, "'nowhere.csv' is no file"),
+    "a table twice": ({"table": ["medmnist", "medmnist"]}, "'medmnist' is given twice"),
+    "direction of a published table": (
+        {"table": ["medmnist"], "direction": ["fu=1"]},
+        "directions of published tables are known",
+    ),
+    "direction without a table": ({"direction": ["fu=1"]}, "table is empty"),
+    "direction without a sign": ({"table": ["medmnist"], "direction": ["fu"]}, "direction='fu'"),
+    "unknown score": ({"scores": ["logme", "leap"]}, "scores='logme,leap': give all, or some"),
+    "a score that needs a head": ({"scores": ["leep"]}, "scores='leep': give all, or some"),
+    "one draw": ({"bootstrap": 1}, "bootstrap=1; give 0"),
+    "no components": ({"components": 0}, "components=0: give 1 or more"),
+    "few images": ({"domains": "texture", "n": 20}, "20 images are too few for 16 components"),
+    "alpha": ({"alpha": 0.0}, "alpha=0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_flags_end_in_one_line(case, tmp_path):
+    changes, message = BAD[case]
+    with pytest.raises(ValueError, match=message) as caught:
+        run(tmp_path / "out", **changes)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "result.json").exists()
