@@ -91,7 +91,7 @@ def numbered_labels(
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.shape != (len(ids),):
         raise ValueError(
-            f"{where}: labels are {list(array.shape)} for {len(ids)} rows; give one a row"
+            f"{where}: labels are {list(array.shape)} for {len(ids)} rows; give one per row"
         )
     if array.dtype.kind not in "biuf":
         words = texts(array, where, "labels")

@@ -159,7 +159,7 @@ def _ids(
             "with the id of a row on each line"
         )
     if len(ids) != n:
-        raise ValueError(f"{where} has {n} rows and {len(ids)} ids ({source}); give one a row")
+        raise ValueError(f"{where} has {n} rows and {len(ids)} ids ({source}); give one per row")
     if not n:
         raise ValueError(f"{where} has no rows; give at least one")
     if empty := [row for row, one in enumerate(ids) if not one]:

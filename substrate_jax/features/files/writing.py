@@ -28,7 +28,7 @@ def write_features(
 
     Args:
         path: ends in .safetensors or .npz.
-        ids: one a row.
+        ids: one per row.
         labels: or None.
         label_names: word of each label, or none.
         blocks: name -> [n, d], float32 arrays or what gives them.

@@ -132,7 +132,7 @@ def test_signs_do_not_depend_on_rounding():
 def test_passes_needed_grow_with_the_root_of_the_gap():
     x = rows(200, 100, decay=0.97)
     found = pca(jnp.asarray(x), K, method="subspace", oversampling=4, tolerance=1e-4)
-    # Plain subspace iteration shrinks the error by 0.97^(2 x 5) a pass: 30 passes for 1e-4.
+    # Plain subspace iteration shrinks the error by 0.97^(2 x 5) per pass: 30 passes for 1e-4.
     assert found.residual <= 1e-4
     assert found.iterations < 20
 

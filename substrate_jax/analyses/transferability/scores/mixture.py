@@ -14,7 +14,7 @@ Method
     variances until the mean log likelihood gains less than 1e-3 (scikit-learn's defaults; it runs
     Lloyd to convergence). In each step one component at a time: memory is n (K + p).
 
-Cost: n d min(n, d) for the components, then 4 n K p^2 flops a step, at most 100.
+Cost: n d min(n, d) for the components, then 4 n K p^2 flops per step, at most 100.
 
 Not guaranteed: the fit is a local maximum, another for another seed; with fewer than some 5 p rows
 for each component it says little.
@@ -88,7 +88,7 @@ def nleep(
       True
 
     References:
-      Li et al. 2021, arXiv:2011.11200. Cost: n d min(n, d), and n K p^2 a step.
+      Li et al. 2021, arXiv:2011.11200. Cost: n d min(n, d), and n K p^2 per step.
     """
     check_fraction("energy", energy)
     found = principal_coordinates(features)

@@ -82,7 +82,7 @@ _ALL = (
         function=subs_rank,
         needs=(PANEL,),
         citation="Radwan 2026, arXiv:2606.07882",
-        cost="4 n d (k + 16) a pass",
+        cost="4 n d (k + 16) per pass",
         shares="nothing",
         options=("k",),
     ),
@@ -92,7 +92,7 @@ _ALL = (
         function=logme,
         needs=(LABELS,),
         citation="You et al. 2021, arXiv:2102.11005",
-        cost="r C a step, of at most 80",
+        cost="r C per step, of at most 80",
         shares="squares",
     ),
     Score(
@@ -117,7 +117,7 @@ _ALL = (
         function=nleep,
         needs=(LABELS,),
         citation="Li et al. 2021, arXiv:2011.11200",
-        cost="20 n C p^2 a step, of at most 100, p components with 80 % of the variance",
+        cost="20 n C p^2 per step, of at most 100, p components with 80 % of the variance",
         options=("seed",),
     ),
     Score(
