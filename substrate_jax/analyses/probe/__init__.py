@@ -1,0 +1,1 @@
+"""Few labels per class: which features and which heads tell classes apart."""
