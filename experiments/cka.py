@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import calibration, devices, launch, permutations
+from experiments.common import bootstrap, calibration, devices, launch, permutations
 from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
 from experiments.common import features as feature_files
@@ -36,13 +36,11 @@ if TYPE_CHECKING:
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(permutations)
+flags.adopt_module_key_flags(bootstrap)
 flags.adopt_module_key_flags(several_domains)
 flags.DEFINE_list("k", ["10", "30", "100"], "Neighbors for mutual kNN recall.")
 flags.DEFINE_list(
     "measure", [], "More similarity measures by name, or all; an unknown name lists them."
-)
-flags.DEFINE_integer(
-    "bootstrap", 0, "Resamples of the images for 95 % intervals of --measure; 0 for none."
 )
 flags.DEFINE_enum(
     "calibration", "closed_form", ["closed_form", "permutation"], "How the null is computed."

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import calibration, devices, launch
+from experiments.common import bootstrap, calibration, devices, launch
 from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
 from experiments.common import features as feature_files
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from substrate_jax.analyses.transferability.results import JudgedTable
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(bootstrap)
 flags.adopt_module_key_flags(several_domains)
 flags.adopt_module_key_flags(feature_files)
 flags.DEFINE_list(
@@ -39,7 +40,6 @@ flags.DEFINE_list(
     "direction", [], "SCORE=-1 where lower is better in a file of --table, SCORE=1 elsewhere."
 )
 flags.DEFINE_list("scores", ["all"], "Scores to compute: all, or names of them.")
-flags.DEFINE_integer("bootstrap", 1000, "Resamples of targets and of models; 0 for no intervals.")
 
 
 def run() -> None:
@@ -240,4 +240,5 @@ def plan_of_tables(tables: "dict[str, AccuracyTable]", out: Path) -> str:
 
 
 if __name__ == "__main__":
+    FLAGS.set_default("bootstrap", 1000)
     launch.start(run, devices.join_processes)
