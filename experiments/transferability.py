@@ -171,7 +171,8 @@ def open_tables() -> "dict[str, AccuracyTable]":
     words = [name for word in FLAGS.table for name in (list_tables() if word == "all" else [word])]
     if not words:
         raise ValueError(
-            f"table is empty; give a file, or all or some of {', '.join(list_tables())}"
+            f"direction={','.join(FLAGS.direction)!r} without --table; give the file, or all or "
+            f"some of {', '.join(list_tables())}"
         )
     given = dict(_direction(word) for word in FLAGS.direction)
     files = [word for word in words if word not in list_tables()]

@@ -142,7 +142,7 @@ BAD = {
         {"table": ["medmnist"], "direction": ["fu=1"]},
         "directions of published tables are known",
     ),
-    "direction without a table": ({"direction": ["fu=1"]}, "table is empty"),
+    "direction without a table": ({"direction": ["fu=1"]}, "direction='fu=1' without --table"),
     "direction without a sign": ({"table": ["medmnist"], "direction": ["fu"]}, "direction='fu'"),
     "unknown score": ({"scores": ["logme", "leap"]}, "scores='logme,leap': give all, or some"),
     "a score that needs a head": ({"scores": ["leep"]}, "scores='leep': give all, or some"),
