@@ -12,8 +12,9 @@
 Cost: of each encoder the principal components, 4 n d (K + 16) flops per pass of a subspace
 iteration or the eigendecomposition of the smaller Gram matrix, whichever is less; and 2 n (E K)^2.
 
-Not guaranteed: the components are exact to a residual of 1e-7 of the largest variance; if variances
-K and K + 1 are equal, which directions are kept is arbitrary, and so is the score.
+Not guaranteed: the components are exact to a residual of 1e-7 of the largest variance, the
+consensus to 1e-6 a turn, of 300 at most; if variances K and K + 1 are equal, which directions are
+kept is arbitrary, and so is the score.
 
 References
     Y. Radwan, "The Cross-Architecture Substrate", arXiv:2606.07882, 2026.
@@ -42,6 +43,8 @@ from .inputs import checked_features, in_float64
 
 TOLERANCE = 1e-7
 MOST_PASSES = 300
+MOVED = 1e-6  # share of the consensus, at which to stop turning
+MOST_TURNS = 300
 
 
 def subs_rank(
@@ -127,7 +130,7 @@ def _component_scores(x, k):
 @in_float64
 @jax.jit
 def _agreement(blocks):
-    found = generalized_procrustes(blocks, tolerance=1e-10, max_iterations=1000)
+    found = generalized_procrustes(blocks, tolerance=MOVED, max_iterations=MOST_TURNS)
     consensus = found.consensus - jnp.mean(found.consensus, axis=0)[None, :]
     aligned = found.aligned - jnp.mean(found.aligned, axis=1, keepdims=True)
     inner = jnp.abs(jnp.sum(aligned * consensus[None], axis=1))
