@@ -1,0 +1,142 @@
+"""What every head is fitted to: the labeled rows of all episodes, in sizes that programs share.
+
+Compiling takes longer than most fits, so rows, features and classes are padded with zeros to a
+size of a short list. A padded row has code -1 and no weight, a padded class no row, a padded
+feature no variance. Arithmetic is in float64 whatever JAX is set to.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float64, Int
+
+from substrate_jax.analyses.transferability.scores.inputs import (
+    checked_features,
+    program,
+    shared_size,
+)
+from substrate_jax.kernels.arithmetic import HIGHEST, divide
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """Labeled rows of E episodes and the rows that all of them are judged on.
+
+    Attributes:
+        train: [E, N, D] features of the labeled rows, zeros beyond [E, n, d].
+        codes: [E, N] class of each, -1 for rows that do not count.
+        test: [M, D] features of the held-out rows, zeros beyond [m, d].
+        rows: n.
+        width: d.
+        tested: m.
+        classes: C.
+    """
+
+    train: Float64[np.ndarray, "E N D"]
+    codes: Int[np.ndarray, "E N"]
+    test: Float64[np.ndarray, "M D"]
+    rows: int
+    width: int
+    tested: int
+    classes: int
+
+    @property
+    def one_hot(self) -> Float64[np.ndarray, "E N K"]:
+        """1 where a row has the class, in K >= C classes; a row that does not count is zero."""
+        return np.eye(shared_size(self.classes, 4))[self.codes] * (self.codes >= 0)[..., None]
+
+    @property
+    def counts(self) -> Int[np.ndarray, "E C"]:
+        """Labeled rows of each class that count."""
+        return self.one_hot.sum(axis=1)[:, : self.classes].astype(int)
+
+
+def make_batch(
+    features: Float[np.ndarray, "n d"],
+    codes: Int[np.ndarray, " n"],
+    train: Int[np.ndarray, "E n"],
+    test: Int[np.ndarray, " m"],
+) -> Batch:
+    """The rows of episodes, gathered and padded.
+
+    Args:
+        features: of all rows.
+        codes: class of each row, from 0.
+        train: rows with labels of each episode, equally many.
+        test: rows that all episodes are judged on.
+
+    Raises:
+        ValueError: features that are no finite matrix; another number of codes; an episode without
+            labeled rows of one of the classes; one class only; no rows to judge on.
+
+    Example:
+        >>> batch = make_batch(np.eye(4), np.array([0, 1, 0, 1]), np.array([[0, 1]]), np.arange(4))
+        >>> batch.train.shape, batch.codes[0, :3].tolist(), batch.test.shape, batch.counts.tolist()
+        ((1, 32, 16), [0, 1, -1], (128, 16), [[1, 1]])
+    """
+    x = np.asarray(checked_features(features), np.float64)
+    if codes.shape != (len(x),):
+        raise ValueError(f"codes have shape {codes.shape} for {len(x)} rows: give one for each row")
+    classes = int(codes.max()) + 1
+    if classes < 2:
+        raise ValueError("codes hold one class only: give two classes or more")
+    if not len(test):
+        raise ValueError("test has no rows: hold some out")
+    episodes, rows = train.shape
+    width, size = shared_size(x.shape[1], 16), shared_size(rows, 32)
+    gathered = np.zeros((episodes, size, width))
+    gathered[:, :rows, : x.shape[1]] = x[train]
+    labels = np.full((episodes, size), -1)
+    labels[:, :rows] = codes[train]
+    judged = np.zeros((shared_size(len(test), 128), width))
+    judged[: len(test), : x.shape[1]] = x[test]
+    batch = Batch(gathered, labels, judged, rows, x.shape[1], len(test), classes)
+    if not batch.counts.all():
+        episode, code = np.argwhere(batch.counts == 0)[0]
+        raise ValueError(
+            f"train has no row of class {code} in episode {episode}: label one of each class"
+        )
+    return batch
+
+
+def mean_of(x: Float64[Array, "E N D"], weight: Float64[Array, "E N"]) -> Float64[Array, "E D"]:
+    """Mean of the rows that count, within a program."""
+    total = jnp.einsum("end,en->ed", x, weight, precision=HIGHEST)
+    return divide(total, jnp.sum(weight, axis=1)[:, None])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Linear:
+    """Class scores x W + b of S strengths in E episodes, in padded sizes.
+
+    Attributes:
+        weight: [S, E, D, K].
+        bias: [S, E, K].
+        classes: C, those of the K that are classes.
+        unsolved: fits that did not reach their tolerance; 0 for closed forms.
+    """
+
+    weight: Float64[Array | np.ndarray, "S E D K"]
+    bias: Float64[Array | np.ndarray, "S E K"]
+    classes: int
+    unsolved: int = 0
+
+    def of_test(self, batch: Batch) -> Float64[np.ndarray, "S E m C"]:
+        """Scores of the held-out rows."""
+        found = np.asarray(_of_shared(batch.test, self.weight, self.bias))
+        return found[:, :, : batch.tested, : self.classes]
+
+    def of_train(self, batch: Batch) -> Float64[np.ndarray, "S E N C"]:
+        """Scores of each episode's own rows, padded ones too."""
+        return np.asarray(_of_own(batch.train, self.weight, self.bias))[..., : self.classes]
+
+
+@program
+def _of_shared(x, weight, bias):
+    return jnp.einsum("md,sedk->semk", x, weight, precision=HIGHEST) + bias[:, :, None]
+
+
+@program
+def _of_own(x, weight, bias):
+    return jnp.einsum("end,sedk->senk", x, weight, precision=HIGHEST) + bias[:, :, None]
