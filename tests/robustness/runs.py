@@ -85,9 +85,11 @@ class Ended:
         return f"exit {self.code}, {self.err.strip()[-300:] or 'no message'}"
 
 
-# XLA's words where other work on the machine makes compilation take minutes.
+# Words of XLA and Matplotlib where other work on the machine makes all take minutes.
 _SLOW = re.compile(
-    r"^.*slow_operation_alarm\.cc.*\n(?:\s*\n|\*+\n|\[Compiling module .*\n)*", re.MULTILINE
+    r"^.*slow_operation_alarm\.cc.*\n(?:\s*\n|\*+\n|\[Compiling module .*\n)*"
+    r"|^.*Matplotlib is building the font cache.*\n",
+    re.MULTILINE,
 )
 
 
