@@ -82,6 +82,7 @@ def stage(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(launch, "claim", claim_and_stop)
+    monkeypatch.setattr(launch.signals, "ending_on_signals", contextlib.nullcontext)
     monkeypatch.setattr(launch, "_configure_jax", lambda: None)  # a cache on disk, for all tests
     monkeypatch.setattr(launch.app, "run", lambda main, flags_parser: main(flags_parser(sys.argv)))
     monkeypatch.setattr(jax.distributed, "initialize", stop)
