@@ -146,14 +146,26 @@ def paired_differences(
     mean = difference.mean(axis=2)
     others = np.delete(mean, baseline, axis=0)
     compared = int(np.isfinite(others).sum())
-    ends = []
-    for alpha in (1 - level, (1 - level) / max(compared, 1)):
+
+    def half_width(alpha: float) -> np.ndarray:
         half = np.full(mean.shape, np.nan)
         if episodes > 1:
             spread = difference.std(axis=2, ddof=1) / np.sqrt(episodes)
             half = stats.t.ppf(1 - alpha / 2, episodes - 1) * spread
-        ends += [mean - half, mean + half]
-    return PairedDifferences(baseline, difference, mean, *ends, compared, level)
+        return half
+
+    alone, of_all = half_width(1 - level), half_width((1 - level) / max(compared, 1))
+    return PairedDifferences(
+        baseline=baseline,
+        difference=difference,
+        mean=mean,
+        low=mean - alone,
+        high=mean + alone,
+        low_of_all=mean - of_all,
+        high_of_all=mean + of_all,
+        compared=compared,
+        level=level,
+    )
 
 
 def _method(

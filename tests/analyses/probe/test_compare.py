@@ -75,7 +75,7 @@ def test_accuracy_is_of_each_episodes_own_rows(found, drawn):
 
 def test_averages_are_of_probabilities(found, drawn):
     batches = [make_batch(one.features, drawn.codes, drawn.train(4), drawn.test) for one in INPUTS]
-    total = sum(HEADS["neighbors"].apply(batch).scores for batch in batches)
+    total = np.sum([HEADS["neighbors"].apply(batch).scores for batch in batches], axis=0)
     want = balanced_accuracy(total.argmax(axis=-1), LABELS[drawn.test])
     assert np.array_equal(found.accuracy[found.place(AVERAGE, "neighbors"), 1], want)
 

@@ -91,9 +91,8 @@ def test_neighbors_are_scikit_learns(small, k):
     found = nearest_neighbors(small.batch, k)
     for episode in range(2):
         x, codes = small.labeled(episode)
-        peer = KNeighborsClassifier(
-            k, metric="cosine", algorithm="brute", weights=lambda far: np.exp((1 - far) / 0.07)
-        ).fit(x, codes)
+        peer = KNeighborsClassifier(k, metric="cosine", algorithm="brute")
+        peer.set_params(weights=lambda far: np.exp((1 - far) / 0.07)).fit(x, codes)
         # exp(s / T) turns an absolute error of s into a relative one, 1 / T times as large.
         bound = tolerance(x.shape[1], np.float64, 2 / 0.07)
         assert np.abs(found[episode] - peer.predict_proba(small.judged)).max() < bound

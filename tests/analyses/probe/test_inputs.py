@@ -20,7 +20,7 @@ POOL = np.arange(0, 60, 2)
 
 def components(blocks, rows, k):
     """Scores on leading directions of standardized features, up to sign, in float64."""
-    x = np.concatenate(blocks, axis=1).astype(np.float64)
+    x = np.concatenate(list(blocks), axis=1).astype(np.float64)
     z = (x - x[rows].mean(axis=0)) / x[rows].std(axis=0)
     return z @ np.linalg.svd(z[rows], full_matrices=False)[2][:k].T
 
