@@ -266,7 +266,7 @@ def amplified(blocks):
     n = len(grams[0])
     left = [n * (n - 3) * statistics.hsic_unbiased(k, k) for k in grams if k.any()]
     whole = [np.sum(k * k) for k in grams if k.any()]
-    return max(a / max(b, 1e-300) for a, b in zip(whole, left, strict=True))
+    return max((a / max(b, 1e-300) for a, b in zip(whole, left, strict=True)), default=1.0)
 
 
 def predicted(x, y):
