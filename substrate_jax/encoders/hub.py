@@ -147,8 +147,10 @@ def weight_map(folder: Path) -> dict[str, str]:
         ValueError: the index is broken, lists nothing, or files outside its folder.
     """
     listed = read_json(folder / INDEX).get("weight_map")
-    if not listed or not isinstance(listed, dict) or not all(
-        isinstance(name, str) and Path(name).name == name for name in listed.values()
+    if (
+        not listed
+        or not isinstance(listed, dict)
+        or not all(isinstance(name, str) and Path(name).name == name for name in listed.values())
     ):
         raise ValueError(f"{str(folder / INDEX)!r} lists no shards of its folder; fetch it again")
     return listed
@@ -163,12 +165,14 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_file(path).decode(), parse_constant=_refuse_constant)
     except OSError as error:
+        why = error.strerror or one_line(error)
         raise ValueError(
-            f"{str(path)!r} cannot be read ({error.strerror or one_line(error)}); fetch it with the "
-            "checkpoint"
+            f"{str(path)!r} cannot be read ({why}); fetch it with the checkpoint"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} is not JSON ({one_line(error)}); fetch it again") from error
+        raise ValueError(
+            f"{str(path)!r} is not JSON ({one_line(error)}); fetch it again"
+        ) from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{str(path)!r} holds a {type(content).__name__} and no object; fetch it again"

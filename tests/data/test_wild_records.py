@@ -286,9 +286,7 @@ def test_an_image_feature_of_another_name_is_found_or_chosen(tmp_path):
     write_set(tmp_path / "a", rows, features)
     assert open_source(f"tfds:wild@{tmp_path / 'a'}")[2].image[0, 0, 0] == 2
     write_set(tmp_path / "b", rows, features | {"right": image_feature()})
-    one_line(
-        f"tfds:wild@{tmp_path / 'b'}", r"left, right hold images; choose with \?image=left$"
-    )
+    one_line(f"tfds:wild@{tmp_path / 'b'}", r"left, right hold images; choose with \?image=left$")
     left, right = (
         open_source(f"tfds:wild?image={key}@{tmp_path / 'b'}") for key in ("left", "right")
     )
