@@ -28,6 +28,7 @@ from safetensors.numpy import save_file
 from experiments import cka
 from experiments.common import domains as several_domains
 from experiments.common import launch
+from experiments.common.file_panel import FilePanel
 from substrate_jax.data import archives
 from substrate_jax.data.decode import UnreadableImage, decode_image
 from substrate_jax.data.domains import open_source
@@ -456,7 +457,9 @@ def test_no_secret_is_in_a_plan():
     spec = f"tfds:absent?token={SECRETS['flag']}@{SECRETS['command']}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("substrate_jax.data.domains.bytes_to_download", lambda spec: 1)
-        said = several_domains.plan([], {"a": spec}, make_mesh(), f"x://me:{SECRETS['flag']}@host/")
+        files = FilePanel(True, {"a": spec}, {}, None)
+        out = f"x://me:{SECRETS['flag']}@host/"
+        said = several_domains.plan([], files, make_mesh(), out, take=lambda name, source: source)
     assert "x://***@host/" in said
     assert "?token=***" in said
     assert not [secret for secret in SECRETS.values() if secret in said]

@@ -299,20 +299,28 @@ def test_left_out(tmp_path, capfd, monkeypatch):
     from absl.testing import flagsaver
 
     from experiments import cka
+    from experiments.common.file_panel import FilePanel
+    from substrate_jax.features import Features
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(["test"])
-    write(tmp_path, {"a.png": png(1), "a.txt": b"", "b.TXT": b"", "c.heic": b""})
+    pictures = {f"{name}.png": png(seed) for seed, name in enumerate("abcd")}
+    write(tmp_path, pictures | {"a.txt": b"", "b.TXT": b"", "c.heic": b""})
     source = open_source(f"dir:{tmp_path}")
     assert source.left_out == {".txt": 2, ".heic": 1}
     note = "left out 3 files that are no images by their suffix: 2 .txt, 1 .heic"
     chosen = {"domains": f"p=dir:{tmp_path}", "encoders": ["mini_mae_base"]}
+    chosen |= {"k": ["1"], "components": 2}
+    features = Features(source.ids, None, {})
+    files = FilePanel(True, {}, {}, None)
     logged = []
     monkeypatch.setattr(logging, "warning", logged.append)
     with flagsaver.flagsaver(**chosen, dry_run=True, out=str(tmp_path / "out")):
         cka.run()
         # What result.json and the report hold as their notes.
-        (said,) = [line for line in cka.notes([], {"p": source}, {"p": source}) if note in line]
+        (said,) = [
+            line for line in cka.notes([], files, {"p": source}, {"p": features}) if note in line
+        ]
     assert said == f"{source.left_out_note}."
     assert logged == [source.left_out_note]
     assert note in capfd.readouterr().out

@@ -328,7 +328,7 @@ def test_a_run_writes_all_keys_and_every_rate(finished):
     run, *own = dataclasses.fields(BenchResult)
     keys = {field.name for field in (*dataclasses.fields(Run), *own)}
     assert run.name == "run"
-    assert keys - set(result) == {"batch_size", "dtype", "torch"}  # of forward passes
+    assert keys - set(result) == {"batch_size", "dtype", "torch", "files"}  # of others
     assert [(row["label"], row["n"]) for row in result["rows"]] == [
         (name, n) for name in LABELS for n in (32, 48)
     ]

@@ -273,7 +273,7 @@ def test_the_result_is_json_in_a_known_order(tmp_path):
     result = synthetic_result(2, 1, ks=(5,))
     path = write_result(result, tmp_path / "new")
     loaded = json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
-    of_run = [field.name for field in dataclasses.fields(result.run)]
+    of_run = [field.name for field in dataclasses.fields(result.run) if field.name != "files"]
     assert list(loaded) == [*of_run, "domains", "pcka"]
     assert loaded == plain(result)
     domain = loaded["domains"]["photographs"]
