@@ -103,15 +103,10 @@ def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
     store = panel.open_store(out)
     with stages("load"):
         encoders = [panel.load(spec) for spec in specs]
-    features = {}
-    for name, source in sources.items():
-        with stages("extract"), launch.progress_bar(name, len(source), "image") as progress:
-            extracted = None
-            if encoders:
-                extracted = panel.extract_features(
-                    encoders, source, store, mesh, progress, gather=jax.process_count() == 1
-                )
-            features[name] = files.features(name, source, extracted)
+    gather = jax.process_count() == 1
+    features = feature_files.features_of(
+        files, encoders, sources, store, mesh, stages, gather=gather
+    )
     groups = [spec.groups for spec in (*specs, *files.specs)]
     domains = {}
     for name, source in sources.items():
@@ -142,7 +137,9 @@ def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
     if not launch.is_first_process():
         return
     records = [panel.encoder_record(encoder) for encoder in encoders] + files.encoder_records()
-    run = launch.describe_run("cka", mesh, records, notes(specs, files, sources, features))
+    run = launch.describe_run(
+        "cka", mesh, records, feature_files.notes(specs, files, sources, features)
+    )
 
     def page(result: CkaResult) -> "Page":
         return cka_page(result, {name: panel.thumbnails(of) for name, of in sources.items()})
@@ -185,17 +182,6 @@ def chosen_measures(words: list[str], draws: int, n: int) -> tuple[str, ...]:
             f"give --n={needed[worst]} or more"
         )
     return names
-
-
-def notes(specs, files, sources, features) -> list[str]:
-    """Choices of this run that change how its numbers read."""
-    found = panel.arithmetic_notes() if specs else []
-    found += panel.paradigm_notes(specs) + files.notes(sources)
-    for name, source in sources.items():
-        found += panel.unreadable_note(name, len(source), len(features[name].ids))
-        found += panel.left_out_note(source) + panel.few_images_note(name, source)
-        found += panel.constant_notes(name, features[name])
-    return found
 
 
 if __name__ == "__main__":

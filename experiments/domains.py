@@ -282,16 +282,11 @@ def contact_sheet(source, ids, scores) -> list["Extremes"]:
 
 def notes(specs, files, sources, features, comparison, ks) -> list[str]:
     """Choices of this run that change how its numbers read."""
-    found = panel.arithmetic_notes() if specs else []
-    found += panel.paradigm_notes(specs) + files.notes(sources)
+    found = feature_files.notes(specs, files, sources, features)
     if FLAGS.controls and FLAGS.untrained and not untrained_control(files):
         found.append("There is no control of untrained encoders, as some have features alone.")
     if FLAGS.controls and not files.uses_images:
         found.append("There are no controls of pixels and hand-crafted features without images.")
-    for name, source in sources.items():
-        found += panel.unreadable_note(name, len(source), len(features[name].ids))
-        found += panel.left_out_note(source) + panel.few_images_note(name, source)
-        found += panel.constant_notes(name, features[name])
     if left := [k for k in ks if k not in comparison.sweep.ks]:
         found.append(
             f"The sweep leaves out {', '.join(map(str, left))} components: not below half of the "

@@ -103,13 +103,7 @@ def compute(specs, files, sources, scores, mesh, out: Path) -> None:
     store = panel.open_store(out)
     with stages("load"):
         encoders = [panel.load(spec) for spec in specs]
-    features = {}
-    for name, source in sources.items():
-        with stages("extract"), launch.progress_bar(name, len(source), "image") as progress:
-            extracted = None
-            if encoders:
-                extracted = panel.extract_features(encoders, source, store, mesh, progress)
-            features[name] = files.features(name, source, extracted)
+    features = feature_files.features_of(files, encoders, sources, store, mesh, stages)
     records = [panel.encoder_record(encoder) for encoder in encoders] + files.encoder_records()
     halves, left_out = labeled_halves(features, seed=FLAGS.seed)
     bar = launch.progress_bar("scores", len(halves), "target")
@@ -130,20 +124,10 @@ def compute(specs, files, sources, scores, mesh, out: Path) -> None:
         )
     if not launch.is_first_process():
         return
-    said = left_out + reasons + notes(specs, files, sources, features)
+    said = left_out + reasons + feature_files.notes(specs, files, sources, features)
     described = files.described(launch.describe_run("transferability", mesh, records, said))
     result = TransferabilityResult(described, {"panel": table})
     launch.publish(result, transferability_page, transferability_summary, out, stages)
-
-
-def notes(specs, files, sources, features) -> list[str]:
-    """Choices of this run that change how its numbers read."""
-    found = panel.arithmetic_notes() if specs else []
-    found += panel.paradigm_notes(specs) + files.notes(sources)
-    for name, source in sources.items():
-        found += panel.unreadable_note(name, len(source), len(features[name].ids))
-        found += panel.left_out_note(source) + panel.few_images_note(name, source)
-    return found
 
 
 def judge_tables(tables: "dict[str, AccuracyTable]", mesh, out: Path) -> None:

@@ -10,13 +10,17 @@ must have a row for each that is used. Files and their formats: `substrate_jax.f
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from experiments.common import encoders as panel
+from experiments.common import launch
 from experiments.common.file_panel import ROWS, FilePanel, Opened
+
+if TYPE_CHECKING:
+    from substrate_jax.features import Features
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(panel)
@@ -112,6 +116,51 @@ def open_files(specs: Sequence[Any], *, flag: str = "domains", layers: bool = Fa
             file = open_features(of[name])
             opened[domain][name] = Opened(file, file.key_of(name))
     return FilePanel(uses_images, domains, opened, FLAGS.pool)
+
+
+def features_of(
+    files: FilePanel,
+    encoders: Sequence[Any],
+    sources: Mapping[str, Any],
+    store,
+    mesh,
+    stages,
+    **options,
+) -> "dict[str, Features]":
+    """Features of every domain: extracted by the encoders, then those of the files.
+
+    Args:
+        files: of --features.
+        encoders: loaded; may be none.
+        sources: domain -> images.
+        store: for what is extracted.
+        mesh: of the devices.
+        stages: of the run; the time is that of "extract".
+        options: of `encoders.extract_features`.
+    """
+    found = {}
+    for name, source in sources.items():
+        with stages("extract"), launch.progress_bar(name, len(source), "image") as progress:
+            extracted = None
+            if encoders:
+                extracted = panel.extract_features(
+                    encoders, source, store, mesh, progress, **options
+                )
+            found[name] = files.features(name, source, extracted)
+    return found
+
+
+def notes(
+    specs: Sequence[Any], files: FilePanel, sources: Mapping[str, Any], features: Mapping[str, Any]
+) -> list[str]:
+    """Choices of a run, and what befell its images, that change how its numbers read."""
+    found = panel.arithmetic_notes() if specs else []
+    found += panel.paradigm_notes(specs) + files.notes(sources)
+    for name, source in sources.items():
+        found += panel.unreadable_note(name, len(source), len(features[name].ids))
+        found += panel.left_out_note(source) + panel.few_images_note(name, source)
+        found += panel.constant_notes(name, features[name])
+    return found
 
 
 def _item(word: str, layers: bool) -> Item:

@@ -299,6 +299,7 @@ def test_left_out(tmp_path, capfd, monkeypatch):
     from absl.testing import flagsaver
 
     from experiments import cka
+    from experiments.common import features as feature_files
     from experiments.common.file_panel import FilePanel
     from substrate_jax.features import Features
 
@@ -319,7 +320,9 @@ def test_left_out(tmp_path, capfd, monkeypatch):
         cka.run()
         # What result.json and the report hold as their notes.
         (said,) = [
-            line for line in cka.notes([], files, {"p": source}, {"p": features}) if note in line
+            line
+            for line in feature_files.notes([], files, {"p": source}, {"p": features})
+            if note in line
         ]
     assert said == f"{source.left_out_note}."
     assert logged == [source.left_out_note]

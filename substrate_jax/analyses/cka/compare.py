@@ -241,6 +241,7 @@ def _program(
                 "axis_name": DATA_AXIS,
             }
             cka = kernels.calibrate_cka(blocks, **options)
+            options["mask"] = _after(cka.observed, mask)
             knn = kernels.calibrate_mutual_knn(blocks, ks, **options)
             calibrated = jax.tree.map(stack, cka, knn)
         upper = np.triu_indices(len(blocks), 1)
