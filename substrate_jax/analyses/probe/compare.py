@@ -11,7 +11,8 @@ are equal the interval has no width and says only that.
 Cost: that of the heads; programs are compiled once per padded number of rows and features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -24,6 +25,7 @@ from substrate_jax.analyses.probe.methods import HEADS, Head, Scores
 from substrate_jax.analyses.probe.results import Cost, Method, PairedDifferences, ProbeComparison
 
 AVERAGE = "mean over encoders"
+WORKERS = 2
 
 
 def balanced_accuracy(
@@ -50,6 +52,8 @@ def compare(
     *,
     heads: Sequence[str] | Mapping[str, Head] = tuple(HEADS),
     average: Sequence[str] = (),
+    workers: int = WORKERS,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> ProbeComparison:
     """Fit every head to every input in every episode.
 
@@ -59,6 +63,8 @@ def compare(
         heads: names in `methods.HEADS`, or heads by name.
         average: names of inputs whose probabilities are averaged, for heads that give them, as a
             method more: what single encoders reach together without a basis.
+        workers: threads that fit inputs side by side; results do not depend on it.
+        progress: called with (fits done, fits), an input at a number of labels each.
 
     Raises:
         ValueError: no input, two of one name, another number of rows, an unknown head, or an
@@ -81,26 +87,37 @@ def compare(
     shape = len(keys), len(episodes.shots)
     accuracy = np.full((*shape, episodes.number), np.nan)
     unsolved = np.zeros(shape, int)
-    for column, shots in enumerate(episodes.shots):
-        total = {}
-        for one in inputs:
-            batch = make_batch(one.features, episodes.codes, episodes.train(shots), episodes.test)
-            for name, head in used.items():
-                if head.chooses and shots < 2:
-                    continue
-                found = head.apply(batch)
-                row = keys.index((one.name, name))
-                accuracy[row, column] = balanced_accuracy(found.scores.argmax(axis=-1), truth)
-                unsolved[row, column] = found.unsolved
-                if one.name in average and head.probabilities:
-                    before = total.get(name, Scores(np.zeros_like(found.scores)))
-                    total[name] = Scores(
+
+    def keep(key: tuple[str, str], column: int, found: Scores) -> None:
+        row = keys.index(key)
+        accuracy[row, column] = balanced_accuracy(found.scores.argmax(axis=-1), truth)
+        unsolved[row, column] = found.unsolved
+
+    work = [(column, one) for column in range(len(episodes.shots)) for one in inputs]
+    total: dict[tuple[int, str], Scores] = {}
+
+    def fitted(job: tuple[int, Input]) -> dict[str, Scores]:
+        column, one = job
+        shots = episodes.shots[column]
+        batch = make_batch(one.features, episodes.codes, episodes.train(shots), episodes.test)
+        apt = {name: head for name, head in used.items() if shots > 1 or not head.chooses}
+        return {name: head.apply(batch) for name, head in apt.items()}
+
+    # Decompositions use one core each, so that inputs take turns on several.
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for done, ((column, one), scores) in enumerate(
+            zip(work, pool.map(fitted, work), strict=True)
+        ):
+            for name, found in scores.items():
+                keep((one.name, name), column, found)
+                if one.name in average and used[name].probabilities:
+                    before = total.get((column, name), Scores(np.zeros_like(found.scores)))
+                    total[column, name] = Scores(
                         before.scores + found.scores, before.unsolved + found.unsolved
                     )
-        for name, found in total.items():
-            row = keys.index((AVERAGE, name))
-            accuracy[row, column] = balanced_accuracy(found.scores.argmax(axis=-1), truth)
-            unsolved[row, column] = found.unsolved
+            progress(done + 1, len(work))
+    for (column, name), found in total.items():
+        keep((AVERAGE, name), column, found)
     together = [one for one in inputs if one.name in average]
     methods = [
         _method(name, head, used[head], together if name == AVERAGE else by_name, episodes)
@@ -182,7 +199,9 @@ def _method(
             )
         )
     encoders = tuple(dict.fromkeys(encoder for one in inputs for encoder in one.encoders))
-    return Method(name, head_name, encoders, sum(one.width for one in inputs), tuple(costs))
+    width = sum(one.width for one in inputs)
+    kind = "average" if name == AVERAGE else inputs[0].kind
+    return Method(name, head_name, encoders, width, tuple(costs), kind)
 
 
 def _named_heads(heads: Sequence[str]) -> Mapping[str, Head]:

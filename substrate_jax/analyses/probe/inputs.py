@@ -8,19 +8,26 @@ Components are those of `substrate.Substrate`: leading principal components of s
 features, of one encoder for PCA-16, of all side by side for the substrate. Random-16 is the control
 for the number of dimensions alone: standardized features times a Gaussian matrix.
 
-Cost: O(p D k) per basis of a pool of p images and D features.
+Cost: of a pool of p images and D features, p D min(p, D) + min(p, D)^3 per basis on the host where
+min(p, D) is at most 1,024, since a program for each shape would take longer to compile; O(p D k)
+per pass of `Substrate.fit` elsewhere.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float, Int
 
+from substrate_jax.analyses.probe.results import Kind
 from substrate_jax.substrate import COMPONENTS, Substrate
+from substrate_jax.substrate.domains import check_components, check_domains
 
 Features = Mapping[str, Float[np.ndarray, "n _"]]
 _BYTES = 4  # of float32
+_HOST = 1024  # rows or features, the fewer, up to which the host finds components
+_NOTHING = 8 * np.finfo(np.float32).eps  # of the first component's variance: as Substrate has it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,6 +40,7 @@ class Input:
         encoders: that must run on an image to make them.
         flops: per image, from the encoders' features to these; encoders do not count.
         model_bytes: of bases and moments that are kept for that, in float32.
+        kind: what sort of input it is, by which tables group them.
     """
 
     name: str
@@ -40,6 +48,7 @@ class Input:
     encoders: tuple[str, ...]
     flops: int = 0
     model_bytes: int = 0
+    kind: Kind = "other"
 
     @property
     def width(self) -> int:
@@ -78,12 +87,13 @@ def substrate_input(
     """
     rows = np.arange(_rows(features)) if transductive else pool
     name = f"substrate {k}" + (" (transductive)" if transductive else "")
-    return _components(name, features, _checked_pool(features, rows), k)
+    kind = "transductive" if transductive else "substrate"
+    return _components(name, kind, features, _checked_pool(features, rows), k)
 
 
 def encoder_input(features: Features, encoder: str) -> Input:
     """One encoder at full width, as it is."""
-    return Input(encoder, _host(features[encoder]), (encoder,))
+    return Input(encoder, _host(features[encoder]), (encoder,), kind="encoder")
 
 
 def principal_input(
@@ -91,7 +101,8 @@ def principal_input(
 ) -> Input:
     """Leading principal components of one encoder; arguments as in `substrate_input`."""
     alone = {encoder: features[encoder]}
-    return _components(f"PCA-{k} of {encoder}", alone, _checked_pool(features, pool), k)
+    pool = _checked_pool(features, pool)
+    return _components(f"PCA-{k} of {encoder}", "principal", alone, pool, k)
 
 
 def random_input(
@@ -113,7 +124,8 @@ def random_input(
     standard, width = _standardized(alone, _checked_pool(features, pool))
     matrix = np.random.default_rng(seed).normal(size=(width, k)) / np.sqrt(k)
     projected = standard @ matrix.astype(np.float32)
-    return Input(f"random-{k} of {encoder}", projected, (encoder,), *_projection_cost(width, k))
+    name, cost = f"random-{k} of {encoder}", _projection_cost(width, k)
+    return Input(name, projected, (encoder,), *cost, kind="random")
 
 
 def all_encoders(features: Features, pool: Int[np.ndarray, " p"]) -> Input:
@@ -126,7 +138,8 @@ def all_encoders(features: Features, pool: Int[np.ndarray, " p"]) -> Input:
         ((40, 9), 1.0)
     """
     standard, width = _standardized(features, _checked_pool(features, pool))
-    return Input("all encoders", standard, tuple(features), 2 * width, 2 * _BYTES * width)
+    cost = 2 * width, 2 * _BYTES * width
+    return Input("all encoders", standard, tuple(features), *cost, kind="all")
 
 
 def standard_inputs(
@@ -165,16 +178,36 @@ def standard_inputs(
             found.append(random_input(features, encoder, pool, k=k, seed=seed + number))
     if pixels is not None:
         only = principal_input({"pixels": pixels}, "pixels", pool, k=k)
-        found.append(dataclasses.replace(only, encoders=()))
+        found.append(dataclasses.replace(only, encoders=(), kind="pixels"))
     found.append(all_encoders(features, pool))
     return found
 
 
-def _components(name: str, features: Features, rows: np.ndarray, k: int) -> Input:
-    # One array for both calls, and the same types: the basis decides in which it computes.
-    fitted = Substrate.fit({one: _host(x)[rows] for one, x in features.items()}, k)
-    scores = np.asarray(fitted.transform({one: _host(x) for one, x in features.items()}))
-    return Input(name, scores, tuple(features), *_projection_cost(sum(fitted.widths), k))
+def _components(name: str, kind: Kind, features: Features, rows: np.ndarray, k: int) -> Input:
+    blocks = {one: _host(x) for one, x in features.items()}
+    pool = {one: x[rows] for one, x in blocks.items()}
+    shapes = check_domains({"pool": pool}, least=2)
+    check_components(shapes, k)
+    width = sum(shapes.widths)
+    if min(len(rows), width) > _HOST:
+        scores = np.asarray(Substrate.fit(pool, k).transform(blocks))
+    else:
+        standard, _ = _standardized(blocks, rows)
+        scores = standard @ _leading(standard[rows], k)
+    return Input(name, scores, tuple(features), *_projection_cost(width, k), kind=kind)
+
+
+def _leading(x: Float[np.ndarray, "p D"], k: int) -> Float[np.ndarray, "D k"]:
+    """Directions of most variance of centered rows; zeros for those without."""
+    wide = x.astype(np.float64)
+    rows, width = x.shape
+    gram = wide @ wide.T if rows < width else wide.T @ wide
+    size = len(gram)
+    values, vectors = scipy.linalg.eigh(gram, subset_by_index=[size - k, size - 1])
+    held = values > max(_NOTHING * values[-1], 0)
+    if rows < width:
+        vectors = (wide.T @ vectors) / np.sqrt(np.where(held, values, 1))
+    return (vectors * held)[:, ::-1].astype(np.float32)
 
 
 def _standardized(features: Features, rows: np.ndarray) -> tuple[np.ndarray, int]:

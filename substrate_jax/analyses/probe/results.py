@@ -1,10 +1,26 @@
 """What a low-shot probe finds: typed results."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from substrate_jax.report.run import ImageSet, Run
+from substrate_jax.report.values import INLINE
+
+Kind = Literal[
+    "substrate",
+    "transductive",
+    "encoder",
+    "principal",
+    "random",
+    "pixels",
+    "all",
+    "average",
+    "other",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +49,7 @@ class Method:
         encoders: that must run on every image.
         width: features that the head reads; the sum over the heads that are averaged.
         costs: for each number of labels; only that of neighbors depends on it.
+        kind: what sort of input it is; "other" for those of a caller's own.
     """
 
     input: str
@@ -40,6 +57,7 @@ class Method:
     encoders: Sequence[str]
     width: int
     costs: Sequence[Cost]
+    kind: Kind = "other"
 
     @property
     def name(self) -> str:

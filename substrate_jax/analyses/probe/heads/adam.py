@@ -26,6 +26,7 @@ EPOCHS = 200
 RATE = 1e-3
 DECAY = 1e-4
 ROWS = 64  # of a batch, at most
+_STEPS = 256  # of a program at least; the next has room for four times as many
 _MOMENTUM, _SQUARES, _EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -68,7 +69,7 @@ def adam(
         raise ValueError(f"epochs must be at least 1, got {epochs}: use 200, say")
     index = balanced_batches(batch, epochs=epochs, rows=rows, seed=seed)
     steps = len(index)
-    padded = np.full((shared_size(steps, 256), *index.shape[1:]), -1, np.int32)
+    padded = np.full((_STEPS * 4 ** _fours(steps), *index.shape[1:]), -1, np.int32)
     padded[:steps] = index
     options = np.array([rate, decay])
     weight = np.asarray(_adam(batch.train, batch.one_hot, padded, np.int32(steps), options))
@@ -99,7 +100,7 @@ def balanced_batches(
     shots = int(batch.counts[0, 0])
     each = min(max(1, rows // batch.classes), shots)
     parts = -(-shots // each)
-    size = shared_size(each * batch.classes, 16)
+    size = shared_size(each * batch.classes, rows)
     index = np.full((epochs, parts, len(batch.codes), size), -1, np.int32)
     for episode, codes in enumerate(batch.codes):
         rng = np.random.default_rng((seed, episode))
@@ -109,6 +110,11 @@ def balanced_batches(
             taken = orders[:, :, part * each : (part + 1) * each].reshape(epochs, -1)
             index[:, part, episode, : taken.shape[1]] = taken
     return index.reshape(-1, *index.shape[2:])
+
+
+def _fours(steps: int) -> int:
+    """How often 256 steps are to be made four times as many to hold so many."""
+    return next(power for power in range(32) if _STEPS * 4**power >= steps)
 
 
 @program

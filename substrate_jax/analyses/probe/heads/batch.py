@@ -1,7 +1,7 @@
 """What every head is fitted to: the labeled rows of all episodes, in sizes that programs share.
 
 Compiling takes longer than most fits, so rows, features and classes are padded with zeros to a
-size of a short list. A padded row has code -1 and no weight, a padded class no row, a padded
+size of a short list, mostly powers of two. A padded row has code -1 and no weight, a padded class no row, a padded
 feature no variance. Arithmetic is in float64 whatever JAX is set to.
 """
 
@@ -44,7 +44,7 @@ class Batch:
     @property
     def one_hot(self) -> Float64[np.ndarray, "E N K"]:
         """1 where a row has the class, in K >= C classes; a row that does not count is zero."""
-        return np.eye(shared_size(self.classes, 4))[self.codes] * (self.codes >= 0)[..., None]
+        return np.eye(_power(self.classes, 8))[self.codes] * (self.codes >= 0)[..., None]
 
     @property
     def counts(self) -> Int[np.ndarray, "E C"]:
@@ -73,7 +73,7 @@ def make_batch(
     Example:
         >>> batch = make_batch(np.eye(4), np.array([0, 1, 0, 1]), np.array([[0, 1]]), np.arange(4))
         >>> batch.train.shape, batch.codes[0, :3].tolist(), batch.test.shape, batch.counts.tolist()
-        ((1, 32, 16), [0, 1, -1], (128, 16), [[1, 1]])
+        ((1, 32, 16), [0, 1, -1], (256, 16), [[1, 1]])
     """
     x = np.asarray(checked_features(features), np.float64)
     if codes.shape != (len(x),):
@@ -84,12 +84,12 @@ def make_batch(
     if not len(test):
         raise ValueError("test has no rows: hold some out")
     episodes, rows = train.shape
-    width, size = shared_size(x.shape[1], 16), shared_size(rows, 32)
+    width, size = padded_width(x.shape[1]), _power(rows, 32)
     gathered = np.zeros((episodes, size, width))
     gathered[:, :rows, : x.shape[1]] = x[train]
     labels = np.full((episodes, size), -1)
     labels[:, :rows] = codes[train]
-    judged = np.zeros((shared_size(len(test), 128), width))
+    judged = np.zeros((_power(len(test), 256), width))
     judged[: len(test), : x.shape[1]] = x[test]
     batch = Batch(gathered, labels, judged, rows, x.shape[1], len(test), classes)
     if not batch.counts.all():
@@ -98,6 +98,21 @@ def make_batch(
             f"train has no row of class {code} in episode {episode}: label one of each class"
         )
     return batch
+
+
+def padded_width(width: int) -> int:
+    """Features of a batch that has so many: a power of two up to 512, closer above.
+
+    Example:
+        >>> [padded_width(width) for width in (5, 16, 96, 192, 384, 768, 2840)]
+        [16, 16, 128, 256, 512, 768, 3072]
+    """
+    return _power(width, 16) if width <= 512 else shared_size(width, 512)
+
+
+def _power(size: int, least: int) -> int:
+    """The smallest of least, 2 least, 4 least, ... that holds `size`."""
+    return least * 2 ** max(0, (-(-size // least) - 1).bit_length())
 
 
 def mean_of(x: Float64[Array, "E N D"], weight: Float64[Array, "E N"]) -> Float64[Array, "E D"]:
