@@ -81,9 +81,10 @@ def fit(
             return value, (rest, {"loss": value, **metrics})
 
         gradients, (rest, metrics) = jax.grad(objective, has_aux=True)(state["parameters"])
-        updates, optimizer_state = optimizer.update(
-            gradients, state["optimizer"], state["parameters"]
-        )
+        with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
+            updates, optimizer_state = optimizer.update(
+                gradients, state["optimizer"], state["parameters"]
+            )
         parameters = optax.apply_updates(state["parameters"], updates)
         return {"parameters": parameters, "rest": rest, "optimizer": optimizer_state}, metrics
 
