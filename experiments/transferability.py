@@ -2,13 +2,14 @@
 
     python -m experiments.transferability
     python -m experiments.transferability --domains=a=tfds:cifar100,b=dir:PICTURES --n=2000
+    python -m experiments.transferability --truth=finetune
     python -m experiments.transferability --table=all
     python -m experiments.transferability --table=mine.csv --direction=fu=-1
 
-Every encoder is scored for every labeled domain on half of its images, and a tuned linear probe is
-judged on the other half. With --table nothing is measured: published accuracies and scores are
-judged. What a score is worth is how it ranks the models, beside the order that they have on the
-other targets.
+Every encoder is scored for every labeled domain on half of its images, and a tuned linear probe, or
+the encoder fine-tuned, is judged on the other half. With --table nothing is measured: published
+accuracies and scores are judged. What a score is worth is how it ranks the models, beside the order
+that they have on the other targets.
 """
 
 import functools
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import bootstrap, calibration, devices, launch
+from experiments.common import bootstrap, calibration, devices, launch, truth
 from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
 from experiments.common import features as feature_files
@@ -30,6 +31,7 @@ FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(bootstrap)
 flags.adopt_module_key_flags(several_domains)
 flags.adopt_module_key_flags(feature_files)
+flags.adopt_module_key_flags(truth)
 flags.DEFINE_list(
     "table",
     [],
@@ -71,8 +73,10 @@ def run() -> None:
     take = functools.partial(panel.take_images, least=least, uses=uses, fewer=True)
     mesh = make_mesh(FLAGS.mesh)
     files = feature_files.open_files(specs)
+    truth.check_truth(specs, files.specs)
     if FLAGS.dry_run:
         print(several_domains.plan(specs, files, mesh, out, take))
+        print(truth.plan_of_truth(len(specs), len(files.domains)))
         return
     sources = {name: take(name, files.source(name)) for name in files.domains}
     with launch.claim(out):
@@ -106,6 +110,10 @@ def compute(specs, files, sources, scores, mesh, out: Path) -> None:
     features = feature_files.features_of(files, encoders, sources, store, mesh, stages)
     records = [panel.encoder_record(encoder) for encoder in encoders] + files.encoder_records()
     halves, left_out = labeled_halves(features, seed=FLAGS.seed)
+    names = [record.name for record in records]
+    with stages("accuracy"):
+        accuracy = truth.accuracies(encoders, names, sources, features, halves, mesh, out)
+    source_accuracy, unlike = source_accuracies([*specs, *files.specs])
     bar = launch.progress_bar("scores", len(halves), "target")
     with stages("score"), bar as progress:
         table, reasons = measure_targets(
@@ -114,6 +122,9 @@ def compute(specs, files, sources, scores, mesh, out: Path) -> None:
             {name: files.image_set(name, source) for name, source in sources.items()},
             families=[spec.family for spec in (*specs, *files.specs)],
             parameters=[record.parameters for record in records],
+            source_accuracy=source_accuracy,
+            accuracy=accuracy,
+            truth=Path(FLAGS.truth).name,
             scores=scores,
             k=FLAGS.components,
             draws=FLAGS.bootstrap,
@@ -124,10 +135,39 @@ def compute(specs, files, sources, scores, mesh, out: Path) -> None:
         )
     if not launch.is_first_process():
         return
-    said = left_out + reasons + feature_files.notes(specs, files, sources, features)
+    said = left_out + reasons + unlike + feature_files.notes(specs, files, sources, features)
     described = files.described(launch.describe_run("transferability", mesh, records, said))
     result = TransferabilityResult(described, {"panel": table})
     launch.publish(result, transferability_page, transferability_summary, out, stages)
+
+
+def source_accuracies(specs) -> tuple[list[float | None], list[str]]:
+    """Recorded accuracies of encoders if all are of one kind, and a note where there is no column.
+
+    Args:
+        specs: of encoders and of files.
+    """
+    from substrate_jax.encoders import encoder_spec, list_encoders
+    from substrate_jax.encoders.accuracy import source_accuracy
+
+    known = set(list_encoders())
+    found = [
+        source_accuracy(encoder_spec(spec.name)) if spec.name in known else None for spec in specs
+    ]
+    kinds = {kind for kind, _ in filter(None, found)}
+    if None not in found and len(kinds) == 1:
+        return [value[1] for value in found if value], [
+            f"Accuracy where it was trained: {kinds.pop()}, as recorded with the encoders."
+        ]
+    without = found.count(None)
+    return [], [
+        "The accuracy where an encoder was trained is no column: "
+        + (
+            f"for {without} of {len(found)} encoders none is recorded."
+            if without
+            else f"it is of different kinds, {' and '.join(sorted(kinds))}."
+        )
+    ]
 
 
 def judge_tables(tables: "dict[str, AccuracyTable]", mesh, out: Path) -> None:

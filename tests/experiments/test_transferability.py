@@ -61,7 +61,9 @@ def test_a_panel_of_files(finished):
     table = result["tables"]["panel"]
     assert [encoder["name"] for encoder in result["encoders"]] == list(NAMES)
     assert table["judgment"]["targets"] == ["sky", "sea"]
-    assert set(table["scores"]) == {"logme", "h_score", "subs_rank", "alignment"}
+    assert set(table["scores"]) == {"logme", "h_score", "subs_rank", "alignment", "pcka"}
+    assert table["truth"] == "probe"
+    assert any("no column: for 4 of 4 encoders none" in note for note in result["notes"])
     assert np.shape(table["accuracy"]) == (4, 2)
     assert table["targets"]["sky"]["held_out"] == 30
     tau = table["judgment"]["value"][table["judgment"]["scores"].index("logme")]
@@ -87,6 +89,61 @@ def test_the_table_of_a_run_can_be_judged_again(finished, tmp_path):
     first = result["tables"]["panel"]["judgment"]
     assert again["scores"] == first["scores"]
     np.testing.assert_allclose(again["value"], first["value"], atol=1e-12)
+
+
+def test_accuracies_of_a_file(finished, files, tmp_path):
+    _, first = finished
+    path = tmp_path / "fine-tuned.csv"
+    lines = [
+        f"{name},{target},{10 * place + shift}"
+        for place, name in enumerate(reversed(NAMES))
+        for shift, target in enumerate(("sea", "sky"))
+    ]
+    path.write_text("\n".join(["model,target,accuracy", *lines, "five,sea,1", "five,sky,2"]))
+    options = {"features": files, "components": 4, "scores": ["logme"]}
+    result = run(tmp_path / "out", truth=str(path), **options)
+    table = result["tables"]["panel"]
+    assert table["accuracy"] == [[31, 30], [21, 20], [11, 10], [1, 0]]  # sky, sea
+    assert table["scores"]["logme"] == first["tables"]["panel"]["scores"]["logme"]
+    assert table["truth"] == "fine-tuned.csv"
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "Accuracy is that of fine-tuned.csv" in page
+    path.write_text("model,target,accuracy\none,sky,1\none,sea,1\n")
+    with pytest.raises(ValueError, match=r"'fine-tuned' has no model 'two' \(3 of 4 are absent\)"):
+        run(tmp_path / "absent", truth=str(path), **options)
+
+
+def test_fine_tuning_goes_on_where_it_ended(tmp_path, monkeypatch):
+    """Accuracies are kept as they come; what is known is not trained again."""
+    trained = []
+
+    def stand_in(encoder, images, labels, fitted, *, recipe, **options):
+        trained.append(encoder.name)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        assert images.shape == (len(labels), 32, 32, 3)
+        assert recipe.epochs == 3
+        return 50.0 + len(trained)
+
+    monkeypatch.setattr("substrate_jax.training.finetune.fine_tuned_accuracy", stand_in)
+    options = {
+        "encoders": ["mini_vit_base", "mini_clip_base", "mini_mae_base"],
+        "domains": "medical",
+        "components": 4,
+        "n": 32,
+        "scores": ["h_score"],
+        "truth": "finetune",
+        "finetune_epochs": 3,
+    }
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, **options)
+    result = run(tmp_path, **options)
+    assert trained == ["mini_vit_base", "mini_clip_base", "mini_clip_base", "mini_mae_base"]
+    table = result["tables"]["panel"]
+    assert table["accuracy"] == [[51.0], [53.0], [54.0]]
+    assert "source_accuracy" in table["scores"]
+    with pytest.raises(ValueError, match=r"epochs=4.*was begun with 3"):
+        run(tmp_path, **options | {"finetune_epochs": 4})
 
 
 def test_the_same_run_gives_the_same_numbers(finished, files, tmp_path):
@@ -149,6 +206,15 @@ BAD = {
     "one draw": ({"bootstrap": 1}, "bootstrap=1; give 0"),
     "no components": ({"components": 0}, "components=0: give 1 or more"),
     "few images": ({"domains": "texture", "n": 20}, "20 images are too few for 16 components"),
+    "no such truth": ({"truth": "finetuned"}, "truth='finetuned': give probe, finetune, or a CSV"),
+    "a rate of 0": (
+        {"truth": "finetune", "finetune_learning_rate": 0.0},
+        "finetune_learning_rate=0.0: give a positive",
+    ),
+    "fine-tuning in half precision": (
+        {"truth": "finetune", "dtype": "bfloat16"},
+        "weights train in float32",
+    ),
     "alpha": ({"alpha": 0.0}, "alpha=0"),
 }
 

@@ -8,29 +8,26 @@ Not guaranteed: that a table's models and targets are a sample of anything. Inte
 say how far a mean hangs on the ones there are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from substrate_jax.analyses.transferability.figures import score_figure, target_figures
 from substrate_jax.analyses.transferability.filters import FilteredChoice, Gain
 from substrate_jax.analyses.transferability.judgment import STATIC, Interval
 from substrate_jax.analyses.transferability.rankings import METRICS
 from substrate_jax.analyses.transferability.results import JudgedTable, TransferabilityResult
-from substrate_jax.analyses.transferability.targets import ALIGNMENT, PARAMETERS
 from substrate_jax.analyses.transferability.words import (
     agreement_in_words,
     finding,
     findings,
     title_of,
 )
-from substrate_jax.report import page, strips
-from substrate_jax.report.drawing import MARKS
+from substrate_jax.report import page
 from substrate_jax.report.page import Block, Column, Figures, Page, Prose, Section, Table
 from substrate_jax.report.shared_blocks import encoder_tables, images_in_words, mini_panel_caveat
-from substrate_jax.report.text import counted, csv_text, number, slugs
+from substrate_jax.report.text import counted, number, slugs
 
-OURS, BASELINE = MARKS[0], ("#777777", "s")
-BASELINES = {STATIC, ALIGNMENT, PARAMETERS}
 CAVEATS = (
     "The static order is a model's mean rank over the other targets. It uses their accuracies, "
     "which a new target does not have to be trained for, and nothing of the target itself. A score "
@@ -48,6 +45,17 @@ OF_THE_PROBE = (
     "The cross-validated probe is the same classifier on the other half. It stands among the "
     "scores as what trying every encoder on the labels at hand would give.",
 )
+OF_FINE_TUNING = (
+    "Accuracy is that of fine-tuning all weights on the half of the images that scores see, one "
+    "schedule for all encoders and one seed, on the other half.",
+)
+
+
+def _of_the_truth(truth: str | None) -> Sequence[str]:
+    known = {None: (), "probe": OF_THE_PROBE, "finetune": OF_FINE_TUNING}
+    return known.get(
+        truth, [f"Accuracy is that of {truth}; scores saw half of the images that are here."]
+    )
 
 
 def transferability_page(result: TransferabilityResult) -> Page:
@@ -64,8 +72,7 @@ def transferability_page(result: TransferabilityResult) -> Page:
         Section(_heading(name, table), list(_blocks(name, table, slug[name], len(tables) == 1)))
         for name, table in tables.items()
     ]
-    measured = [table for table in tables.values() if table.targets]
-    points = [*CAVEATS, *(OF_THE_PROBE if measured else ())]
+    points = [*CAVEATS, *(point for of in tables.values() for point in _of_the_truth(of.truth))]
     points += [*mini_panel_caveat(result.run.encoders), *result.run.notes]
     sections.append(Section("Caveats", [Prose(points, points=True)]))
     if result.run.encoders:
@@ -106,8 +113,9 @@ def _blocks(name: str, table: JudgedTable, slug: str, alone: bool) -> Iterator[B
     found = table.judgment
     # The finding of a single table is what the page begins with.
     yield Prose([*([] if alone else [finding(table)]), agreement_in_words(found)])
-    yield Figures([_figure(name, table, slug)])
+    yield Figures([score_figure(name, table, slug)])
     yield _scores(table, slug)
+    yield from target_figures(table, slug)
     if table.choice:
         yield Prose([_choice_in_words(table.choice)], title="Choosing in two steps")
     yield _per_target(table, slug)
@@ -121,44 +129,6 @@ def _blocks(name: str, table: JudgedTable, slug: str, alone: bool) -> Iterator[B
     turned = [score for score, sign in table.directions.items() if sign < 0]
     if turned:
         yield Prose([f"Turned, since lower is better as published: {', '.join(turned)}."])
-
-
-def _figure(name: str, table: JudgedTable, slug: str) -> page.Picture:
-    found = table.judgment
-    label = METRICS[found.metrics[0]].label
-    lanes = []
-    for row in table.order:
-        ends = found.over_targets
-        interval = None if ends is None else (float(ends.low[row, 0]), float(ends.high[row, 0]))
-        values = found.per_target[row, 0]
-        lanes.append(
-            strips.Lane(
-                title_of(found.scores[row]),
-                values[np.isfinite(values)].tolist(),
-                mark=BASELINE if found.scores[row] in BASELINES else OURS,
-                note=number(found.value[row, 0]),
-                hollow=found.scores[row] in BASELINES,
-                middle=float(found.value[row, 0]),
-                interval=interval,
-            )
-        )
-    static = found.value[found.scores.index(STATIC), 0] if STATIC in found.scores else None
-    figure = strips.strip(lanes, quantity=f"{label} with accuracy", limits=(-1.0, 1.0), line=static)
-    caption = (
-        f"A dot per target; the black stroke is the mean, the line its "
-        f"{found.level:.0%} interval over targets. The blue stroke in every lane is the static "
-        "order."
-        if found.over_targets is not None
-        else "A dot per target; the black stroke is the mean."
-    )
-    alt = f"{label} of {len(found.scores)} scores on {name}. {finding(table)}"
-    csv = csv_text(
-        ["score", *found.targets],
-        ([found.scores[row], *found.per_target[row, 0]] for row in table.order),
-    )
-    return page.drawn(
-        f"scores_{slug}", "How well each score ranks the models", caption, alt, figure, csv
-    )
 
 
 def _scores(table: JudgedTable, slug: str) -> Table:

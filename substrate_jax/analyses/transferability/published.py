@@ -132,6 +132,35 @@ def read_table(table: str, directions: Mapping[str, int] | None = None) -> Accur
     )
 
 
+def accuracies_of(
+    table: AccuracyTable, models: Sequence[str], targets: Sequence[str]
+) -> dict[str, Float[np.ndarray, " m"]]:
+    """Accuracies of some models on some targets of a table.
+
+    Returns:
+        Target -> accuracies, in the order of `models`.
+
+    Raises:
+        ValueError: a model or a target that the table does not have.
+
+    Example:
+        >>> found = accuracies_of(read_table("supervised_cnn"), ["resnet50"], ["dtd"])
+        >>> found["dtd"].tolist()
+        [72.71]
+    """
+    for kind, asked, known in (
+        ("model", models, table.models),
+        ("target", targets, table.targets),
+    ):
+        if absent := [name for name in asked if name not in known]:
+            raise ValueError(
+                f"table {table.name!r} has no {kind} {absent[0]!r} ({len(absent)} of {len(asked)} "
+                f"are absent); it has {', '.join(known)}"
+            )
+    rows = [table.models.index(name) for name in models]
+    return {name: table.accuracy[rows, table.targets.index(name)] for name in targets}
+
+
 def _signs(table: str, names: list[str], directions: Mapping[str, int]) -> list[int]:
     if unknown := sorted(directions.keys() - set(names)):
         raise ValueError(

@@ -39,6 +39,8 @@ class JudgedTable:
         directions: name -> 1, or -1 where a published score was turned.
         judgment: of the scores and the static order.
         choice: in two steps; None without its two scores.
+        truth: what the accuracy is of, "probe", "finetune" or the name of a file; None for a
+            published table.
         targets: what was measured; None for a published table.
         seconds: score -> its time over all models and targets; None for a published table.
     """
@@ -48,6 +50,7 @@ class JudgedTable:
     directions: Mapping[str, int]
     judgment: Judgment
     choice: FilteredChoice | None
+    truth: str | None = None
     targets: Mapping[str, Target] | None = None
     seconds: Mapping[str, float] | None = None
 

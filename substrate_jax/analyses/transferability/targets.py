@@ -1,14 +1,16 @@
 """Scores and accuracies of a panel on labeled targets, measured.
 
-Every target is halved (`truth.halve`). Scores, and the alignment of an encoder with the panel, see
-one half; the accuracy they should predict is that of a tuned probe on the other.
+Every target is halved (`truth.halve`). Scores, and the alignment of an encoder, see one half; the
+accuracy they should predict is that of a tuned probe on the other, or was measured elsewhere.
 
-Two columns are no scores of transferability, and stand among them as what to compare with: the
-number of an encoder's parameters, and its alignment, the mean calibrated CKA with the rest of the
-panel on the target. The paper reports that alignment does not rank accuracy; `least_tau` of the
-judgment says what these models and targets could have shown.
+Some columns are no scores of transferability, and stand among them as what to compare with: the
+number of an encoder's parameters, its accuracy on what it was trained on, and two alignments. One
+is the mean calibrated CKA with the rest of the panel on the target; the other is the mean PCKA of
+the encoder's own components between the target and the other targets, which needs no panel. The
+paper reports that alignment does not rank accuracy; `least_tau` of the judgment says what these
+models and targets could have shown.
 
-Cost: that of the scores, and a probe per encoder and target.
+Cost: that of the scores, a probe per encoder and target, and a PCKA per encoder.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +27,10 @@ from substrate_jax.analyses.transferability.scores.table import score_encoders
 from substrate_jax.analyses.transferability.truth import Halves, halve, held_out_accuracy
 from substrate_jax.features import Features
 from substrate_jax.report.run import ImageSet
+from substrate_jax.substrate import pairwise_pcka
 
-ALIGNMENT, PARAMETERS = "alignment", "parameters"
+ALIGNMENT, PCKA = "alignment", "pcka"
+PARAMETERS, SOURCE_ACCURACY = "parameters", "source_accuracy"
 
 
 def labeled_halves(
@@ -76,6 +80,9 @@ def measure_targets(
     *,
     families: Sequence[str],
     parameters: Sequence[int | None],
+    source_accuracy: Sequence[float | None] = (),
+    accuracy: Mapping[str, Float[np.ndarray, " m"]] | None = None,
+    truth: str = "probe",
     scores: Sequence[str] | None = None,
     k: int = 16,
     draws: int = 1000,
@@ -92,6 +99,10 @@ def measure_targets(
         images: target -> what they are.
         families: of the encoders.
         parameters: of the encoders; where one is unknown, the column is left out.
+        source_accuracy: of the encoders on what they were trained on, likewise.
+        accuracy: target -> that of every encoder, where it was measured elsewhere; by default that
+            of a probe on the held-out half.
+        truth: what the accuracy is of: "probe", "finetune", or the name of a file.
         scores: names in `scores.table.SCORES`; None for all that need no source head.
         k: components of subs-rank.
         draws: bootstrap samples of targets and of models.
@@ -112,12 +123,14 @@ def measure_targets(
         raise ValueError(
             f"{len(encoders)} encoders cannot be ranked to any purpose; give three or more"
         )
-    accuracy, tables, aligned, targets = [], [], [], {}
+    measured, tables, aligned, targets = [], [], [], {}
     for done, (name, parts) in enumerate(halves.items()):
         blocks = {encoder: np.asarray(features[name][encoder]) for encoder in encoders}
         fitted = {encoder: block[parts.fit] for encoder, block in blocks.items()}
         labels = parts.labels[parts.fit]
-        accuracy.append(_accuracies(name, blocks, parts, seed))
+        measured.append(
+            _accuracies(name, blocks, parts, seed) if accuracy is None else accuracy[name]
+        )
         tables.append(score_encoders(fitted, labels, scores=scores, k=k, seed=seed))
         aligned.append(_alignment(fitted, alpha, mesh))
         count = int(parts.fit.sum())
@@ -135,12 +148,15 @@ def measure_targets(
     ]
     values = {score: value for score, value in values.items() if not np.isnan(value).any()}
     values[ALIGNMENT] = np.stack(aligned, axis=1)
-    known = [count for count in parameters if count is not None]
-    if len(known) == len(encoders):
-        values[PARAMETERS] = np.tile(np.array(known, np.float64)[:, None], (1, len(halves)))
-    truth = np.stack(accuracy, axis=1)
+    if len(halves) > 1:
+        values[PCKA] = _pcka_with_others(features, halves, k, mesh)
+    for name, column in ((PARAMETERS, parameters), (SOURCE_ACCURACY, source_accuracy)):
+        known = [value for value in column if value is not None]
+        if len(known) == len(encoders):
+            values[name] = np.tile(np.array(known, np.float64)[:, None], (1, len(halves)))
+    accuracies = np.stack(measured, axis=1)
     judged = judge(
-        truth,
+        accuracies,
         values,
         models=encoders,
         targets=list(halves),
@@ -151,13 +167,16 @@ def measure_targets(
     )
     choice = None
     if {"subs_rank", "logme"} <= values.keys():
-        choice = judge_filter(truth, values["subs_rank"], values["logme"], draws=draws, seed=seed)
+        choice = judge_filter(
+            accuracies, values["subs_rank"], values["logme"], draws=draws, seed=seed
+        )
     seconds = {
         score: float(sum(table.seconds[column] for table in tables))
         for column, score in enumerate(names)
     } | {"principal coordinates, shared": float(sum(table.shared_seconds for table in tables))}
-    table = JudgedTable(truth, values, dict.fromkeys(values, 1), judged, choice, targets, seconds)
-    return table, reasons + _saturated(truth, list(halves))
+    directions = dict.fromkeys(values, 1)
+    table = JudgedTable(accuracies, values, directions, judged, choice, truth, targets, seconds)
+    return table, reasons + _saturated(accuracies, list(halves))
 
 
 def _accuracies(
@@ -180,6 +199,21 @@ def _alignment(
     score = compare_encoders(blocks, ks=(1,), alpha=alpha, mesh=mesh).calibrated.score
     others = ~np.eye(len(score), dtype=bool)
     return np.where(others, score, 0).sum(axis=1) / (len(score) - 1)
+
+
+def _pcka_with_others(
+    features: Mapping[str, Features], halves: Mapping[str, Halves], k: int, mesh: Mesh | None
+) -> Float[np.ndarray, "m t"]:
+    """Mean PCKA of every encoder alone between a target and each other one."""
+    found = []
+    for encoder in next(iter(features.values())):
+        alone = [
+            {encoder: np.asarray(features[name][encoder])[parts.fit]}
+            for name, parts in halves.items()
+        ]
+        pcka = pairwise_pcka(alone, min(k, alone[0][encoder].shape[1]), mesh=mesh)
+        found.append((pcka.sum(axis=1) - np.diag(pcka)) / (len(pcka) - 1))
+    return np.stack(found)
 
 
 def _saturated(accuracy: Float[np.ndarray, "m t"], targets: Sequence[str]) -> list[str]:

@@ -6,9 +6,23 @@ from substrate_jax.analyses.transferability.judgment import STATIC, Interval, Ju
 from substrate_jax.analyses.transferability.rankings import METRICS
 from substrate_jax.analyses.transferability.results import JudgedTable, TransferabilityResult
 from substrate_jax.analyses.transferability.scores.table import SCORES
-from substrate_jax.analyses.transferability.targets import ALIGNMENT, PARAMETERS
+from substrate_jax.analyses.transferability.targets import (
+    ALIGNMENT,
+    PARAMETERS,
+    PCKA,
+    SOURCE_ACCURACY,
+)
 from substrate_jax.report.drawing import drawable
 from substrate_jax.report.text import counted, number, text_table
+
+# What stands beside the scores, and is none itself -> what it is called in print.
+BASELINES = {
+    STATIC: STATIC,
+    ALIGNMENT: "alignment with the panel",
+    PCKA: "PCKA with the other targets",
+    PARAMETERS: "number of parameters",
+    SOURCE_ACCURACY: "accuracy where it was trained",
+}
 
 
 def finding(table: JudgedTable) -> str:
@@ -19,7 +33,7 @@ def finding(table: JudgedTable) -> str:
     """
     found = table.judgment
     metric = METRICS[found.metrics[0]].label
-    own = _own(table)
+    own = own_scores(table)
     if not own:
         static = found.value[found.scores.index(STATIC), 0]
         return (
@@ -63,15 +77,14 @@ def title_of(score: str) -> str:
         >>> title_of("logme"), title_of("alignment"), title_of("my_score")
         ('LogME', 'alignment with the panel', 'my_score')
     """
-    baselines = {ALIGNMENT: "alignment with the panel", PARAMETERS: "number of parameters"}
-    return SCORES[score].title if score in SCORES else baselines.get(score, score)
+    return SCORES[score].title if score in SCORES else BASELINES.get(score, score)
 
 
 def findings(tables: Mapping[str, JudgedTable]) -> str:
     """The finding of one table; of several, how many have a score that beats the static order."""
     if len(tables) == 1:
         return finding(*tables.values())
-    scored = {name: table for name, table in tables.items() if _own(table)}
+    scored = {name: table for name, table in tables.items() if own_scores(table)}
     better = [name for name, table in scored.items() if _surely_better(table)]
     order = "the order of the models on the other targets"
     without = len(tables) - len(scored)
@@ -91,17 +104,16 @@ def findings(tables: Mapping[str, JudgedTable]) -> str:
     )
 
 
-def _own(table: JudgedTable) -> list[int]:
+def own_scores(table: JudgedTable) -> list[int]:
     """Places of the scores that are no baseline, the best first."""
-    plain = {STATIC, ALIGNMENT, PARAMETERS}
-    return [i for i in table.order if table.judgment.scores[i] not in plain]
+    return [i for i in table.order if table.judgment.scores[i] not in BASELINES]
 
 
 def _surely_better(table: JudgedTable) -> bool:
     """Whether the best score leads the static order by both intervals."""
     found = table.judgment
     intervals = [i for i in (found.lead_over_targets, found.lead_over_models) if i is not None]
-    best = _own(table)[0]
+    best = own_scores(table)[0]
     return bool(intervals) and all(interval.low[best, 0] > 0 for interval in intervals)
 
 

@@ -11,6 +11,8 @@ from substrate_jax.analyses.transferability.results import TransferabilityResult
 from substrate_jax.analyses.transferability.targets import (
     ALIGNMENT,
     PARAMETERS,
+    PCKA,
+    SOURCE_ACCURACY,
     labeled_halves,
     measure_targets,
 )
@@ -18,6 +20,7 @@ from substrate_jax.analyses.transferability.words import finding, transferabilit
 from substrate_jax.features import Features
 from substrate_jax.report.files import write_report
 from substrate_jax.report.run import ImageSet, Run
+from substrate_jax.substrate import pcka
 
 ENCODERS = ("best", "good", "fair", "poor", "noise")
 APART = (0.9, 0.5, 0.35, 0.2, 0.0)
@@ -60,7 +63,7 @@ def test_what_is_measured(found):
     judged = table.judgment
     assert judged.targets == ("sky", "sea", "land")
     assert judged.models == ENCODERS
-    assert set(judged.scores) == {*SCORES, ALIGNMENT, PARAMETERS, STATIC}
+    assert set(judged.scores) == {*SCORES, ALIGNMENT, PCKA, PARAMETERS, STATIC}
     assert notes == ["void is left out: its images have no labels."]
     assert table.targets["sky"].fitted == table.targets["sky"].held_out == 48
     # The classes are as far apart as the table says, for every target.
@@ -70,6 +73,31 @@ def test_what_is_measured(found):
     assert (table.scores[PARAMETERS] == np.array([5, 4, 3, 2, 1])[:, None]).all()
     assert (np.abs(table.scores[ALIGNMENT]) <= 1).all()
     assert table.choice.first == "subs_rank"
+
+
+def test_pcka_is_that_of_an_encoder_alone_with_every_other_target(found):
+    table, _ = found
+    halves, _ = labeled_halves({name: target(seed) for seed, name in enumerate(("sky", "sea"))})
+    features = {name: target(seed) for seed, name in enumerate(("sky", "sea", "land"))}
+    fit = halves["sky"].fit  # the same rows of every target: labels are the same
+    for row, encoder in enumerate(ENCODERS):
+        alone = {name: {encoder: of[encoder][fit]} for name, of in features.items()}
+        for column, name in enumerate(features):
+            others = [pcka(alone[name], alone[other], 4) for other in features if other != name]
+            assert table.scores[PCKA][row, column] == pytest.approx(np.mean(others), abs=1e-5)
+
+
+def test_accuracies_measured_elsewhere_are_taken_as_they_are():
+    features = {name: target(seed) for seed, name in enumerate(("sky", "sea"))}
+    given = {"sky": np.arange(5.0), "sea": np.arange(5.0)[::-1]}
+    options = {"accuracy": given, "truth": "mine.csv", "source_accuracy": [9, 8, 7, 6, 5]}
+    table, _ = measured(features, **options, scores=["h_score"])
+    assert (table.accuracy == np.stack([given["sky"], given["sea"]], axis=1)).all()
+    assert table.truth == "mine.csv"
+    assert table.scores[SOURCE_ACCURACY][:, 0].tolist() == [9, 8, 7, 6, 5]
+    assert table.judgment.per_target[
+        table.judgment.scores.index(SOURCE_ACCURACY), table.judgment.metrics.index("tau")
+    ].tolist() == [-1, 1]
 
 
 def test_the_page_and_the_summary(found, tmp_path):
