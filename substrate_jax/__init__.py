@@ -11,6 +11,7 @@ from substrate_jax.version import __version__
 
 if TYPE_CHECKING:
     from substrate_jax.analyses.cka.compare import compare_encoders
+    from substrate_jax.analyses.detector.detector import DomainDetector
     from substrate_jax.data.domains import open_source
     from substrate_jax.encoders import list_encoders, load_encoder
     from substrate_jax.features import Features, extract
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from substrate_jax.substrate import Substrate, pcka
 
 _MODULES = {
+    "DomainDetector": "analyses.detector.detector",
     "Features": "features",
     "Substrate": "substrate",
     "compare_encoders": "analyses.cka.compare",
@@ -30,6 +32,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "DomainDetector",
     "Features",
     "Substrate",
     "__version__",

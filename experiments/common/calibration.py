@@ -3,7 +3,9 @@
 from absl import flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_float("alpha", 0.05, "Level of tau, and of the q-values counted in the summary.")
+flags.DEFINE_float(
+    "alpha", 0.05, "Level of tau, of the q-values counted in the summary, and of abstaining."
+)
 
 
 def check_alpha() -> None:

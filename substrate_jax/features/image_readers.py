@@ -81,6 +81,7 @@ def image_features(
     source: Source,
     ids: Sequence[str] | None = None,
     *,
+    names: Sequence[str] = ("pixels", "handcrafted"),
     store: FeatureStore | str | os.PathLike | None = None,
     **extraction,
 ) -> dict[str, Float32[np.ndarray, "n _"]]:
@@ -89,11 +90,12 @@ def image_features(
     Args:
         source: the images.
         ids: rows to read, in this order, such as the `ids` of a panel's features; all by default.
+        names: which of the two.
         store: where to keep and look up the features, see `extract`.
         extraction: mesh, batch_size, skip_bad, workers, progress, of `extract`.
 
     Returns:
-        `pixels` [n, 3072] in [0, 1] and `handcrafted` [n, 59].
+        `pixels` [n, 3072] in [0, 1] and `handcrafted` [n, 59], as far as they are asked for.
 
     Raises:
         ValueError: an id that the source does not have, or images that cannot be read.
@@ -105,7 +107,8 @@ def image_features(
                 f"ids hold {unknown[0]!r}, which {source.name} does not have: give its ids"
             )
         source = source.select([places[row_id] for row_id in ids])
-    found = extract(image_readers(), source, store=store, **extraction)
+    readers = [reader for reader in image_readers() if reader.spec.name in names]
+    found = extract(readers, source, store=store, **extraction)
     return {name: np.asarray(block) for name, block in found.items()}
 
 

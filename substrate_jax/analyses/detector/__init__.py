@@ -1,0 +1,1 @@
+"""Which domain an image is from, and whether it is from none."""

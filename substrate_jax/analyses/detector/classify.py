@@ -1,0 +1,107 @@
+"""Logistic regression of the domain, its strength chosen by the loss of left-out folds.
+
+The fit is `probe.heads.logistic`. Of its strengths the one with the least mean log loss over the
+rows of left-out folds is taken, not the one that classifies most of them: where all classify
+perfectly, the loss still says whose probabilities are right.
+
+Cost: (folds + 1) fits of all strengths.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+
+from substrate_jax.analyses.probe.heads.batch import make_batch
+from substrate_jax.analyses.probe.heads.logistic import STRENGTHS, log_probabilities, logistic
+from substrate_jax.analyses.transferability.scores.inputs import classes_of
+from substrate_jax.analyses.transferability.scores.probe import stratified_folds
+
+FOLDS = 5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+    """Log probabilities of C classes up to a constant of each row, x W + b.
+
+    Attributes:
+        weight: [d, C].
+        bias: [C].
+        strength: of the penalty that was chosen, for features scaled as the fit scales them.
+        fold_loss: mean log loss of left-out rows at that strength, in nats.
+        unsolved: fits that did not reach their tolerance, those of the folds too.
+    """
+
+    weight: Float64[np.ndarray, "d C"]
+    bias: Float64[np.ndarray, " C"]
+    strength: float
+    fold_loss: float
+    unsolved: int
+
+    def logits(self, x: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n C"]:
+        """x W + b."""
+        return np.asarray(x, np.float64) @ self.weight + self.bias
+
+
+def fit_classifier(
+    x: Float[np.ndarray, "n d"],
+    codes: Int[np.ndarray, " n"],
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> Classifier:
+    """Fit to all rows at the strength that left-out folds choose.
+
+    Args:
+        x: features.
+        codes: class of each row, 0..C-1, `folds` rows or more of each.
+        strengths: to choose from.
+        folds: stratified.
+        seed: of the folds.
+
+    Raises:
+        ValueError: features that are no finite matrix, one class, or too few rows of one.
+
+    Example:
+        >>> x = np.array([[-1.0], [1.0]] * 10) * np.arange(1, 21)[:, None]
+        >>> fitted = fit_classifier(x, np.arange(20) % 2)
+        >>> fitted.logits(np.array([[-9.0], [9.0]])).argmax(axis=1).tolist()
+        [0, 1]
+    """
+    classes = classes_of(codes, len(x), "the detector")
+    fewest = int(classes.counts.min())
+    if fewest < folds:
+        raise ValueError(
+            f"a class has {fewest} rows to fit to, too few for {folds} folds: give more images"
+        )
+    everything = np.arange(len(x))
+    batch = make_batch(x, codes, everything[None], everything[:1])
+    fold = np.full(batch.codes.shape, -1)
+    fold[0, : len(x)] = stratified_folds(classes, folds, seed)
+    loss, unsolved = np.zeros(len(strengths)), 0
+    for number in range(folds):
+        kept = dataclasses.replace(batch, codes=np.where(fold == number, -1, batch.codes))
+        fitted = logistic(kept, strengths)
+        out = np.flatnonzero(fold[0] == number)
+        found = log_probabilities(fitted.of_train(batch)[:, 0, out])
+        loss -= found[:, np.arange(len(out)), codes[out]].sum(axis=1)
+        unsolved += fitted.unsolved
+    best = int(loss.argmin())
+    fitted = logistic(batch, strengths)
+    weight = np.asarray(fitted.weight)[best, 0, : x.shape[1], : batch.classes]
+    bias = np.asarray(fitted.bias)[best, 0, : batch.classes]
+    return Classifier(
+        weight, bias, float(strengths[best]), loss[best] / len(x), unsolved + fitted.unsolved
+    )
+
+
+def probabilities(logits: Float[np.ndarray, "n C"]) -> Float64[np.ndarray, "n C"]:
+    """Softmax over the classes.
+
+    Example:
+        >>> probabilities(np.zeros((1, 4))).tolist()
+        [[0.25, 0.25, 0.25, 0.25]]
+    """
+    return np.exp(log_probabilities(logits))

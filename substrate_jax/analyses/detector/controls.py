@@ -1,0 +1,285 @@
+"""What else tells the domains apart: sizes and colors, small pictures, single encoders, everything.
+
+An accuracy near 100 % says little if the size of the images or their mean color gives it too. Every
+input is fitted on the same rows and measured on the same held-out rows as the substrate:
+
+    size and color      height, width and their ratio; share of gray pixels; mean and standard
+                        deviation of red, green, blue, and of what is left beside gray:
+                        what is known without looking at a picture's content
+    8 x 8 thumbnail     192 numbers, means over blocks of the 32 x 32 picture
+    PCA-16 of pixels    leading components of the 32 x 32 x 3 pixels
+    PCA-16 of encoders  of each alone, as the substrate takes them of all
+    all features        standardized, side by side; the classifier is ridge regression there, for
+                        logistic regression of thousands of features takes minutes
+
+The others have the substrate's classifier, `classify.fit_classifier`.
+
+Cost: reading every image once more for size and color, and a fit for each input. All features: one
+Cholesky factor of order min(n, d) for each strength and fold.
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+from scipy import linalg
+
+from substrate_jax.analyses.detector.classify import FOLDS, fit_classifier
+from substrate_jax.analyses.detector.metrics import Estimate, paired_difference, wilson
+from substrate_jax.analyses.detector.parts import Parts
+from substrate_jax.analyses.probe.inputs import all_encoders, principal_input
+from substrate_jax.analyses.transferability.scores.inputs import classes_of
+from substrate_jax.analyses.transferability.scores.probe import stratified_folds
+from substrate_jax.data.sources import Source
+from substrate_jax.features.image_readers import PIXELS_SIZE, image_features
+from substrate_jax.substrate.domains import Panel
+
+THUMBNAIL = 8
+IMAGES, ENCODER, EVERYTHING = "images", "encoder", "everything"
+STATISTICS = (
+    "height",
+    "width",
+    "width / height",
+    "gray pixels",
+    *(f"{channel} {moment}" for moment in ("mean", "std") for channel in ("red", "green", "blue")),
+    "color mean",
+    "color std",
+)
+RIDGE = (1e-4, 1e-2, 1.0)  # in units of the mean square of a row's entries
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """How well another input tells the domains apart.
+
+    Attributes:
+        name: of the input.
+        kind: "images" where no network sees them, "encoder" for one alone, "everything".
+        width: numbers per image.
+        accuracy: on the held-out rows, with Wilson's interval over rows.
+        lead: of the substrate's accuracy over it, on the same rows, with a paired interval.
+    """
+
+    name: str
+    kind: str
+    width: int
+    accuracy: Estimate
+    lead: Estimate
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageNumbers:
+    """Numbers of the images themselves, rows of all domains one after another.
+
+    Attributes:
+        pixels: [n, 3072] of 32 x 32 pixels in [0, 1].
+        statistics: [n, s] in the order of `STATISTICS`.
+    """
+
+    pixels: Float[np.ndarray, "n p"]
+    statistics: Float64[np.ndarray, "n s"]
+
+    @classmethod
+    def join(cls, parts: "Sequence[ImageNumbers]") -> "ImageNumbers":
+        """Rows of several domains, one after another."""
+        return cls(*(np.concatenate(x) for x in zip(*map(dataclasses.astuple, parts), strict=True)))
+
+
+def read_numbers(
+    source: Source,
+    ids: Sequence[str],
+    progress: Callable[[int, int], object] = lambda done, total: None,
+    **extraction,
+) -> ImageNumbers:
+    """Pixels, sizes and colors of images.
+
+    Args:
+        source: the images.
+        ids: of the rows, all in the source and readable.
+        progress: called with (images read, twice the images).
+        extraction: store, mesh, workers, as `features.extract` takes them; for the pixels.
+
+    Example:
+        >>> source = Source("black", "a", None, "0", lambda row: np.zeros((2, 4, 3), np.uint8))
+        >>> read_numbers(source, "a").pixels.shape
+        (1, 3072)
+    """
+    n = len(ids)
+    found = image_features(
+        source,
+        ids,
+        names=("pixels",),
+        progress=lambda done, total: progress(done, 2 * n),
+        **extraction,
+    )
+    sizes = image_statistics(source, ids, lambda done, total: progress(n + done, 2 * n))
+    return ImageNumbers(found["pixels"], sizes)
+
+
+def image_statistics(
+    source: Source,
+    ids: Sequence[str],
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Float64[np.ndarray, "n s"]:
+    """Size and color of images, read whole.
+
+    Args:
+        source: the images.
+        ids: of the rows, all in the source and readable.
+        progress: called with (images done, images).
+
+    Example:
+        >>> source = Source("black", "a", None, "0", lambda row: np.zeros((2, 4, 3), np.uint8))
+        >>> dict(zip(STATISTICS[:4], image_statistics(source, "a")[0].tolist()))
+        {'height': 2.0, 'width': 4.0, 'width / height': 2.0, 'gray pixels': 1.0}
+    """
+    place = {row_id: row for row, row_id in enumerate(source.ids)}
+
+    def one(row_id: str) -> list[float]:
+        return _statistics(source[place[row_id]].image)
+
+    found = []
+    with concurrent.futures.ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 2)) as pool:
+        for row in pool.map(one, ids):
+            found.append(row)
+            progress(len(found), len(ids))
+    return np.array(found)
+
+
+def _statistics(image: np.ndarray) -> list[float]:
+    height, width = image.shape[:2]
+    low, high = image.min(axis=2), image.max(axis=2)
+    pixels = image.reshape(-1, 3) / 255.0
+    color = (high - low).ravel() / 255.0
+    moments = [*pixels.mean(axis=0), *pixels.std(axis=0), color.mean(), color.std()]
+    return [height, width, width / height, float((low == high).mean()), *map(float, moments)]
+
+
+def thumbnails(pixels: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n t"]:
+    """8 x 8 pictures as means over blocks of 32 x 32 ones.
+
+    Example:
+        >>> thumbnails(np.ones((1, 3072))).shape
+        (1, 192)
+    """
+    step = PIXELS_SIZE // THUMBNAIL
+    blocks = pixels.reshape(len(pixels), THUMBNAIL, step, THUMBNAIL, step, 3)
+    return blocks.mean(axis=(2, 4)).reshape(len(pixels), -1)
+
+
+def measure_controls(
+    features: Panel,
+    parts: Parts,
+    right: Bool[np.ndarray, " h"],
+    images: ImageNumbers | None,
+    *,
+    k: int,
+    seed: int = 0,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> list[Control]:
+    """Accuracy of every other input.
+
+    Args:
+        features: encoder -> [n, d] of all rows.
+        parts: of the rows.
+        right: whether the substrate's answer to each held-out row is right.
+        images: of the same rows; None leaves out what needs images.
+        k: components of each PCA, at most as many as the input has.
+        seed: of the folds.
+        progress: called with (inputs done, inputs).
+
+    Returns:
+        In the order of the module.
+    """
+    inputs = list(_inputs(features, parts, images, k))
+    found = []
+    for done, (name, kind, make) in enumerate(inputs):
+        x = make()
+        predict = ridge_answers if kind == EVERYTHING else _answers
+        predicted = predict(x, parts, seed)
+        here = predicted == parts.codes[parts.held_out]
+        accuracy = wilson(int(here.sum()), len(here))
+        found.append(Control(name, kind, x.shape[1], accuracy, paired_difference(right, here)))
+        progress(done + 1, len(inputs))
+    return found
+
+
+def _inputs(
+    features: Panel, parts: Parts, images: ImageNumbers | None, k: int
+) -> Iterator[tuple[str, str, Callable[[], np.ndarray]]]:
+    pool = np.flatnonzero(parts.fit)
+
+    def components(panel: Mapping[str, np.ndarray], name: str, count: int):
+        return lambda: principal_input(panel, name, pool, k=count).features
+
+    if images is not None:
+        pixels = {"pixels": np.asarray(images.pixels)}
+        sizes = {"sizes": images.statistics}
+        yield "size and color", IMAGES, lambda: all_encoders(sizes, pool).features
+        small = f"{THUMBNAIL} × {THUMBNAIL} thumbnail"
+        yield small, IMAGES, lambda: thumbnails(pixels["pixels"])
+        yield f"PCA-{k} of pixels", IMAGES, components(pixels, "pixels", k)
+    hosts = {name: np.asarray(block) for name, block in features.items()}
+    for name, block in hosts.items():
+        count = min(k, block.shape[1])
+        yield f"PCA-{count} of {name}", ENCODER, components(hosts, name, count)
+    yield "all features", EVERYTHING, lambda: all_encoders(hosts, pool).features
+
+
+def _answers(x: Float[np.ndarray, "n d"], parts: Parts, seed: int) -> Int[np.ndarray, " h"]:
+    fitted = fit_classifier(x[parts.fit], parts.codes[parts.fit], seed=seed)
+    return fitted.logits(x[parts.held_out]).argmax(axis=1)
+
+
+def ridge_answers(x: Float[np.ndarray, "n d"], parts: Parts, seed: int) -> Int[np.ndarray, " h"]:
+    """Answers of ridge regression of the domains, its strength chosen by left-out folds.
+
+    Args:
+        x: standardized features of all rows.
+        parts: of the rows.
+        seed: of the folds.
+
+    Returns:
+        Number of the domain of each held-out row.
+    """
+    rows, codes = np.asarray(x[parts.fit], np.float64), parts.codes[parts.fit]
+    classes = classes_of(codes, len(rows), "the detector")
+    fold = stratified_folds(classes, FOLDS, seed)
+    right = np.zeros(len(RIDGE))
+    for number in range(FOLDS):
+        kept, out = fold != number, fold == number
+        weights = _ridge(rows[kept], codes[kept])
+        right += [np.sum(_predict(weight, rows[out]) == codes[out]) for weight in weights]
+    strongest = len(RIDGE) - 1 - int(right[::-1].argmax())  # of those that tie
+    weight = _ridge(rows, codes, RIDGE[strongest : strongest + 1])[0]
+    return _predict(weight, np.asarray(x[parts.held_out], np.float64))
+
+
+def _ridge(
+    x: Float64[np.ndarray, "n d"], codes: Int[np.ndarray, " n"], strengths: Sequence[float] = RIDGE
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weight and bias for each strength, from the smaller of X'X and XX'."""
+    mean = x.mean(axis=0)
+    centered = x - mean
+    share = np.eye(codes.max() + 1)[codes]
+    target = share - share.mean(axis=0)
+    n, d = x.shape
+    gram = centered @ centered.T if n < d else centered.T @ centered
+    unit = max(np.trace(gram) / len(gram), np.finfo(np.float64).tiny)
+    found = []
+    for strength in strengths:
+        factor = linalg.cho_factor(gram + strength * unit * np.eye(len(gram)))
+        if n < d:
+            weight = centered.T @ linalg.cho_solve(factor, target)
+        else:
+            weight = linalg.cho_solve(factor, centered.T @ target)
+        found.append((weight, share.mean(axis=0) - mean @ weight))
+    return found
+
+
+def _predict(fitted: tuple[np.ndarray, np.ndarray], x: np.ndarray) -> Int[np.ndarray, " n"]:
+    weight, bias = fitted
+    return (x @ weight + bias).argmax(axis=1)
