@@ -5,6 +5,7 @@
     python -m experiments.bench --what=ceilings
     python -m experiments.bench --what=extract --encoders=all
     python -m experiments.bench --what=domains
+    python -m experiments.bench --what=transferability --logme=LogME.py
 
 Each kernel runs on random features at sizes of three ladders: more rows N, wider features D, more
 encoders E, up to the rows and widths of the paper's panel. For each size: the median of repeats
@@ -17,6 +18,8 @@ results. Then how times grow with size. `experiments/benchmarks/cases.py` is the
 `extract` is apart: images per second of the forward pass of each encoder of the paper's panel on
 random weights, and of timm's network, where installed, with the same weights turn by turn.
 `domains` is apart too: the analysis of experiments.domains at the paper's size, features given.
+So is `transferability`: seconds per encoder of every score, beside the published LogME where its
+file is given.
 
 Steps run from the quickest to the slowest. What would pass --budget_seconds is named and left out:
 the peers of a step first, then the step. Written to OUT at the end: result.json, figures and
@@ -37,7 +40,15 @@ if TYPE_CHECKING:
 PEERS = ", peers"  # of a step whose peers alone were left out
 FLAGS = flags.FLAGS
 flags.DEFINE_list(
-    "what", ["all"], "Kernels (see --dry_run), or one of all, ceilings, extract, domains."
+    "what",
+    ["all"],
+    "Kernels (see --dry_run), or one of all, ceilings, extract, domains, transferability.",
+)
+flags.DEFINE(
+    launch.PathParser(),
+    "logme",
+    None,
+    "LogME.py of github.com/thuml/LogME, to time beside --what=transferability; it is run.",
 )
 flags.DEFINE_list("rows", [], "Rows, instead of the table's; the ladders of D and E are left out.")
 flags.DEFINE_integer("repeats", 3, "Timed repeats, of which the median counts.")
@@ -50,7 +61,7 @@ flags.adopt_module_key_flags(networks)  # of --what=extract
 
 def run() -> None:
     """Measure, print tables, and write result.json and the report."""
-    from experiments.benchmarks import measure
+    from experiments.benchmarks import measure, score_times
     from substrate_jax.encoders import select_encoders
 
     what = names_to_measure()
@@ -62,6 +73,14 @@ def run() -> None:
             raise ValueError(f"{name}={getattr(FLAGS, name):g}: give {least} or more seconds")
     steps = measure.plan(what, rows_to_measure(), FLAGS.shrink)
     encoders = select_encoders(FLAGS.encoders, "paper") if what == ["extract"] else []
+    least = score_times.LEAST
+    if what == ["transferability"] and any(n < least for n in rows_to_measure()):
+        raise ValueError(
+            f"rows={min(rows_to_measure())}: scores of {score_times.CLASSES} classes need {least} "
+            "or more"
+        )
+    if FLAGS.logme is not None and what != ["transferability"]:
+        raise ValueError(f"logme={FLAGS.logme!r} is timed with --what=transferability alone")
     if FLAGS.dry_run:
         print(describe_plan(steps, encoders))
         return
@@ -82,12 +101,12 @@ def names_to_measure() -> list[str]:
     """Names of --what, checked; all kernels for "all"."""
     from experiments.benchmarks.cases import NAMES
 
-    whole = ("all", "ceilings", "extract", "domains")
+    whole = ("all", "ceilings", "extract", "domains", "transferability")
     for name in FLAGS.what or [""]:
         if name not in (*NAMES, *whole):
             raise ValueError(
                 f"what={name!r}: give some of {', '.join(NAMES)}, or all, ceilings, "
-                "extract or domains"
+                "extract, domains or transferability"
             )
         if name in whole and len(FLAGS.what) > 1:
             raise ValueError(f"what={','.join(FLAGS.what)!r}: give {name} alone")
@@ -107,12 +126,22 @@ def rows_to_measure() -> list[int]:
 
 def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
-    from experiments.benchmarks import cases, domain_stages, forward, growth, measure, peers, tables
+    from experiments.benchmarks import (
+        cases,
+        domain_stages,
+        forward,
+        growth,
+        measure,
+        peers,
+        score_times,
+        tables,
+    )
     from experiments.benchmarks.page import bench_page
     from experiments.benchmarks.results import BenchResult, SkippedStep
     from substrate_jax.mesh import make_mesh
 
     stages = launch.Stages()
+    published = None if FLAGS.logme is None else score_times.published_logme(FLAGS.logme)
     measured = {}
 
     def measure_ceilings(when: str) -> None:
@@ -166,6 +195,22 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
             for part in domain_stages.measure_stages(rows_of_domain, FLAGS.shrink, FLAGS.seed):
                 parts.append(part)
                 print(tables.domain_line(part), flush=True)
+    scores = []
+    if what == ["transferability"]:
+        with stages("measure"):
+            for found_score in score_times.measure_scores(
+                tuple(rows_to_measure()) or score_times.ROWS,
+                FLAGS.shrink,
+                FLAGS.repeats,
+                FLAGS.seed,
+                published,
+                lambda: FLAGS.budget_seconds - stages.total()["total"],
+            ):
+                if isinstance(found_score, SkippedStep):
+                    skipped.append(found_score)
+                    continue
+                scores.append(found_score)
+                print(tables.score_line(found_score), flush=True)
     measure_ceilings("after")
     found = growth.summary(measured)
     ordered = [row for _, row in sorted(rows, key=lambda item: item[0])]
@@ -185,6 +230,7 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
         threads=measure.threads(),
         forward=passes,
         domain_stages=parts,
+        score_times=scores,
         peak_memory_bytes=measure.peak_memory_bytes(),
         batch_size=batch_size() if passes else None,
         dtype=FLAGS.dtype if passes else None,

@@ -19,6 +19,7 @@ from experiments.benchmarks.page_tables import (
     forward_table,
     peer_blocks,
     ratio_table,
+    score_table,
     size_table,
     stage_table,
 )
@@ -77,6 +78,8 @@ def bench_page(result: BenchResult) -> Page:
         sections.append(Section("Forward pass of the encoders", [forward_table(result)]))
     if result.domain_stages:
         sections.append(Section("Analysis of domains", [stage_table(result)]))
+    if result.score_times:
+        sections.append(Section("Scores of transferability", [score_table(result)]))
     sections += [
         Section("What these numbers can and cannot show", list(_caveats(result))),
         Section("How this was made", page.provenance(result.run)),

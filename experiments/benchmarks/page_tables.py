@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from experiments.benchmarks import score_times
 from experiments.benchmarks.results import BenchResult, KernelTime
 from substrate_jax.report import page
 from substrate_jax.report.page import Column, Facts, Prose, Table
@@ -149,3 +150,31 @@ def stage_table(result: BenchResult) -> Table:
     return Table(
         "", caption, columns, [vars(each) for each in result.domain_stages], "domain_stages.csv"
     )
+
+
+def score_table(result: BenchResult) -> Table:
+    """Scores of transferability, beside the published LogME where that was timed."""
+    published = {
+        (row.rows, row.width): row.seconds
+        for row in result.score_times
+        if row.score == score_times.PUBLISHED
+    }
+    rows = []
+    for row in result.score_times:
+        theirs = published.get((row.rows, row.width))
+        ratio = None if theirs is None else theirs / row.seconds
+        rows.append(vars(row) | {"ratio": ratio})
+    columns = [
+        Column("score", "Score"),
+        Column("rows", "N", "count"),
+        Column("width", "D", "count"),
+        Column("classes", "Classes", "count", shown=False),
+        Column("first_seconds", "First call, s", "score"),
+        Column("seconds", "Again, s", "score"),
+        Column("ratio", "Published LogME / this", "ratio"),
+    ]
+    caption = (
+        "Seconds per encoder, each score alone: what several share, such as the principal "
+        "coordinates, is part of the time of each. The first call compiles."
+    )
+    return Table("", caption, columns, rows, "scores.csv")

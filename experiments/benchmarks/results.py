@@ -215,6 +215,27 @@ class StageTime:
 
 
 @dataclasses.dataclass(frozen=True)
+class ScoreTime:
+    """A score of transferability at one size.
+
+    Attributes:
+        score: its name in print, or that of a peer.
+        rows: labeled images.
+        width: features of the encoder.
+        classes: of the labels.
+        first_seconds: per encoder, with compilation.
+        seconds: per encoder, median of further calls.
+    """
+
+    score: str
+    rows: int
+    width: int
+    classes: int
+    first_seconds: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Torch:
     """Versions of the forward passes' peer, and where it ran."""
 
@@ -240,6 +261,7 @@ class BenchResult:
         threads: processors used.
         forward: encoders timed.
         domain_stages: stages of the analysis of domains.
+        score_times: scores of transferability timed.
         peak_memory_bytes: of the process, peers included.
         batch_size: of the forward passes; None without.
         dtype: of the forward passes; None without.
@@ -257,6 +279,7 @@ class BenchResult:
     threads: int
     forward: Sequence[ForwardRate]
     domain_stages: Sequence[StageTime]
+    score_times: Sequence[ScoreTime]
     peak_memory_bytes: int
     batch_size: int | None = None
     dtype: str | None = None

@@ -8,6 +8,7 @@ from experiments.benchmarks.results import (
     Growth,
     KernelTime,
     PeerTime,
+    ScoreTime,
     StageTime,
 )
 
@@ -91,6 +92,14 @@ def domain_line(row: StageTime) -> str:
     return (
         f"{row.stage:12s} 8 domains of {row.rows} images: first "
         f"{row.first_seconds:.1f} s, again {row.seconds:.1f} s"
+    )
+
+
+def score_line(row: ScoreTime) -> str:
+    """A score of transferability at one size as a line of text."""
+    return (
+        f"{row.score:30s} N = {row.rows:6,d} D = {row.width:5,d}: first "
+        f"{row.first_seconds:8.3f} s, again {row.seconds:8.3f} s per encoder"
     )
 
 

@@ -11,10 +11,19 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import bench as launcher
-from experiments.benchmarks import cases, growth, kernel_calls, measure, peers, work
+from experiments.benchmarks import cases, growth, kernel_calls, measure, peers, score_times, work
 from experiments.benchmarks.page import bench_page
-from experiments.benchmarks.results import BenchResult, ForwardRate, KernelTime, PeerTime, Rates
+from experiments.benchmarks.results import (
+    BenchResult,
+    ForwardRate,
+    KernelTime,
+    PeerTime,
+    Rates,
+    ScoreTime,
+    SkippedStep,
+)
 from experiments.benchmarks.work import Size
+from substrate_jax.analyses.transferability.scores.table import SCORES, SOURCE
 from substrate_jax.kernels import MEASURES
 from substrate_jax.report.files import write_report
 from substrate_jax.report.run import Run
@@ -394,6 +403,51 @@ def test_stages_of_the_analysis_of_domains_are_timed(tmp_path, capsys):
         assert part["rows"] == 24
     assert "comparison" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "controls     8 domains of 24 images" in capsys.readouterr().out
+
+
+def test_scores_of_transferability_are_timed_beside_a_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(score_times, "WIDTHS", (768,))
+    path = tmp_path / "LogME.py"
+    path.write_text(
+        "class LogME:\n    def fit(self, f, y):\n        return float(f[y == 0].mean())\n"
+    )
+    result = run(tmp_path, what=["transferability"], rows=["60"], shrink=48, logme=str(path))
+    timed = {(row["score"], row["width"]) for row in result["score_times"]}
+    titles = [score.title for score in SCORES.values() if SOURCE not in score.needs]
+    assert timed == {(name, 16) for name in (*titles, score_times.PUBLISHED)}
+    assert all(row["first_seconds"] > 0 and row["seconds"] > 0 for row in result["score_times"])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Published LogME / this" in page
+    assert "subs-rank" in capsys.readouterr().out
+
+
+def test_scores_beyond_the_budget_are_left_out_and_named(monkeypatch):
+    monkeypatch.setattr(score_times, "WIDTHS", (768,))
+    left = itertools.chain([1e9] * 13, itertools.repeat(0.0))
+    found = list(score_times.measure_scores((60, 120), 48, 1, 0, None, lambda: next(left)))
+    assert [type(each) for each in found] == [ScoreTime] * 13 + [SkippedStep] * 13
+    assert all(step.estimated_seconds > 0 for step in found[13:])
+    assert found[13].size == "N = 120, D = 16"
+
+
+@pytest.mark.parametrize("text", ["", "import no_such_module_at_all", "def (", None])
+def test_a_file_that_is_not_the_published_logme_is_refused(text, tmp_path):
+    path = tmp_path / "LogME.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=r"logme=.*give LogME\.py") as caught:
+        run(tmp_path / "out", what=["transferability"], rows=["60"], logme=str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_scores_need_some_rows(tmp_path):
+    with pytest.raises(ValueError, match="rows=40: scores of 10 classes need 60 or more"):
+        run(tmp_path / "out", what=["transferability"], rows=["40", "80"])
+
+
+def test_logme_is_timed_with_the_scores_alone(tmp_path):
+    with pytest.raises(ValueError, match="is timed with --what=transferability alone"):
+        run(tmp_path / "out", what=["ceilings"], logme="LogME.py")
 
 
 def test_steps_beyond_the_budget_are_left_out_and_named(tmp_path, capsys):
