@@ -38,7 +38,7 @@ flags.DEFINE_list(
 flags.DEFINE_list("far", [], "The same for sets of another kind.")
 flags.DEFINE_enum(
     "score",
-    "mahalanobis",
+    "neighbors",
     ["softmax", "energy", "mahalanobis", "relative", "neighbors", "residual"],
     "How usual an image is: what p-values and abstention go by.",
 )

@@ -15,7 +15,7 @@ input is fitted on the same rows and measured on the same held-out rows as the s
 The others have the substrate's classifier, `classify.fit_classifier`.
 
 Cost: reading every image once more for size and color, and a fit for each input. All features: one
-Cholesky factor of order min(n, d) for each strength and fold.
+Cholesky factor of order min(n, d) for each strength and fold, and n^2 numbers where n < d.
 """
 
 import concurrent.futures
@@ -38,6 +38,7 @@ from substrate_jax.features.image_readers import PIXELS_SIZE, image_features
 from substrate_jax.substrate.domains import Panel
 
 THUMBNAIL = 8
+MOST_SIDE = 256  # of the pixels that colors are taken of, every so many rows and columns
 IMAGES, ENCODER, EVERYTHING = "images", "encoder", "everything"
 STATISTICS = (
     "height",
@@ -48,7 +49,7 @@ STATISTICS = (
     "color mean",
     "color std",
 )
-RIDGE = (1e-4, 1e-2, 1.0)  # in units of the mean square of a row's entries
+RIDGE = (1e-3, 1e-1)  # in units of the mean of the eigenvalues
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +152,8 @@ def image_statistics(
 
 def _statistics(image: np.ndarray) -> list[float]:
     height, width = image.shape[:2]
+    step = -(-max(height, width) // MOST_SIDE)
+    image = image[::step, ::step]
     low, high = image.min(axis=2), image.max(axis=2)
     pixels = image.reshape(-1, 3) / 255.0
     color = (high - low).ravel() / 255.0
@@ -246,40 +249,64 @@ def ridge_answers(x: Float[np.ndarray, "n d"], parts: Parts, seed: int) -> Int[n
         Number of the domain of each held-out row.
     """
     rows, codes = np.asarray(x[parts.fit], np.float64), parts.codes[parts.fit]
-    classes = classes_of(codes, len(rows), "the detector")
-    fold = stratified_folds(classes, FOLDS, seed)
+    fold = stratified_folds(classes_of(codes, len(rows), "the detector"), FOLDS, seed)
+    inner = rows @ rows.T if len(rows) < rows.shape[1] else None
     right = np.zeros(len(RIDGE))
     for number in range(FOLDS):
         kept, out = fold != number, fold == number
-        weights = _ridge(rows[kept], codes[kept])
-        right += [np.sum(_predict(weight, rows[out]) == codes[out]) for weight in weights]
-    strongest = len(RIDGE) - 1 - int(right[::-1].argmax())  # of those that tie
-    weight = _ridge(rows, codes, RIDGE[strongest : strongest + 1])[0]
-    return _predict(weight, np.asarray(x[parts.held_out], np.float64))
-
-
-def _ridge(
-    x: Float64[np.ndarray, "n d"], codes: Int[np.ndarray, " n"], strengths: Sequence[float] = RIDGE
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weight and bias for each strength, from the smaller of X'X and XX'."""
-    mean = x.mean(axis=0)
-    centered = x - mean
-    share = np.eye(codes.max() + 1)[codes]
-    target = share - share.mean(axis=0)
-    n, d = x.shape
-    gram = centered @ centered.T if n < d else centered.T @ centered
-    unit = max(np.trace(gram) / len(gram), np.finfo(np.float64).tiny)
-    found = []
-    for strength in strengths:
-        factor = linalg.cho_factor(gram + strength * unit * np.eye(len(gram)))
-        if n < d:
-            weight = centered.T @ linalg.cho_solve(factor, target)
+        if inner is None:
+            found = _primal(rows[kept], codes[kept], rows[out], RIDGE)
         else:
-            weight = linalg.cho_solve(factor, centered.T @ target)
-        found.append((weight, share.mean(axis=0) - mean @ weight))
-    return found
+            found = _dual(inner[np.ix_(kept, kept)], codes[kept], inner[np.ix_(out, kept)], RIDGE)
+        right += [np.sum(answers == codes[out]) for answers in found]
+    strongest = len(RIDGE) - 1 - int(right[::-1].argmax())  # of those that tie
+    chosen, new = RIDGE[strongest : strongest + 1], np.asarray(x[parts.held_out], np.float64)
+    if inner is None:
+        return _primal(rows, codes, new, chosen)[0]
+    return _dual(inner, codes, new @ rows.T, chosen)[0]
 
 
-def _predict(fitted: tuple[np.ndarray, np.ndarray], x: np.ndarray) -> Int[np.ndarray, " n"]:
-    weight, bias = fitted
-    return (x @ weight + bias).argmax(axis=1)
+def _primal(
+    x: Float64[np.ndarray, "n d"],
+    codes: Int[np.ndarray, " n"],
+    new: Float64[np.ndarray, "m d"],
+    strengths: Sequence[float],
+) -> list[Int[np.ndarray, " m"]]:
+    """Answers for each strength, from X'X."""
+    mean, target, share = x.mean(axis=0), *_targets(codes)
+    centered = x - mean
+    gram, moment = centered.T @ centered, centered.T @ target
+    weights = _solved(gram, moment, strengths)
+    return [((new - mean) @ weight + share).argmax(axis=1) for weight in weights]
+
+
+def _dual(
+    inner: Float64[np.ndarray, "n n"],
+    codes: Int[np.ndarray, " n"],
+    new: Float64[np.ndarray, "m n"],
+    strengths: Sequence[float],
+) -> list[Int[np.ndarray, " m"]]:
+    """The same from inner products XX' of the rows and of new ones with them."""
+    target, share = _targets(codes)
+    mean = inner.mean(axis=0)
+    gram = inner - mean[:, None] - mean[None, :] + mean.mean()
+    beside = new - new.mean(axis=1, keepdims=True) - mean[None, :] + mean.mean()
+    weights = _solved(gram, target, strengths)
+    return [(beside @ weight + share).argmax(axis=1) for weight in weights]
+
+
+def _targets(codes: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
+    one_hot = np.eye(codes.max() + 1)[codes]
+    share = one_hot.mean(axis=0)
+    return one_hot - share, share
+
+
+def _solved(
+    gram: Float64[np.ndarray, "k k"], moment: Float64[np.ndarray, "k C"], strengths: Sequence[float]
+) -> Iterator[Float64[np.ndarray, "k C"]]:
+    unit = max(np.trace(gram) / len(gram), np.finfo(np.float64).tiny)
+    for strength in strengths:
+        shifted = gram.copy()
+        shifted.flat[:: len(gram) + 1] += strength * unit
+        factor = linalg.cho_factor(shifted, overwrite_a=True, check_finite=False)
+        yield linalg.cho_solve(factor, moment, check_finite=False)

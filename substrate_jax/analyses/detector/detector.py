@@ -28,7 +28,7 @@ from substrate_jax.analyses.detector.scores import SCORES, Reference, likeness, 
 from substrate_jax.substrate import COMPONENTS, Substrate
 from substrate_jax.substrate.domains import Domains, Panel, check_components, check_domains
 
-SCORE = "mahalanobis"
+SCORE = "neighbors"
 ALPHA = 0.05
 
 

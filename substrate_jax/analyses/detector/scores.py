@@ -15,7 +15,8 @@ about the means of their classes, m and S_0 the mean and covariance of all.
                  classifier does not see
 
 S^+ is the inverse of S with variances below 1e-10 of the largest set to the least one above: along
-a direction in which no row fitted to varies, others are far, not near. Arithmetic is in float64.
+a direction in which no row fitted to varies, others are far, not near. Arithmetic is in float64,
+but for t and the residual, which have the type of the features.
 
 Cost: 2 n r k flops for the neighbors among r rows; 2 n D k for the residual.
 
@@ -26,6 +27,7 @@ al., arXiv:2203.10807.
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
@@ -153,16 +155,15 @@ def on_substrate(
     """Scores t of rows on a substrate, and how far rows lie outside of it, |z - B B'z|.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> plain = Substrate(("e",), (2,), jnp.zeros(2), jnp.zeros(2), jnp.ones(2),
         ...                   jnp.eye(2)[:, :1], jnp.ones(1))
         >>> on_substrate(plain, {"e": np.array([[3.0, 4.0]], np.float32)})
         (array([[3.]]), array([4.]))
     """
     z = substrate.standardize(features)
-    t = np.asarray(matmul(z, substrate.basis), np.float64)
-    inside = t @ np.asarray(substrate.basis, np.float64).T
-    return t, np.linalg.norm(np.asarray(z, np.float64) - inside, axis=1)
+    t = matmul(z, substrate.basis)
+    outside = jnp.linalg.norm(z - matmul(t, substrate.basis.T), axis=1)
+    return np.asarray(t, np.float64), np.asarray(outside, np.float64)
 
 
 def _covariance(centered: Float64[np.ndarray, "r k"]) -> Float64[np.ndarray, "k k"]:
