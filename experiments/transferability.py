@@ -55,6 +55,7 @@ def run() -> None:
     if FLAGS.bootstrap < 0 or FLAGS.bootstrap == 1:
         raise ValueError(f"bootstrap={FLAGS.bootstrap}; give 0 for no intervals, or 1000, say")
     calibration.check_alpha()
+    truth.check_rate()
     out = Path(FLAGS.out or "runs/transferability")
     if FLAGS.table or FLAGS.direction:
         tables = open_tables()

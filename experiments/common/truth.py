@@ -27,16 +27,30 @@ flags.DEFINE_string(
     "Accuracy that scores are judged by: of a tuned linear probe (probe), of fine-tuning all "
     "weights (finetune; hours for large encoders), or a CSV of columns model, target, accuracy.",
 )
-flags.DEFINE_integer("finetune_epochs", 20, "Passes over the images in fine-tuning.", lower_bound=1)
+flags.DEFINE_integer(
+    "finetune_epochs",
+    20,
+    "Passes over the images in fine-tuning.",
+    lower_bound=1,
+    upper_bound=100_000,
+)
 flags.DEFINE_float("finetune_learning_rate", 3e-4, "At its peak; published encoders want less.")
+
+
+def check_rate() -> None:
+    """Refuse a learning rate that is no positive number."""
+    if not 0 < FLAGS.finetune_learning_rate < float("inf"):
+        raise ValueError(
+            f"finetune_learning_rate={FLAGS.finetune_learning_rate}: give a positive number"
+        )
 
 
 def check_truth(specs: Sequence[Any], file_specs: Sequence[Any]) -> None:
     """Refuse what cannot be before anything runs.
 
     Raises:
-        ValueError: a file that is none, fine-tuning of what has no network here, a learning rate
-            that is not positive, or a precision that is not trained in.
+        ValueError: a file that is none, fine-tuning of what has no network here, or a precision
+            that is not trained in.
     """
     if FLAGS.truth not in (PROBE, FINETUNE):
         if not Path(FLAGS.truth).is_file():
@@ -54,10 +68,6 @@ def check_truth(specs: Sequence[Any], file_specs: Sequence[Any]) -> None:
         )
     if FLAGS.dtype != "float32":
         raise ValueError(f"truth=finetune with dtype={FLAGS.dtype}: weights train in float32")
-    if not 0 < FLAGS.finetune_learning_rate < float("inf"):
-        raise ValueError(
-            f"finetune_learning_rate={FLAGS.finetune_learning_rate}: give a positive number"
-        )
 
 
 def plan_of_truth(encoders: int, targets: int) -> str:

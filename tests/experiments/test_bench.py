@@ -529,7 +529,7 @@ def test_an_interrupted_run_leaves_the_last_result_alone(tmp_path, monkeypatch, 
 
 
 BAD = {
-    "unknown kernel": ({"what": ["cca"]}, "what='cca'.*cka.*procrustes.*all, ceilings, extract or"),
+    "unknown kernel": ({"what": ["cca"]}, "what='cca'.*cka.*procrustes.*all, ceilings, extract, "),
     "all with others": ({"what": ["all", "cka"]}, "what='all,cka': give all alone"),
     "no kernel": ({"what": []}, "what=''"),
     "rows": ({"rows": ["64", "many"]}, "rows='64,many': give whole numbers of 16 or more"),
