@@ -9,7 +9,9 @@ Cost: about 0.1 s per figure.
 Not guaranteed: that curves which nearly agree can be told from each other; the legend has values.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -113,6 +115,69 @@ def variance(shares: Mapping[str, Sequence[float]], *, k: int) -> Figure:
         rows.append((curve, f"{drawable(name, 34)}: {short(at_k[name])} at {k}"))
     legend(figure, rows, LEFT)
     return figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Values over numbers, with intervals.
+
+    Attributes:
+        label: in the legend.
+        x: positive numbers, ascending.
+        y: values; those that are NaN are left out.
+        low: lower ends of their intervals; NaN for none.
+        high: upper ends.
+        mark: color and shape.
+        hollow: marks with white inside, and a thinner line.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    mark: tuple[str, str]
+    hollow: bool = False
+
+
+def curves(lines: Sequence[Curve], *, across: str, quantity: str, most: float) -> Figure:
+    """Curves over a logarithmic axis, their intervals as upright lines a little apart.
+
+    Args:
+        lines: in the order of the legend.
+        across: what the horizontal axis shows.
+        quantity: what the upright axis shows.
+        most: the largest value that there is, such as 100 of percent: ends are cut there.
+
+    Returns:
+        The figure, its legend below.
+    """
+    figure, axes = _curves(len(lines))
+    numbers = sorted({float(x) for line in lines for x in line.x})
+    limits = (numbers[0] / 1.2, numbers[-1] * 1.2)
+    ticks = {number: f"{number:g}" for number in numbers}
+    scale(axes, "x", limits, across, logarithmic=True, ticks=ticks)
+    values = np.concatenate([np.array([*line.y, *line.low, *line.high], float) for line in lines])
+    values = np.clip(values[np.isfinite(values)], 0.0, most)
+    room = 0.04 * max(float(np.ptp(values)), 0.1 * most)
+    bounds = (max(float(values.min()) - room, 0.0), min(float(values.max()) + room, most))
+    scale(axes, "y", bounds, quantity)
+    rows = []
+    for line, shift in zip(lines, np.linspace(-1, 1, len(lines)), strict=True):
+        x, y, low, high = (np.array(v, float) for v in (line.x, line.y, line.low, line.high))
+        x = x * 1.012**shift if len(lines) > 1 else x
+        found = np.isfinite(y)
+        style = marked(line.mark, line.hollow, 4.5)
+        style |= {"linestyle": "-", "linewidth": 0.9 if line.hollow else 1.6}
+        axes.vlines(x[found], *np.clip([low[found], high[found]], *bounds), **_upright(line.mark))
+        (drawn,) = axes.plot(x[found], y[found], **style)
+        rows.append((drawn, line.label))
+    legend(figure, rows, LEFT)
+    return figure
+
+
+def _upright(mark: tuple[str, str]) -> dict[str, Any]:
+    return {"color": mark[0], "linewidth": 0.9, "alpha": 0.7, "zorder": 1.8}
 
 
 def bars(

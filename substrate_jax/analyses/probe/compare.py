@@ -12,7 +12,6 @@ Cost: that of the heads; programs are compiled once per padded number of rows an
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,7 +24,6 @@ from substrate_jax.analyses.probe.methods import HEADS, Head, Scores
 from substrate_jax.analyses.probe.results import Cost, Method, PairedDifferences, ProbeComparison
 
 AVERAGE = "mean over encoders"
-WORKERS = 2
 
 
 def balanced_accuracy(
@@ -52,7 +50,6 @@ def compare(
     *,
     heads: Sequence[str] | Mapping[str, Head] = tuple(HEADS),
     average: Sequence[str] = (),
-    workers: int = WORKERS,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> ProbeComparison:
     """Fit every head to every input in every episode.
@@ -63,7 +60,6 @@ def compare(
         heads: names in `methods.HEADS`, or heads by name.
         average: names of inputs whose probabilities are averaged, for heads that give them, as a
             method more: what single encoders reach together without a basis.
-        workers: threads that fit inputs side by side; results do not depend on it.
         progress: called with (fits done, fits), an input at a number of labels each.
 
     Raises:
@@ -95,27 +91,20 @@ def compare(
 
     work = [(column, one) for column in range(len(episodes.shots)) for one in inputs]
     total: dict[tuple[int, str], Scores] = {}
-
-    def fitted(job: tuple[int, Input]) -> dict[str, Scores]:
-        column, one = job
+    for done, (column, one) in enumerate(work):
         shots = episodes.shots[column]
         batch = make_batch(one.features, episodes.codes, episodes.train(shots), episodes.test)
-        apt = {name: head for name, head in used.items() if shots > 1 or not head.chooses}
-        return {name: head.apply(batch) for name, head in apt.items()}
-
-    # Decompositions use one core each, so that inputs take turns on several.
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        for done, ((column, one), scores) in enumerate(
-            zip(work, pool.map(fitted, work), strict=True)
-        ):
-            for name, found in scores.items():
-                keep((one.name, name), column, found)
-                if one.name in average and used[name].probabilities:
-                    before = total.get((column, name), Scores(np.zeros_like(found.scores)))
-                    total[column, name] = Scores(
-                        before.scores + found.scores, before.unsolved + found.unsolved
-                    )
-            progress(done + 1, len(work))
+        for name, head in used.items():
+            if head.chooses and shots < 2:
+                continue
+            found = head.apply(batch)
+            keep((one.name, name), column, found)
+            if one.name in average and head.probabilities:
+                before = total.get((column, name), Scores(np.zeros_like(found.scores)))
+                total[column, name] = Scores(
+                    before.scores + found.scores, before.unsolved + found.unsolved
+                )
+        progress(done + 1, len(work))
     for (column, name), found in total.items():
         keep((AVERAGE, name), column, found)
     together = [one for one in inputs if one.name in average]

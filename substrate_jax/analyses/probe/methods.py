@@ -1,7 +1,8 @@
 """The heads that are compared, under the names that tables and flags use."""
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -107,3 +108,34 @@ HEADS = {
     "discriminant": Head(lambda batch: _probable(discriminant(batch), batch), True),
     "neighbors": Head(lambda batch: Scores(nearest_neighbors(batch)), True, linear=False),
 }
+
+
+def slug(head: str) -> str:
+    """A head's name as flags have it.
+
+    Example:
+        >>> [slug(name) for name in HEADS]  # doctest: +NORMALIZE_WHITESPACE
+        ['paper', 'ridge_2_10', 'ridge_tuned', 'ridge_averaged', 'logistic_tuned',
+         'logistic_averaged', 'nearest_mean', 'discriminant', 'neighbors']
+    """
+    return re.sub(r"[^a-z0-9]+", "_", head)
+
+
+def heads_named(words: Sequence[str]) -> list[str]:
+    """Names in `HEADS` of the words of a flag: `slug`s, or "all".
+
+    Raises:
+        ValueError: a word that is none, or no words.
+
+    Example:
+        >>> heads_named(["ridge_tuned", "paper"])
+        ['ridge, tuned', 'paper']
+    """
+    known = {slug(name): name for name in HEADS}
+    if list(words) == ["all"]:
+        return list(HEADS)
+    if unknown := [word for word in words if word not in known]:
+        raise ValueError(f"heads: {unknown[0]!r} is none; give all, or some of {', '.join(known)}")
+    if not words:
+        raise ValueError(f"heads: none given; give all, or some of {', '.join(known)}")
+    return [known[word] for word in dict.fromkeys(words)]

@@ -133,3 +133,122 @@ class PairedDifferences:
     high_of_all: Float[np.ndarray, "methods shots"]
     compared: int
     level: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Substrate scores less one encoder at full width, in the same episodes.
+
+    Attributes:
+        rival: "best", the encoder of highest accuracy with its head at this number of labels, or
+            "widest".
+        encoder: that encoder.
+        width: its features.
+        head: of the substrate's scores.
+        rival_head: of the encoder's features.
+        shots: labels per class.
+        accuracy: of the substrate's scores, mean over the episodes in percent.
+        rival_accuracy: likewise of the encoder.
+        difference: [episodes] in points.
+        mean: of the differences.
+        low: of the interval over episodes, for this answer looked at alone.
+        high: its upper end.
+        low_of_all: of intervals that hold together for all answers of a run.
+        high_of_all: their upper end.
+    """
+
+    rival: str
+    encoder: str
+    width: int
+    head: str
+    rival_head: str
+    shots: int
+    accuracy: float
+    rival_accuracy: float
+    difference: Float[np.ndarray, " episodes"]
+    mean: float
+    low: float
+    high: float
+    low_of_all: float
+    high_of_all: float
+
+    @property
+    def pair(self) -> tuple[str, str, str]:
+        """What is compared, whatever the target: which encoder, and the two heads."""
+        return self.rival, self.head, self.rival_head
+
+
+@dataclasses.dataclass(frozen=True)
+class Overall:
+    """One comparison over all targets whose labels came with their images.
+
+    Attributes:
+        rival: as in `Answer`.
+        head: of the substrate's scores.
+        rival_head: of the encoder's features.
+        targets: how many.
+        mean: over targets, of their mean differences in points.
+        low: of the t interval over targets.
+        high: its upper end.
+        better: targets where the substrate is surely better, by intervals that hold together.
+        worse: where it is surely worse.
+    """
+
+    rival: str
+    head: str
+    rival_head: str
+    targets: int
+    mean: float
+    low: float
+    high: float
+    better: int
+    worse: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Labeled images, and what heads reach on them.
+
+    Attributes:
+        domains: the domains that the images are of.
+        by_domain: whether the label is the domain itself.
+        classes: names.
+        pool: images that labels are drawn from and bases are fitted on.
+        held_out: images that accuracy is measured on.
+        left_out: numbers of labels that the smallest class cannot supply.
+        repeated: held-out images that are also in the pool: equal pixels, or equal features where
+            there are no pixels.
+        comparison: of all methods.
+        answers: whether the substrate's scores beat full width.
+    """
+
+    domains: Sequence[str]
+    by_domain: bool
+    classes: Sequence[str]
+    pool: int
+    held_out: int
+    left_out: Sequence[int]
+    repeated: int
+    comparison: ProbeComparison
+    answers: Sequence[Answer]
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeResult:
+    """What experiments.probe finds.
+
+    Attributes:
+        run: how it was made.
+        components: k, scores of the substrate.
+        level: of all intervals.
+        images: domain -> its images.
+        targets: name -> what was found.
+        overall: the answers over the labeled targets; none of fewer than two.
+    """
+
+    run: Run = dataclasses.field(metadata=INLINE)
+    components: int
+    level: float
+    images: Mapping[str, ImageSet]
+    targets: Mapping[str, Target]
+    overall: Sequence[Overall]

@@ -1,8 +1,8 @@
 """What every head is fitted to: the labeled rows of all episodes, in sizes that programs share.
 
 Compiling takes longer than most fits, so rows, features and classes are padded with zeros to a
-size of a short list, mostly powers of two. A padded row has code -1 and no weight, a padded class no row, a padded
-feature no variance. Arithmetic is in float64 whatever JAX is set to.
+size of a short list, mostly powers of two. A padded row has code -1 and no weight, a padded class
+no row, a padded feature no variance. Arithmetic is in float64 whatever JAX is set to.
 """
 
 import dataclasses
