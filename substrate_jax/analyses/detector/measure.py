@@ -249,7 +249,7 @@ def _known(
     truth = parts.codes[parts.held_out]
     found = {}
     for number, name in enumerate(names):
-        here, own = truth == number, parts.codes == number
+        here, own, said = truth == number, parts.codes == number, answers.codes == number
         count = int(here.sum())
         found[name] = KnownDomain(
             images=images[name],
@@ -259,6 +259,7 @@ def _known(
             copies=parts.copies[number],
             accuracy=wilson(int(right[here].sum()), count),
             abstained=wilson(int(answers.abstained[here].sum()), count),
+            answered_abstained=wilson(int(answers.abstained[said].sum()), int(said.sum())),
         )
     return found
 

@@ -26,6 +26,7 @@ from substrate_jax.analyses.detector.scores import TITLES
 from substrate_jax.analyses.detector.unknown_blocks import unknown_blocks
 from substrate_jax.analyses.detector.words import (
     asked,
+    beside_encoders,
     between,
     finding,
     percent,
@@ -165,6 +166,7 @@ def _inputs(found: Evaluation) -> Iterator[Block]:
         "On the same held-out images; 95 % intervals over images, paired for the lead. Kinds and "
         "ends are in the CSV."
     )
+    yield Prose([beside_encoders(found)])
     yield Table("All inputs", caption, columns, rows, "inputs.csv", folded=len(rows) > 12)
 
 
@@ -231,29 +233,36 @@ def _confusion(found: Evaluation) -> Iterator[Block]:
             "copies": one.copies,
             "right": between(one.accuracy),
             "turned": between(one.abstained),
+            "turned_answered": between(one.answered_abstained),
             "accuracy": one.accuracy.value,
             "accuracy_low": one.accuracy.low,
             "accuracy_high": one.accuracy.high,
             "abstained": one.abstained.value,
             "abstained_low": one.abstained.low,
             "abstained_high": one.abstained.high,
+            "answered_abstained": one.answered_abstained.value,
+            "answered_abstained_low": one.answered_abstained.low,
+            "answered_abstained_high": one.answered_abstained.high,
         }
         for name, one in found.domains.items()
     ]
-    ends = ("accuracy", "accuracy_low", "accuracy_high", "abstained", "abstained_low")
+    names_of_shares = ("accuracy", "abstained", "answered_abstained")
+    ends = [f"{name}{end}" for name in names_of_shares for end in ("", "_low", "_high")]
     columns = [
         Column("domain", "Domain"),
         Column("right", "Right"),
         Column("turned", "Turned away"),
+        Column("turned_answered", "of those answered with it"),
         Column("held_out", "Held out", "count"),
         Column("fitted", "Fitted to", "count"),
         Column("calibrated", "Calibrating", "count"),
         Column("copies", "Copies", "count"),
-        *(Column(key, key, "score", shown=False) for key in (*ends, "abstained_high")),
+        *(Column(key, key, "score", shown=False) for key in ends),
     ]
     caption = (
         f"Held-out images: right answers, and those turned away at α = {found.alpha:g}, which are "
-        "mistakes here. Copies are images equal to an earlier one."
+        "mistakes here; α bounds their share of those answered with a domain. Copies are images "
+        "equal to an earlier one."
     )
     yield Table("By domain", caption, columns, rows, "domains.csv")
 

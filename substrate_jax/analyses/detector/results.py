@@ -27,6 +27,8 @@ class KnownDomain:
         copies: rows that equal an earlier one of the domain; they share its part.
         accuracy: share of the held-out rows that are answered with it, with Wilson's interval.
         abstained: share of the held-out rows that it abstains from: mistakes, as they are known.
+        answered_abstained: the same of all held-out rows answered with it, which is what alpha
+            bounds.
     """
 
     images: ImageSet
@@ -36,6 +38,7 @@ class KnownDomain:
     copies: int
     accuracy: Estimate
     abstained: Estimate
+    answered_abstained: Estimate
 
 
 @dataclasses.dataclass(frozen=True)

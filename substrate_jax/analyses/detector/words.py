@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from substrate_jax.analyses.detector.controls import EVERYTHING, IMAGES, Control
+from substrate_jax.analyses.detector.controls import ENCODER, EVERYTHING, IMAGES, Control
 from substrate_jax.analyses.detector.metrics import Estimate, over_units
 from substrate_jax.analyses.detector.results import (
     LEFT_OUT,
@@ -74,6 +74,19 @@ def finding(found: Evaluation) -> str:
     )
 
 
+def beside_encoders(found: Evaluation) -> str:
+    """What the panel adds to one encoder, and what 16 scores lose of all features."""
+    singles = [one for one in found.controls if one.kind == ENCODER]
+    (whole,) = (one for one in found.controls if one.kind == EVERYTHING)
+    best = max(singles, key=lambda one: one.accuracy.value)
+    of = f", the best of {len(singles)} on these images" if len(singles) > 1 else ""
+    return (
+        f"{best.name}{of}, is right in {between(best.accuracy)} (substrate's lead "
+        f"{points(best.lead)} points), all {whole.width:,} features in {between(whole.accuracy)} "
+        f"({points(whole.lead)})."
+    )
+
+
 def abstention(found: Evaluation) -> str:
     """What abstaining costs known images, and how much of the unknown it catches."""
     cost = (
@@ -127,7 +140,7 @@ def detector_summary(result: DetectorResult) -> str:
     if (found := result.evaluation) is not None:
         rows = [("input", "width", "held-out accuracy", "substrate's lead, points")]
         rows.append((f"substrate, {found.k} scores", str(found.k), between(found.accuracy), ""))
-        singles = [one for one in found.controls if one.kind not in (IMAGES, EVERYTHING)]
+        singles = [one for one in found.controls if one.kind == ENCODER]
         best = max(singles, key=lambda one: one.accuracy.value, default=None)
         for one in found.controls:
             if one not in singles or one is best:

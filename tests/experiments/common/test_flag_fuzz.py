@@ -26,6 +26,7 @@ COMMANDS = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem 
 # What makes a command plan little; others must be content with their defaults.
 SMALL = {
     "cka": ("--encoders=mini_vit_base", "--domains=texture"),
+    "detector": ("--encoders=mini_vit_base", "--domains=texture,writing"),
     "domains": ("--encoders=mini_vit_base", "--domains=texture,writing"),
     "layers": ("--encoders=mini_vit_base",),
     "pretrain": ("--encoder=mini_vit_base", "--data=sample:texture", "--test_data=sample:texture"),

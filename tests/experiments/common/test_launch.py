@@ -24,6 +24,7 @@ PANEL = {"panel", "list_encoders", "weights_dir", "n", "normalization", "workers
 # Launcher -> the shared flags that it takes; it must know no other of them.
 LAUNCHERS = {
     "cka": SHARED | DEVICES | NETWORKS | PANEL | {"permutations", "domains", "components"},
+    "detector": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
     "domains": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
     "layers": SHARED | DEVICES | NETWORKS | PANEL | {"permutations"},
     "transferability": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
