@@ -8,7 +8,10 @@ Cost, D = sum d_e: 2 n^2 D flops per pass over the tiles; 9 passes (float32) or 
 medians. Memory is n D plus tiles of rows of all encoders; n x n is never held. The rows may be
 sharded: every device does the tiles of its own rows.
 
-Not guaranteed: distances below sqrt(8 eps) of the rows' norms (from the mean), which float32 cannot
+Differences of norms and products lose digits where rows are far from the origin. It is put at the
+row nearest to the mean: one outlying row moves the mean away from all others, but not that row.
+
+Not guaranteed: distances below sqrt(8 eps) of the rows' norms (from that row), which float32 cannot
 tell from 0 and which count as 0. Counts are 32-bit: n is at most 46,340.
 """
 
@@ -67,10 +70,10 @@ class DistanceTiles:
         axis_name=None,
     ):
         self.local, self.dtype, self.scales = scaled[0].shape[0], scaled[0].dtype, scales
-        self.everyone = [gather_rows(x, axis_name) for x in scaled]
+        self.valid = valid_rows(self.local, mask, axis_name)
+        self.everyone = [_from_a_row(gather_rows(x, axis_name), self.valid) for x in scaled]
         self.norms = [jnp.sum(x**2, axis=1) for x in self.everyone]
         rows = self.everyone[0].shape[0]
-        self.valid = valid_rows(self.local, mask, axis_name)
         self.first = first_row(self.local, axis_name)
         self.size = block_size(None, self.local, len(scaled) * rows)
         self.starts = jnp.arange(0, self.local, self.size)
@@ -102,6 +105,12 @@ class DistanceTiles:
         """Sum over the tiles of `function(squares, keep, start)`."""
         parts = jax.lax.map(lambda start: function(*self(start), start), self.starts)
         return jnp.sum(parts, axis=0, dtype=parts.dtype)  # under x64 counts would be 64-bit
+
+
+def _from_a_row(x: Float[Array, "N d"], valid: Bool[Array, " N"]) -> Float[Array, "N d"]:
+    """Rows less the one nearest to the origin, which is the mean."""
+    row = jnp.argmin(jnp.where(valid, jnp.sum(x**2, axis=1), jnp.inf))
+    return x - jax.lax.stop_gradient(x[row])[None, :]
 
 
 def distance_tiles(
