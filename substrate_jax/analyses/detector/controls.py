@@ -153,12 +153,22 @@ def image_statistics(
 def _statistics(image: np.ndarray) -> list[float]:
     height, width = image.shape[:2]
     step = -(-max(height, width) // MOST_SIDE)
-    image = image[::step, ::step]
-    low, high = image.min(axis=2), image.max(axis=2)
-    pixels = image.reshape(-1, 3) / 255.0
-    color = (high - low).ravel() / 255.0
-    moments = [*pixels.mean(axis=0), *pixels.std(axis=0), color.mean(), color.std()]
-    return [height, width, width / height, float((low == high).mean()), *map(float, moments)]
+    red, green, blue = (image[::step, ::step, channel] for channel in range(3))
+    low = np.minimum(np.minimum(red, green), blue)
+    color = np.maximum(np.maximum(red, green), blue) - low
+    (*means, colored), (*deviations, spread) = zip(
+        *map(_moments, (red, green, blue, color)), strict=True
+    )
+    gray = float((color == 0).mean())
+    return [height, width, width / height, gray, *means, *deviations, colored, spread]
+
+
+def _moments(channel: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of values from 0 to 255, as shares of 255."""
+    share = np.bincount(channel.ravel(), minlength=256) / channel.size
+    values = np.arange(256) / 255
+    mean = float(share @ values)
+    return mean, float(np.sqrt(share @ (values - mean) ** 2))
 
 
 def thumbnails(pixels: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n t"]:

@@ -15,9 +15,11 @@ import substrate_jax as sj
 from substrate_jax.analyses.detector.classify import fit_classifier, probabilities
 from substrate_jax.analyses.detector.conformal import p_values, rows_needed
 from substrate_jax.analyses.detector.detector import DomainDetector
+from substrate_jax.analyses.detector.metrics import separation
 from substrate_jax.analyses.detector.parts import deal
 from substrate_jax.analyses.detector.scores import SCORES, Reference, likeness, on_substrate
 from substrate_jax.analyses.probe.heads.logistic import STRENGTHS
+from tests.golden import make_detector_golden
 
 WIDTHS = {"net": 12, "other": 5}
 SHIFTS = {"sky": 0.0, "sea": 1.5, "land": 3.0}
@@ -149,6 +151,22 @@ def test_scores_are_those_of_their_definitions():
     assert tuple(found) == SCORES
     for name, values in want.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_scores_tell_the_unknown_as_those_of_pytorch_ood_do():
+    data, golden = make_detector_golden.drawn(), json.loads(make_detector_golden.PATH.read_text())
+    reference = Reference.of(data["fitted"], data["codes"])
+    known, unknown = (
+        likeness(reference, data[name], data[f"{name}_logits"], np.zeros(len(data[name])))
+        for name in ("known", "unknown")
+    )
+    assert set(golden["scores"]) == set(SCORES) - {"residual"}
+    for name, want in golden["scores"].items():
+        found = separation(known[name], unknown[name], np.ones(90, bool))
+        assert found.auroc.value == pytest.approx(want["auroc"], abs=1e-9), name
+        assert found.fpr95.value == pytest.approx(want["fpr95_of_unknown"], abs=1e-9), name
+        turned = separation(-unknown[name], -known[name], np.ones(60, bool))
+        assert turned.fpr95.value == pytest.approx(want["fpr95_of_known"], abs=1e-9), name
 
 
 def test_leaving_the_space_of_the_rows_is_far():
