@@ -91,12 +91,14 @@ def measure_scores(
 
 
 def _features(n: int, d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Classes a little apart in features with a decaying spectrum."""
+    """64 directions of decaying strength and noise, as features have; classes a little apart."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % CLASSES
-    centers = rng.standard_normal((CLASSES, d), np.float32)
-    scale = np.arange(1, d + 1, dtype=np.float32) ** -0.5
-    return (rng.standard_normal((n, d), np.float32) + 0.3 * centers[labels]) * scale, labels
+    strength = np.arange(1, 65, dtype=np.float32) ** -0.7
+    latent = rng.standard_normal((n, 64), np.float32)
+    latent += 0.5 * rng.standard_normal((CLASSES, 64), np.float32)[labels]
+    directions = strength[:, None] * rng.standard_normal((64, d), np.float32)
+    return latent @ directions + 0.5 * rng.standard_normal((n, d), np.float32), labels
 
 
 def _time(call: Callable[[], Any], repeats: int) -> tuple[float, float]:

@@ -120,7 +120,8 @@ def component_scores(features, k: int) -> Float64[jax.Array, "n k"]:
 def _component_scores(x, k):
     x = standardize(x.astype(jnp.float64))
     found = pca(x, k, tolerance=TOLERANCE, max_iterations=MOST_PASSES)
-    scores = matmul(x - found.mean[None, :], found.components)
+    # The mean of standardized features is rounding: to subtract it from them would copy them.
+    scores = matmul(x, found.components) - matmul(found.mean[None, :], found.components)
     scale = jnp.sqrt(jnp.mean(scores**2, axis=0))
     # A component whose deviation is rounding of the first is none.
     real = scale > 1e-7 * jnp.maximum(scale[0], 1e-300)
