@@ -92,7 +92,7 @@ _ALL = (
         function=logme,
         needs=(LABELS,),
         citation="You et al. 2021, arXiv:2102.11005",
-        cost="r C per step, of at most 80",
+        cost="r C per step, of some 20",
         shares="squares",
     ),
     Score(
