@@ -66,6 +66,7 @@ TAPS = {
     # efficientnet
     "efficientnet_b0": EFFICIENTNET_TAPS,
     "tf_efficientnet_b0": EFFICIENTNET_TAPS,
+    "tf_efficientnet_lite2": EFFICIENTNET_TAPS,
     # convnext
     "convnext_tiny": CONVNEXT_TAPS,
     "convnext_base": CONVNEXT_TAPS,

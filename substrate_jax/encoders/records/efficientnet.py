@@ -1,4 +1,4 @@
-"""EfficientNets trained in torch, and those ported from TensorFlow (noisy student)."""
+"""EfficientNets trained in torch, and those ported from TensorFlow: noisy student, and lite."""
 
 from substrate_jax.encoders.networks.efficientnet import EfficientNetConfig
 from substrate_jax.encoders.records.timm import register_timm
@@ -53,4 +53,25 @@ for _size, (_pixels, _crop) in enumerate(
         EfficientNetConfig(*_SCALES[_size], padding="same", eps=1e-3, image_size=_pixels),
         crop_fraction=_crop,
         paper="1911.04252",
+    )
+# pixels, crop, way to interpolate
+for _size, (_pixels, _crop, _interpolation) in enumerate(
+    (
+        (224, 0.875, "bicubic"),
+        (240, 0.882, "bicubic"),
+        (260, 0.89, "bicubic"),
+        (300, 0.904, "bilinear"),
+        (380, 0.92, "bilinear"),
+    )
+):
+    register_timm(
+        f"tf_efficientnet_lite{_size}",
+        f"tf_efficientnet_lite{_size}.in1k",
+        EfficientNetConfig(
+            *_SCALES[_size], padding="same", eps=1e-3, image_size=_pixels, lite=True
+        ),
+        crop_fraction=_crop,
+        normalization="inception",
+        interpolation=_interpolation,
+        paper="1905.11946",
     )

@@ -190,15 +190,15 @@ def efficientnet(options: Options, size: int) -> EfficientNetConfig:
     )
     _require(options, "hidden_dim", options["hidden_dim"] == config.width, f"give {config.width}")
     # Where a halved map has an odd side, TensorFlow's padding is even; transformers is told which.
-    odd, number, side, in_channels = [], 0, size // 2, config.scale(config.stem_channels)
-    for _, stride, _, channels, count in STAGES:
+    odd, number, side, in_channels = [], 0, size // 2, config.stem_width
+    for stage, (_, stride, _, channels, _) in enumerate(STAGES):
         channels = config.scale(channels)
         skips = stride > 1 or in_channels != channels
         _require(options, "width_coefficient", skips, "channels must change at each stage")
         if stride == 2:
             odd += [number] if side % 2 else []
             side = -(-side // 2)
-        number, in_channels = number + config.repeat(count), channels
+        number, in_channels = number + config.repeat(stage), channels
     if size % 2:
         raise ValueError(f"efficientnet at {size} pixels: give a preprocessor of an even size")
     halved = [i for i in options["depthwise_padding"] if i in _first_blocks(config)]
@@ -208,7 +208,7 @@ def efficientnet(options: Options, size: int) -> EfficientNetConfig:
 
 def _first_blocks(config: EfficientNetConfig) -> set[int]:
     """Numbers of the blocks that halve the resolution."""
-    counts = [config.repeat(count) for *_, count in STAGES]
+    counts = [config.repeat(stage) for stage in range(len(STAGES))]
     return {sum(counts[:i]) for i, (_, stride, *_) in enumerate(STAGES) if stride == 2}
 
 
