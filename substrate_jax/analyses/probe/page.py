@@ -146,7 +146,8 @@ def _figure(result: ProbeResult) -> Picture:
                 )
             )
             rows.append((name, one.shots, one.head, one.encoder, *one.difference))
-    reach = max(abs(end) for lane in lanes for end in (*(lane.interval or ()), *lane.values))
+    ends = [abs(end) for lane in lanes for end in (*(lane.interval or ()), *lane.values)]
+    reach = max(1.0, *ends)
     figure = strips.strip(
         lanes, quantity="points of balanced accuracy", limits=(-reach, reach), line=0.0
     )

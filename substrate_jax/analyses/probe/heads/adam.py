@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from substrate_jax.analyses.probe.heads.batch import Batch, Linear
-from substrate_jax.analyses.transferability.scores.inputs import program, shared_size
+from substrate_jax.analyses.probe.heads.batch import Batch, Linear, power
+from substrate_jax.analyses.transferability.scores.inputs import program
 from substrate_jax.kernels.arithmetic import HIGHEST
 
 EPOCHS = 200
@@ -100,7 +100,7 @@ def balanced_batches(
     shots = int(batch.counts[0, 0])
     each = min(max(1, rows // batch.classes), shots)
     parts = -(-shots // each)
-    size = shared_size(each * batch.classes, rows)
+    size = power(each * batch.classes, 16)
     index = np.full((epochs, parts, len(batch.codes), size), -1, np.int32)
     for episode, codes in enumerate(batch.codes):
         rng = np.random.default_rng((seed, episode))

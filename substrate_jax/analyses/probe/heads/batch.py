@@ -44,7 +44,7 @@ class Batch:
     @property
     def one_hot(self) -> Float64[np.ndarray, "E N K"]:
         """1 where a row has the class, in K >= C classes; a row that does not count is zero."""
-        return np.eye(_power(self.classes, 8))[self.codes] * (self.codes >= 0)[..., None]
+        return np.eye(power(self.classes, 4))[self.codes] * (self.codes >= 0)[..., None]
 
     @property
     def counts(self) -> Int[np.ndarray, "E C"]:
@@ -84,12 +84,13 @@ def make_batch(
     if not len(test):
         raise ValueError("test has no rows: hold some out")
     episodes, rows = train.shape
-    width, size = padded_width(x.shape[1]), _power(rows, 32)
+    width = padded_width(x.shape[1])
+    size = power(rows, 32) if rows <= 128 else shared_size(rows, 128)
     gathered = np.zeros((episodes, size, width))
     gathered[:, :rows, : x.shape[1]] = x[train]
     labels = np.full((episodes, size), -1)
     labels[:, :rows] = codes[train]
-    judged = np.zeros((_power(len(test), 256), width))
+    judged = np.zeros((power(len(test), 256), width))
     judged[: len(test), : x.shape[1]] = x[test]
     batch = Batch(gathered, labels, judged, rows, x.shape[1], len(test), classes)
     if not batch.counts.all():
@@ -107,11 +108,16 @@ def padded_width(width: int) -> int:
         >>> [padded_width(width) for width in (5, 16, 96, 192, 384, 768, 2840)]
         [16, 16, 128, 256, 512, 768, 3072]
     """
-    return _power(width, 16) if width <= 512 else shared_size(width, 512)
+    return power(width, 16) if width <= 512 else shared_size(width, 512)
 
 
-def _power(size: int, least: int) -> int:
-    """The smallest of least, 2 least, 4 least, ... that holds `size`."""
+def power(size: int, least: int) -> int:
+    """The smallest of least, 2 least, 4 least, ... that holds `size`.
+
+    Example:
+        >>> power(16, 16), power(17, 16), power(65, 16)
+        (16, 32, 128)
+    """
     return least * 2 ** max(0, (-(-size // least) - 1).bit_length())
 
 
