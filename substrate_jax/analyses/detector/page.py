@@ -290,6 +290,10 @@ def _caveats(result: DetectorResult, found: Evaluation) -> Iterator[str]:
         "An unknown image may lie anywhere. What is turned away here says nothing of sets that "
         "were not tried, and a domain left out is easier to see than a new set of a known kind."
     )
+    yield (
+        "AUROC is of one threshold for all domains. Abstention has a threshold for each, so it may "
+        "turn away more or fewer than the AUROC of its score suggests."
+    )
     yield from image_caveats(
         {name: (one.images, one.held_out) for name, one in found.domains.items()},
         "Held-out crops overlap with those fitted to, so accuracies and intervals are too good.",
