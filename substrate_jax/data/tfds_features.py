@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NO_LABEL = "none"
 _STEP = 1024  # records at once
+LEAST_BYTES = 16  # of a record with an image in it
 
 
 @dataclass(frozen=True)
@@ -148,14 +149,25 @@ class Records:
     """The records of a split, by row number.
 
     Raises:
-      ValueError, RuntimeError: as TFDS and array_record say.
+      ValueError, RuntimeError: as TFDS and array_record say, or more records are said to be in a
+        file than fit into it.
     """
 
     def __init__(self, builder: "tfds.core.DatasetBuilder", split: str):
+        from etils import epath  # comes with TFDS; files may be in a bucket
+
         # TFDS's decorator hides the arguments.
         source = builder.as_data_source(split=split)  # pyright: ignore[reportCallIssue]
         self._bytes = source.data_source
         parts = builder.info.splits[split].file_instructions
+        for part in parts:
+            size = epath.Path(part.filename).stat().length
+            if part.examples_in_shard > size // LEAST_BYTES:
+                raise ValueError(
+                    f"dataset_info.json says that {readable(part.filename)} holds "
+                    f"{part.examples_in_shard:,} records, more than fit into its {size:,} bytes; "
+                    "fetch or prepare it again"
+                )
         counts = [p.examples_in_shard - p.skip if p.take == -1 else p.take for p in parts]
         self._files = [str(part.filename) for part in parts]
         self._ends = list(itertools.accumulate(counts))

@@ -31,6 +31,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 MOST_GROWTH = 1024  # MiB that damaged files may make a process grow by
+MOST_MEMORY = 8 << 30  # bytes of the long form's processes: asking for more is a loss
 DEADLINE = 20  # seconds of one example
 HANGING = 3600  # seconds on the clock after which an example ends the long form
 LOST = 3  # exit code where a row says what was lost
@@ -243,6 +244,7 @@ class Long:
 def fuzz(target: str, minutes: float) -> int:
     """Try new examples of one target, print its row, and return how many tests lost something."""
     began, long = time.process_time(), Long(60 * minutes)
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     quiet = ("-n", "0", "-q", "--durations=0", "-W", "ignore::pytest.PytestAssertRewriteWarning")
     code = pytest.main([*quiet, *TARGETS[target]], [long])

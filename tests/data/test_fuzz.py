@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pathlib
+import re
 import shutil
 import tempfile
 import warnings
@@ -197,6 +198,21 @@ def test_damaged_descriptions_of_a_set(name, records):
         read_all(root, "tfds:wild")
 
     check()
+
+
+@pytest.mark.parametrize("count", [10**6, 2**32 - 1])
+def test_more_records_than_fit_into_a_file_are_refused(count, records):
+    """Found by the long form: a list of as many rows took all memory."""
+    root, file = records
+    path = file.parent / "dataset_info.json"
+    whole = path.read_text()
+    changed = re.sub(r'("shardLengths": \[\s*)"\d+"', rf'\1"{count}"', whole)
+    assert changed != whole
+    path.write_text(changed)
+    with pytest.raises(ValueError, match=f"holds {count:,} records, more than fit into") as error:
+        open_source(f"tfds:wild@{root}")
+    assert file.name in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_long_form_knows_every_fuzz_test_by_name():
