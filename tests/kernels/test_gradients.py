@@ -84,6 +84,12 @@ def calibrated(blocks):
     return kernels.calibrate_cka(blocks, skewness="gamma")
 
 
+def components(blocks):
+    """The first two of the exact method and their variances, in one array."""
+    found = kernels.pca(blocks[0], 2, method="exact")
+    return jnp.concatenate([found.components, found.explained_variance[None]])
+
+
 partial = functools.partial
 # Of the kernels in docs/embedding.md: functions of the blocks, and for "held" the function whose
 # differences count, made of the blocks at hand.
@@ -115,6 +121,8 @@ FUNCTIONS = {
         lambda b: kernels.generalized_procrustes(b, tolerance=1e-13, max_iterations=3000).loss
     ],
     "calibrate_cka": [lambda b: calibrated(b).score],
+    "linear_predictivity": [partial(kernels.linear_predictivity, folds=3)],
+    "pca": [components],
     "center": [lambda b: kernels.center(b[0])],
     "standardize": [lambda b: kernels.standardize(b[0])],
 }
@@ -127,6 +135,7 @@ ONE_WIDTH = {"procrustes_disparity", "orthogonal_procrustes", "generalized_procr
 FEW_COLUMNS = {"polar", "principal_angles", "grassmann_similarity"}  # no more than rows
 # Of degenerate points, those where there is no value, as the docstring says.
 NO_VALUE = {
+    "linear_predictivity": {"simplex"},
     "procrustes_disparity": {"zero"},
     "principal_angles": {"constant", "zero", "rank one"},
     "grassmann_similarity": {"constant", "zero", "rank one"},
@@ -221,6 +230,22 @@ def test_the_loss_of_generalized_procrustes_has_its_gradient():
         gradient, step = jax.jit(jax.grad(loss))(blocks[0]), 1e-5 * rng.normal(size=(9, 3))
         change = float(loss(blocks[0] + step) - loss(blocks[0] - step)) / 2
         np.testing.assert_allclose(np.sum(gradient * step), change, rtol=1e-5)
+
+
+def test_components_by_iteration_have_a_derivative_in_forward_mode():
+    with jax.enable_x64(True):
+        (x, *_), rng = encoders((6,)), np.random.default_rng(0)
+        step = rng.normal(size=x.shape)
+
+        def variances(x):
+            found = kernels.pca(x, 2, method="subspace", tolerance=1e-12, max_iterations=200)
+            return found.explained_variance
+
+        _, found = jax.jit(lambda x, step: jax.jvp(variances, (x,), (step,)))(x, step)
+        change = (variances(x + 1e-5 * step) - variances(x - 1e-5 * step)) / 2e-5
+        np.testing.assert_allclose(found, change, rtol=1e-6)
+        with pytest.raises(ValueError, match="Reverse-mode"):
+            jax.grad(lambda x: jnp.sum(variances(x)))(x)
 
 
 @pytest.mark.parametrize(
