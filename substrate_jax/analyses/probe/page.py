@@ -10,6 +10,8 @@ Not guaranteed: that targets are a sample of anything.
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from substrate_jax.analyses.probe.method_blocks import kinds_table, methods_table
 from substrate_jax.analyses.probe.results import Answer, ProbeResult, Target
 from substrate_jax.analyses.probe.target_blocks import learning_curves
@@ -75,7 +77,9 @@ def probe_page(result: ProbeResult) -> Page:
     """
     slug = slugs(list(result.targets))
     curves = [
-        learning_curves(name, target, slug[name], result) for name, target in result.targets.items()
+        learning_curves(name, target, slug[name], result)
+        for name, target in result.targets.items()
+        if np.isfinite(target.comparison.accuracy).any()
     ]
     sections = [Section(f"{result.components} dimensions or full width", list(_answers(result)))]
     sections.append(Section("Learning curves", [Figures(curves)]))

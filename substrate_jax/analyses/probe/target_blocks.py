@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from substrate_jax.analyses.probe.answers import PAPER, t_interval
 from substrate_jax.analyses.probe.compare import AVERAGE
 from substrate_jax.analyses.probe.results import Method, ProbeResult, Target
@@ -54,7 +56,10 @@ def learning_curves(name: str, target: Target, slug: str, result: ProbeResult) -
 def _shown(target: Target) -> Iterator[tuple[Method, bool]]:
     """The methods drawn, and whether hollow: those of the paper's head beside a tuned one."""
     if not target.answers:
-        yield from ((method, False) for method in target.comparison.methods[:6])
+        found = target.comparison
+        rows = np.flatnonzero(np.isfinite(found.accuracy).any(axis=(1, 2)))
+        shown = [found.methods[row] for row in rows]
+        yield from ((method, False) for method in shown[:6])
         return
     first = target.answers[0]
     by_kind: dict[tuple[str, str], list[Method]] = {}
