@@ -57,8 +57,8 @@ def _shown(target: Target) -> Iterator[tuple[Method, bool]]:
     """The methods drawn, and whether hollow: those of the paper's head beside a tuned one."""
     if not target.answers:
         found = target.comparison
-        rows = np.flatnonzero(np.isfinite(found.accuracy).any(axis=(1, 2)))
-        shown = [found.methods[row] for row in rows]
+        rows = range(len(found.methods))
+        shown = [found.methods[row] for row in rows if np.isfinite(found.accuracy[row]).any()]
         yield from ((method, False) for method in shown[:6])
         return
     first = target.answers[0]
