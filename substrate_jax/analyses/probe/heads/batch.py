@@ -85,7 +85,7 @@ def make_batch(
         raise ValueError("test has no rows: hold some out")
     episodes, rows = train.shape
     width = padded_width(x.shape[1])
-    size = power(rows, 32) if rows <= 128 else shared_size(rows, 128)
+    size = power(rows, 32) if rows <= 128 else shared_size(rows, 64)
     gathered = np.zeros((episodes, size, width))
     gathered[:, :rows, : x.shape[1]] = x[train]
     labels = np.full((episodes, size), -1)
@@ -108,7 +108,7 @@ def padded_width(width: int) -> int:
         >>> [padded_width(width) for width in (5, 16, 96, 192, 384, 768, 2840)]
         [16, 16, 128, 256, 512, 768, 3072]
     """
-    return power(width, 16) if width <= 512 else shared_size(width, 512)
+    return power(width, 16) if width <= 512 else shared_size(width, 256)
 
 
 def power(size: int, least: int) -> int:
