@@ -53,6 +53,8 @@ CAVEATS = (
     "share; one over targets does, as far as the targets are like those you care for.",
     "The best encoder is the one of highest accuracy on the very images that it is judged on, "
     "which favors it. The widest is chosen without looking.",
+    "Where both reach 100 % the difference is 0 in every draw, and its interval has no width: the "
+    "target is too easy to tell them apart.",
     "A substrate needs all its encoders on every image: its few dimensions save storage and the "
     "head's work, not the encoders' work.",
 )
@@ -196,6 +198,19 @@ def _answer_table(result: ProbeResult) -> Table:
         )
     ]
     rows = []
+    for one in result.overall:
+        same = one.head == one.rival_head
+        ends = interval_in_words(one.low, one.high)
+        cells = {column.key: getattr(one, column.key, None) for column in columns}
+        rows.append(
+            cells
+            | {
+                "target": f"mean of {counted(one.targets, 'target')}",
+                "heads": f"{one.head} on both" if same else f"{one.head}; {one.rival_head}",
+                "against": one.rival,
+                "difference_text": f"{points(one.mean)} ({ends})",
+            }
+        )
     for name, target in result.targets.items():
         for one in target.answers:
             same = one.head == one.rival_head
@@ -214,19 +229,6 @@ def _answer_table(result: ProbeResult) -> Table:
                     "of_all_text": interval_in_words(one.low_of_all, one.high_of_all),
                 }
             )
-    for one in result.overall:
-        same = one.head == one.rival_head
-        ends = interval_in_words(one.low, one.high)
-        cells = {column.key: getattr(one, column.key, None) for column in columns}
-        rows.append(
-            cells
-            | {
-                "target": f"mean of {counted(one.targets, 'target')}",
-                "heads": f"{one.head} on both" if same else f"{one.head}; {one.rival_head}",
-                "against": one.rival,
-                "difference_text": f"{points(one.mean)} ({ends})",
-            }
-        )
     caption = (
         "Balanced accuracy in percent, differences in points. Best: the encoder of highest "
         "accuracy with that head; widest: of most features."
