@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from substrate_jax.version import __version__
 
 if TYPE_CHECKING:
+    from substrate_jax import losses
     from substrate_jax.analyses.cka.compare import compare_encoders
     from substrate_jax.analyses.detector.detector import DomainDetector
     from substrate_jax.data.domains import open_source
@@ -40,6 +41,7 @@ __all__ = [
     "extract",
     "list_encoders",
     "load_encoder",
+    "losses",
     "make_mesh",
     "open_source",
     "pcka",
@@ -47,6 +49,8 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    if name == "losses":
+        return importlib.import_module(f"{__name__}.losses")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
