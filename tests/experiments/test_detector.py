@@ -138,7 +138,7 @@ def test_tables_of_the_page_are_those_of_the_result(of_files):
     assert float(inputs[0]["accuracy"]) == found["accuracy"]["value"]
     assert [line["input"] for line in inputs[1:]] == [one["name"] for one in found["controls"]]
     separation = read_csv(document, "separation.csv")
-    assert len(separation) == 6 * len(found["unknowns"])
+    assert len(separation) == 7 * len(found["unknowns"])
     for line in separation:
         (one,) = [
             one for one in found["unknowns"]

@@ -34,6 +34,7 @@ from substrate_jax.analyses.detector.results import (
     Predictions,
     Unknown,
 )
+from substrate_jax.analyses.detector.scores import P_VALUE
 from substrate_jax.features import Features
 from substrate_jax.features.constant import constant_blocks
 from substrate_jax.report.run import ImageSet
@@ -233,7 +234,8 @@ def _unknown(
         scores={
             score: separation(known.scores[score], values, right)
             for score, values in answers.scores.items()
-        },
+        }
+        | {P_VALUE: separation(known.p_values, answers.p_values, right)},
         abstained=wilson(int(answers.abstained.sum()), n),
         answered=dict(zip(answers.domains, (counts / n).tolist(), strict=True)),
     )

@@ -252,7 +252,7 @@ def _confusion(found: Evaluation) -> Iterator[Block]:
         Column("domain", "Domain"),
         Column("right", "Right"),
         Column("turned", "Turned away"),
-        Column("turned_answered", "of those answered with it"),
+        Column("turned_answered", "Of those answered with it"),
         Column("held_out", "Held out", "count"),
         Column("fitted", "Fitted to", "count"),
         Column("calibrated", "Calibrating", "count"),
@@ -291,8 +291,8 @@ def _caveats(result: DetectorResult, found: Evaluation) -> Iterator[str]:
         "were not tried, and a domain left out is easier to see than a new set of a known kind."
     )
     yield (
-        "AUROC is of one threshold for all domains. Abstention has a threshold for each, so it may "
-        "turn away more or fewer than the AUROC of its score suggests."
+        "AUROC of a score is of one threshold for all domains. Abstention has one for each, "
+        "through the p-value, so it may turn away more or fewer than its score suggests."
     )
     yield from image_caveats(
         {name: (one.images, one.held_out) for name, one in found.domains.items()},

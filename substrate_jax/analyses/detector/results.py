@@ -52,7 +52,7 @@ class Unknown:
         rows: how many.
         known_rows: held-out rows of the domains that are known, which they are told from.
         images: what they are; None for those generated.
-        scores: name -> how it tells them from the known ones.
+        scores: name -> how it tells them from the known ones; "p_value" is what abstention goes by.
         abstained: share that the detector abstains from, by its own score.
         answered: name of a domain -> share of the rows that are answered with it, unless abstained.
     """

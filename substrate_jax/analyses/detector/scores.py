@@ -46,6 +46,8 @@ TITLES = {
     "residual": "residual",
 }
 SCORES = tuple(TITLES)
+P_VALUE = "p_value"
+REPORTED = {**TITLES, P_VALUE: "p-value"}  # what unknown rows are told by
 _LEAST = 1e-10
 _BLOCK = 4_000_000  # entries of the largest array of distances
 

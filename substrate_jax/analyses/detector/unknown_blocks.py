@@ -7,7 +7,7 @@ import numpy as np
 from substrate_jax.analyses.detector import figures
 from substrate_jax.analyses.detector.metrics import COVERAGES, over_units
 from substrate_jax.analyses.detector.results import FAR, LEFT_OUT, NEAR, Evaluation, Unknown
-from substrate_jax.analyses.detector.scores import TITLES
+from substrate_jax.analyses.detector.scores import P_VALUE, REPORTED, TITLES
 from substrate_jax.analyses.detector.words import abstention, between, percent
 from substrate_jax.report import page, strips
 from substrate_jax.report.page import Block, Column, Figures, Prose, Table
@@ -37,7 +37,7 @@ def unknown_blocks(found: Evaluation) -> Iterator[Block]:
             (KINDS[kind], [one.scores[score].auroc.value for one in found.of_kind(kind)])
             for kind in kinds
         ]
-        for score, title in TITLES.items()
+        for score, title in REPORTED.items()
     }
     values = [v for groups in lanes.values() for _, group in groups for v in group]
     low = float(np.floor(10 * min([*values, 0.9])) / 10)
@@ -45,8 +45,11 @@ def unknown_blocks(found: Evaluation) -> Iterator[Block]:
     rows = [row for one in found.unknowns for row in _score_rows(one)]
     keys = ("unknown", "kind", "score", "auroc", "auroc_low", "auroc_high")
     csv = csv_text(keys, ([row[key] for key in keys] for row in rows))
-    caption = "A dot per unknown set; a black stroke at the mean of several. .5 is chance."
-    pictures = [page.drawn("auroc", "Six scores", caption, _alt(found), figure, csv)]
+    caption = (
+        "A dot per unknown set; a black stroke at the mean of several. .5 is chance. The p-value "
+        f"is that of {TITLES[found.score]} within the domain answered."
+    )
+    pictures = [page.drawn("auroc", "Scores and p-value", caption, _alt(found), figure, csv)]
     curves, best = _curves(found.of_kind(kinds[0]))
     over = "domains left out" if kinds[0] == LEFT_OUT else f"{kinds[0]} sets"
     caption = (
@@ -58,7 +61,7 @@ def unknown_blocks(found: Evaluation) -> Iterator[Block]:
         ["coverage", *curves, "best"],
         ([c, *(v[i] for v in curves.values()), best[i]] for i, c in enumerate(COVERAGES)),
     )
-    alt = "Accuracy of the answered rows against the share that is answered, for six scores."
+    alt = "Accuracy of the answered rows against the share that is answered, for each score."
     pictures.append(page.drawn("coverage", "Answering less", caption, alt, figure, csv))
     yield Figures(pictures, legend=[KINDS[kind] for kind in kinds])
     yield _summary_table(found, kinds)
@@ -68,8 +71,8 @@ def unknown_blocks(found: Evaluation) -> Iterator[Block]:
 
 def _alt(found: Evaluation) -> str:
     left = found.of_kind(LEFT_OUT) or list(found.unknowns)
-    means = {s: float(np.mean([one.scores[s].auroc.value for one in left])) for s in TITLES}
-    words = ", ".join(f"{TITLES[score]} {number(value)}" for score, value in means.items())
+    means = {s: float(np.mean([one.scores[s].auroc.value for one in left])) for s in REPORTED}
+    words = ", ".join(f"{REPORTED[score]} {number(value)}" for score, value in means.items())
     return f"Mean AUROC over {left[0].kind} sets: {words}."
 
 
@@ -77,7 +80,7 @@ def _curves(sets: Sequence[Unknown]) -> tuple[dict[str, list[float]], list[float
     """Mean accuracy at each coverage by score, and that of a score that knows what is wrong."""
     curves = {
         title: np.mean([one.scores[score].accuracy for one in sets], axis=0).tolist()
-        for score, title in TITLES.items()
+        for score, title in REPORTED.items()
     }
     whole = [one.scores["softmax"].accuracy[-1] for one in sets]
     best = np.mean([[min(right / c, 1.0) for c in COVERAGES] for right in whole], axis=0)
@@ -89,7 +92,7 @@ def _summary_table(found: Evaluation, kinds: Sequence[str]) -> Table:
     rows = []
     for kind in kinds:
         sets = found.of_kind(kind)
-        for score, title in TITLES.items():
+        for score, title in REPORTED.items():
             auroc = over_units([one.scores[score].auroc.value for one in sets])
             means = {
                 key: float(np.mean([get(one.scores[score]) for one in sets]))
@@ -137,7 +140,7 @@ def _summary_table(found: Evaluation, kinds: Sequence[str]) -> Table:
 def _answered_table(found: Evaluation) -> Table:
     rows = []
     for one in found.unknowns:
-        auroc = one.scores[found.score].auroc
+        auroc = one.scores[P_VALUE].auroc
         taken = max(one.answered, key=lambda name: one.answered[name])
         rows.append(
             {
@@ -158,7 +161,7 @@ def _answered_table(found: Evaluation) -> Table:
         Column("rows", "Images", "count"),
         Column("turned", "Turned away"),
         Column("taken", "Most often taken for"),
-        Column("auroc_shown", "AUROC"),
+        Column("auroc_shown", "AUROC of p"),
         *(
             Column(key, key, "score", shown=False)
             for key in ("abstained", "abstained_low", "abstained_high")
@@ -173,7 +176,7 @@ def _score_rows(one: Unknown) -> Iterator[dict]:
         yield {
             "unknown": one.name,
             "kind": one.kind,
-            "score": TITLES[score],
+            "score": REPORTED[score],
             "rows": one.rows,
             "known_rows": one.known_rows,
             "auroc": found.auroc.value,

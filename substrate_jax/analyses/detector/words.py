@@ -10,7 +10,7 @@ from substrate_jax.analyses.detector.results import (
     Evaluation,
     Predictions,
 )
-from substrate_jax.analyses.detector.scores import TITLES
+from substrate_jax.analyses.detector.scores import REPORTED
 from substrate_jax.report.drawing import drawable
 from substrate_jax.report.text import counted, text_table
 
@@ -128,12 +128,6 @@ def reliability(found: Evaluation) -> str:
     )
 
 
-def mean_auroc(found: Evaluation, kind: str, score: str) -> float:
-    """Mean AUROC of a score over the unknown sets of a kind; NaN without any."""
-    values = [one.scores[score].auroc.value for one in found.of_kind(kind)]
-    return float(np.mean(values)) if values else float("nan")
-
-
 def detector_summary(result: DetectorResult) -> str:
     """Accuracy, controls and scores as lines for a terminal."""
     lines = []
@@ -149,7 +143,7 @@ def detector_summary(result: DetectorResult) -> str:
         lines += [*text_table(rows), ""]
         if left := found.of_kind(LEFT_OUT):
             rows = [("score", "AUROC, domain left out", "lowest")]
-            for score, title in TITLES.items():
+            for score, title in REPORTED.items():
                 values = {one.name: one.scores[score].auroc.value for one in left}
                 least = min(values, key=lambda name: values[name])
                 mean = float(np.mean(list(values.values())))
