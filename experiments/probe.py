@@ -21,10 +21,6 @@ from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
 from experiments.common import features as feature_files
 
-# Threads of LAPACK and of XLA wait for each other: an eigh of 513 x 513 took 1,179 ms with two and
-# 25 with one. Read when numpy is loaded, which `run` does.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)
 flags.adopt_module_key_flags(feature_files)
@@ -190,4 +186,7 @@ def draw(name: str, images, shots: list[int]):
 
 
 if __name__ == "__main__":
+    # Threads of LAPACK and of XLA wait for each other: an eigh of 513 x 513 took 1,179 ms with two
+    # and 25 with one. Read when numpy is loaded, which `run` does.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     launch.start(run, devices.join_processes)

@@ -30,6 +30,7 @@ SMALL = {
     "domains": ("--encoders=mini_vit_base", "--domains=texture,writing"),
     "layers": ("--encoders=mini_vit_base",),
     "pretrain": ("--encoder=mini_vit_base", "--data=sample:texture", "--test_data=sample:texture"),
+    "probe": ("--encoders=mini_vit_base", "--domains=texture"),
 }
 MODULES = {name: importlib.import_module(f"experiments.{name}") for name in COMMANDS}
 FLAGS = [

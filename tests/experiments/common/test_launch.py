@@ -27,6 +27,7 @@ LAUNCHERS = {
     "detector": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
     "domains": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
     "layers": SHARED | DEVICES | NETWORKS | PANEL | {"permutations"},
+    "probe": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
     "transferability": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
     "bench": SHARED | NETWORKS,
     "pretrain": SHARED,
