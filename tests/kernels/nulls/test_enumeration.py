@@ -68,6 +68,19 @@ def test_p_of_more_rows_or_of_sums_is_no_less_than_one_order():
             assert (np.asarray(found.log10_p_value) >= -np.log10(factorial) - 1e-4).all()
 
 
+def test_p_of_sampled_orders_is_no_less_than_one_order():
+    """These draws hold the best order less often than it is due, so that the bound decides."""
+
+    def sampled(n, calibrate, seed):
+        blocks = [x for x in encoders(n) if len(np.unique(x)) > 1]
+        options = {"method": "permutation", "permutations": 200, "key": jax.random.key(seed)}
+        return float(jax.jit(lambda b: calibrate(b, **options))(blocks).p_value.min())
+
+    of_neighbors = functools.partial(kernels.calibrate_mutual_knn, ks=(2,))
+    np.testing.assert_allclose(sampled(4, kernels.calibrate_cka, 6), 1 / 24, rtol=1e-5)
+    np.testing.assert_allclose(sampled(5, of_neighbors, 4), 1 / 120, rtol=1e-5)
+
+
 def test_a_tail_below_one_order_is_that_of_one():
     tail_of = functools.partial(kernels.tail_from_moments, mean=0.1, variance=1e-6)
     found = at_least_one_order(tail_of(np.float32([0.9, 0.1])), np.int32(5))
