@@ -26,12 +26,14 @@ def percent(value: float) -> str:
 
 
 def between(found: Estimate) -> str:
-    """A share with its interval.
+    """A share with its interval; a dash for none.
 
     Example:
         >>> between(Estimate(0.996, 0.99, 0.998))
         '99.6 % (99.0 to 99.8 %)'
     """
+    if np.isnan(found.value):
+        return "–"
     return f"{percent(found.value)} ({100 * found.low:.1f} to {percent(found.high)})"
 
 
@@ -91,7 +93,7 @@ def abstention(found: Evaluation) -> str:
     """What abstaining costs known images, and how much of the unknown it catches."""
     cost = (
         f"It is to turn away at most {percent(found.alpha)} of the images of its own domains and "
-        f"does {between(found.abstained)}"
+        f"does {between(found.abstained)}, with {between(found.answered_accuracy)} of the others right"
     )
     left = found.of_kind(LEFT_OUT)
     if not left:
