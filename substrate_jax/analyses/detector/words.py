@@ -93,7 +93,8 @@ def abstention(found: Evaluation) -> str:
     """What abstaining costs known images, and how much of the unknown it catches."""
     cost = (
         f"It is to turn away at most {percent(found.alpha)} of the images of its own domains and "
-        f"does {between(found.abstained)}, with {between(found.answered_accuracy)} of the others right"
+        f"does {between(found.abstained)}, with {between(found.answered_accuracy)} of the others "
+        "right"
     )
     left = found.of_kind(LEFT_OUT)
     if not left:
