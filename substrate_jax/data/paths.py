@@ -131,7 +131,7 @@ def special_kind(path: Path) -> str | None:
     try:
         mode = path.stat().st_mode
     except OSError:
-        return "a link that leads nowhere" if path.is_symlink() else None
+        return "a link that leads nowhere" if os.path.islink(path) else None
     return next((words for test, words in _KINDS if test(mode)), None)
 
 

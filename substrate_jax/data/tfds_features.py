@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NO_LABEL = "none"
 _STEP = 1024  # records at once
+MOST_CLASSES = 10_000_000
 LEAST_BYTES = 16  # of a record with an image in it
 
 
@@ -62,8 +63,19 @@ def choose_features(features: Any, image: str | None, label: str | None, name: s
     leaves = _leaves(features)
     key, index = _choose_image(leaves, image, name)
     found = _choose_label(leaves, label, name)
-    names = () if found is None else tuple(getattr(leaves[found][0], "names", None) or ())
+    names = () if found is None else _names(leaves[found][0], found, name)
     return Chosen(key, index, found, names, leaves.get("id", (None, 1))[1] == 0)
+
+
+def _names(feature: Any, key: str, name: str) -> tuple[str, ...]:
+    """Names of the classes; TFDS makes a list of numbers where a set has none."""
+    count = getattr(feature, "num_classes", None) or 0
+    if count > MOST_CLASSES:
+        raise ValueError(
+            f"{name}: features.json says that {key!r} has {count:,} classes, more than any set; "
+            "fetch or prepare it again"
+        )
+    return tuple(getattr(feature, "names", None) or ())
 
 
 def _leaves(features: Any, prefix: str = "", depth: int = 0) -> dict[str, tuple[Any, int]]:

@@ -11,6 +11,7 @@ its SHA-256, so a file from a cache is checked against it; a record can pin a re
 
 import contextlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any, NoReturn
@@ -132,7 +133,8 @@ def missing_files(folder: Path, *, weights: bool = True) -> list[str]:
         return lacks
     if not (folder / INDEX).is_file():
         return [*lacks, WEIGHTS]
-    return lacks + [name for name in shards(folder) if not (folder / name).is_file()]
+    # os.path: a name in a damaged index may be longer than names of files can be.
+    return lacks + [name for name in shards(folder) if not os.path.isfile(folder / name)]
 
 
 def shards(folder: Path) -> list[str]:

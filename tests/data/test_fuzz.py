@@ -200,6 +200,15 @@ def test_damaged_descriptions_of_a_set(name, records):
     check()
 
 
+@pytest.mark.parametrize("count", [10**7 + 1, 2**31 - 1])
+def test_more_classes_than_any_set_has_are_refused(count, tmp_path):
+    """Found by the long form: TFDS lists the numbers of classes that have no names."""
+    write_set(tmp_path, ROWS, FEATURES | {"label": class_feature(count)})
+    with pytest.raises(ValueError, match=rf"'label' has {count:,} classes, more than any") as error:
+        open_source(f"tfds:wild@{tmp_path}")
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("count", [10**6, 2**32 - 1])
 def test_more_records_than_fit_into_a_file_are_refused(count, records):
     """Found by the long form: a list of as many rows took all memory."""

@@ -140,3 +140,14 @@ def test_damaged_indices_of_shards(folder):
         assert arrays is None or arrays.keys() == want
 
     check()
+
+
+def test_a_name_that_no_file_can_have_is_missing(folder):
+    """Found by the long form: such a name is an error to the system, not an absent file."""
+    write_folder(folder, GOLDENS["vit"], shards=2)
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"]["classifier.bias"] = "a" * 300
+    path.write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="lacks aaa"):
+        read_transformers_arrays(folder)

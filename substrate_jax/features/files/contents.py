@@ -1,6 +1,7 @@
 """What a reader of a format finds, and ids and labels as text, whatever they came as."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,8 @@ def beside(path: Path, what: str, folders: Sequence[Path] = ()) -> tuple[Path, l
     own = [path.with_suffix(f".{what}.txt"), path.with_name(f"{path.name}.{what}.txt")]
     shared = [folder / name for folder in (path.parent, *folders) for name in BESIDE[what]]
     for file in (*own, *shared):
-        if file.is_file():
+        # os.path: with its ending a name may be longer than names of files can be.
+        if os.path.isfile(file):
             return file, lines_of(file)
         if kind := special_kind(file):
             raise ValueError(f"{readable(str(file))} is {kind}; give a text file with a line a row")

@@ -351,3 +351,11 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path):
     np.lib.format.write_array_header_1_0(buffer, header)
     (tmp_path / "a.npy").write_bytes(buffer.getvalue() + VALUES.tobytes())
     refused(tmp_path / "a.npy", r"a\.npy is no whole \.npy file")
+
+
+def test_a_long_name_leaves_no_room_for_that_of_its_ids(tmp_path):
+    path = tmp_path / f"{'a' * 248}.npy"
+    np.save(path, VALUES)
+    assert "ids" in refused(path, "ids")
+    (tmp_path / "ids.txt").write_text("\n".join(IDS) + "\n")
+    assert Features.read(path).ids == IDS
