@@ -26,7 +26,7 @@ flags.adopt_module_key_flags(several_domains)
 flags.adopt_module_key_flags(feature_files)
 flags.DEFINE_list(
     "labels",
-    ["2", "10", "50"],
+    ["2", "10", "25"],
     "Labels per class; all for 1,2,5,10,25,50,100,200,500. Those that a target cannot supply are "
     "left out.",
 )
