@@ -219,6 +219,9 @@ def compute(specs, plan: Plan, sources, read: "DomainDetector | None", mesh, out
     features = feature_files.features_of(files, encoders, sources, store, mesh, stages)
     images = {name: files.image_set(name, source) for name, source in sources.items()}
     said = feature_files.notes(specs, files, sources, features)
+    if plan.predicted is not None:  # all of its images are taken, however few
+        few = panel.few_images_note(plan.predicted, sources[plan.predicted])
+        said = [note for note in said if note not in few]
     evaluation, sheets, detector = None, [], read
     if detector is None:
         generated, numbers = generated_sources(files), None

@@ -203,6 +203,7 @@ def test_a_saved_detector_answers_images_with_its_own_encoders(of_images, pictur
         store=str(out / "features"),
     )  # fmt: skip
     assert [encoder["name"] for encoder in result["encoders"]] == ENCODERS
+    assert not [note for note in result["notes"] if "fewer than" in note]
     assert (tmp_path / "predictions.csv").read_text() == (out / "predictions.csv").read_text()
 
 

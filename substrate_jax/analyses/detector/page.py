@@ -271,7 +271,6 @@ def _asked(found: Predictions) -> Iterator[Block]:
     source = "the one fitted in this run" if found.detector is None else found.detector
     yield Prose(
         [
-            asked(found),
             f"{images_in_words(found.images, found.rows)} The detector is {source}; it knows "
             f"{', '.join(found.domains)}, and abstains by {TITLES[found.score]}. predictions.csv "
             "beside this page has a line for each image: id, domain, probability, p-value, and "
