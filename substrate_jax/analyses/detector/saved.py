@@ -6,7 +6,6 @@ type, every value of the JSON of its kind, and the hash of the arrays as the JSO
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,12 +54,15 @@ def write(path: Path, arrays: Mapping[str, Any], described: Mapping[str, Any]) -
     Returns:
         Path of the JSON file.
     """
+    # Matplotlib comes with it, which loading and using a detector do without.
+    from substrate_jax.report.files import write_file
+
     base = _base(path)
     content = save({name: np.ascontiguousarray(np.asarray(x)) for name, x in arrays.items()})
-    _whole(base.with_name(base.name + ".safetensors"), content)
+    write_file(base.with_name(base.name + ".safetensors"), content)
     sha256 = file_sha256(base.with_name(base.name + ".safetensors"))
     text = json.dumps({"format": FORMAT, "sha256": sha256, **described}, indent=1) + "\n"
-    return _whole(base.with_name(base.name + ".json"), text.encode())
+    return write_file(base.with_name(base.name + ".json"), text)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -166,15 +168,3 @@ def _check_arrays(
     codes = arrays["calibration_codes"]
     if len(codes) and not 0 <= codes.min() <= codes.max() < sizes["C"]:
         refuse("calibration_codes name domains that there are not")
-
-
-def _whole(file: Path, content: bytes) -> Path:
-    """Write under another name and rename, so that readers see all of it or none."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.unfinished")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
-    return file
