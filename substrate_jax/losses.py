@@ -82,14 +82,13 @@ def cka_loss(
     if rows < FEW_ROWS:
         _warn_of_few_rows()
     held = jax.lax.stop_gradient(target)
-    options = {"debiased": debiased, "mask": mask, "axis_name": axis_name}
+    cka = functools.partial(kernels.cka, mask=mask, axis_name=axis_name)
     if debiased:
         # Where all rows but one are alike nothing is left to compare, and debiased CKA is NaN.
-        found = kernels.cka(jax.lax.stop_gradient(features), held, **options)
-        finite = kernels.cka(jax.lax.stop_gradient(features), held, **options | {"debiased": False})
-        undefined = jnp.isnan(found) & jnp.isfinite(finite)
+        seen = jax.lax.stop_gradient(features)
+        undefined = jnp.isnan(cka(seen, held, debiased=True)) & jnp.isfinite(cka(seen, held))
         features = jnp.where(undefined, jnp.zeros_like(features), features)
-    return 1 - kernels.cka(features, held, **options)
+    return 1 - cka(features, held, debiased=debiased)
 
 
 @functools.cache
