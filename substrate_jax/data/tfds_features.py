@@ -166,14 +166,14 @@ class Records:
     """
 
     def __init__(self, builder: "tfds.core.DatasetBuilder", split: str):
-        from etils import epath  # comes with TFDS; files may be in a bucket
+        import tensorflow_datasets as tfds
 
         # TFDS's decorator hides the arguments.
         source = builder.as_data_source(split=split)  # pyright: ignore[reportCallIssue]
         self._bytes = source.data_source
         parts = builder.info.splits[split].file_instructions
         for part in parts:
-            size = epath.Path(part.filename).stat().length
+            size = tfds.core.Path(part.filename).stat().length  # which may be in a bucket
             if part.examples_in_shard > size // LEAST_BYTES:
                 raise ValueError(
                     f"dataset_info.json says that {readable(part.filename)} holds "

@@ -20,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from substrate_jax.data.paths import first_of, one_line, readable, special_kind
+from substrate_jax.data.tensors import tensor_bytes
 from substrate_jax.encoders.networks.layers import constant_rngs
 from substrate_jax.encoders.networks.network import Config, Network
 from substrate_jax.encoders.wrappers import check_dtypes, check_values, other_prefix, unwrapped
@@ -183,7 +184,7 @@ def abstract_module(config: Config) -> Network:
 
 def serialize(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
     """Arrays as float16 safetensors bytes."""
-    return save({key: value.astype(np.float16) for key, value in arrays.items()}, metadata)
+    return tensor_bytes({key: value.astype(np.float16) for key, value in arrays.items()}, metadata)
 
 
 def fingerprint(config: Config, weights_sha256: str, dtype: jnp.dtype) -> str:

@@ -28,9 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from safetensors import safe_open
-from safetensors.numpy import save
 
 from substrate_jax import kernels
+from substrate_jax.data.tensors import tensor_bytes
 from substrate_jax.kernels.arithmetic import matmul
 from substrate_jax.substrate import components
 from substrate_jax.substrate.components import COMPONENTS
@@ -132,7 +132,7 @@ class Substrate:
         metadata = {"encoders": json.dumps(self.encoders), "widths": json.dumps(self.widths)}
         path = Path(path)
         partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(save(arrays, metadata))
+        partial.write_bytes(tensor_bytes(arrays, metadata))
         partial.replace(path)
 
     @classmethod

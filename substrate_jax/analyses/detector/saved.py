@@ -13,10 +13,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from safetensors.numpy import save
 
 from substrate_jax.analyses.detector.scores import SCORES
 from substrate_jax.data.paths import readable, user_path
+from substrate_jax.data.tensors import tensor_bytes
 from substrate_jax.encoders.weights import file_sha256, read_safetensors
 
 FORMAT = "substrate_jax domain detector 1"
@@ -58,7 +58,9 @@ def write(path: Path, arrays: Mapping[str, Any], described: Mapping[str, Any]) -
     from substrate_jax.report.files import write_file
 
     base = _base(path)
-    content = save({name: np.ascontiguousarray(np.asarray(x)) for name, x in arrays.items()})
+    content = tensor_bytes(
+        {name: np.ascontiguousarray(np.asarray(x)) for name, x in arrays.items()}
+    )
     write_file(base.with_name(base.name + ".safetensors"), content)
     sha256 = file_sha256(base.with_name(base.name + ".safetensors"))
     text = json.dumps({"format": FORMAT, "sha256": sha256, **described}, indent=1) + "\n"

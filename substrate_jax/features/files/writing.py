@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
 from substrate_jax.data.paths import one_line, readable, user_path
+from substrate_jax.data.tensors import write_tensors
 from substrate_jax.features.files.contents import IDS, LABEL_NAMES, LABELS
 
 SUFFIXES = (".safetensors", ".npz")
@@ -57,7 +57,7 @@ def write_features(
         if file.suffix == ".npz":
             _write_npz(partial, arrays, rows, given)
         else:
-            save_file(arrays, partial, {key: json.dumps(value) for key, value in rows.items()})
+            write_tensors(partial, arrays, {key: json.dumps(value) for key, value in rows.items()})
         os.replace(partial, file)
     except (OSError, SafetensorError) as error:
         raise ValueError(

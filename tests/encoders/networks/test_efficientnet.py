@@ -43,7 +43,20 @@ def test_sizes_are_scaled_as_published(size):
     stem, width, count = PUBLISHED[size]
     config = encoder_spec(f"tf_efficientnet_b{size}").config
     assert (config.scale(config.stem_channels), config.width) == (stem, width)
-    assert sum(config.repeat(blocks) for *_, blocks in config.stages) == count
+    assert sum(config.repeat(stage) for stage in range(len(config.stages))) == count
+
+
+# EfficientNet-Lite: stem and head stay as they are, and so do the first and the last stage.
+LITE = ((16, 320), (16, 320), (16, 352), (24, 384), (24, 448))
+LITE_BLOCKS = (16, 21, 21, 24, 30)
+
+
+@pytest.mark.parametrize("size", range(5))
+def test_lite_sizes_are_scaled_as_published(size):
+    config = encoder_spec(f"tf_efficientnet_lite{size}").config
+    assert (config.stem_width, config.width) == (32, 1280)
+    assert tuple(config.scale(config.stages[stage][3]) for stage in (0, -1)) == LITE[size]
+    assert sum(config.repeat(stage) for stage in range(len(config.stages))) == LITE_BLOCKS[size]
 
 
 @pytest.mark.parametrize(
