@@ -11,12 +11,11 @@ is fitted to the same draws and judged on the other half.
 
 import dataclasses
 import functools
-import os
 from pathlib import Path
 
 from absl import flags
 
-from experiments.common import calibration, devices, launch
+from experiments.common import calibration, devices, lapack, launch
 from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
 from experiments.common import features as feature_files
@@ -186,7 +185,5 @@ def draw(name: str, images, shots: list[int]):
 
 
 if __name__ == "__main__":
-    # Threads of LAPACK and of XLA wait for each other: an eigh of 513 x 513 took 1,179 ms with two
-    # and 25 with one. Read when numpy is loaded, which `run` does.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    lapack.one_thread()
     launch.start(run, devices.join_processes)

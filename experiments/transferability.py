@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import bootstrap, calibration, devices, launch, truth
+from experiments.common import bootstrap, calibration, devices, lapack, launch, truth
 from experiments.common import domains as several_domains
 from experiments.common import encoders as panel
 from experiments.common import features as feature_files
@@ -267,4 +267,5 @@ def plan_of_tables(tables: "dict[str, AccuracyTable]", out: Path) -> str:
 
 if __name__ == "__main__":
     FLAGS.set_default("bootstrap", 1000)
+    lapack.one_thread()
     launch.start(run, devices.join_processes)
