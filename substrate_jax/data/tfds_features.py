@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NO_LABEL = "none"
 _STEP = 1024  # records at once
-MOST_CLASSES = 10_000_000
+MOST_CLASSES = 1_000_000
 LEAST_BYTES = 16  # of a record with an image in it
 
 
