@@ -12,8 +12,6 @@ Not guaranteed: that a schedule of its own would not suit an encoder better. One
 comparison plain, and may favor those that were trained alike.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +25,7 @@ from substrate_jax.encoders import Encoder
 from substrate_jax.encoders.networks.layers import Linear
 from substrate_jax.encoders.networks.network import Network
 from substrate_jax.training.augment import crop_and_flip
-from substrate_jax.training.loop import fit
+from substrate_jax.training.loop import Run, epoch_rows, fit
 from substrate_jax.training.mini_panel import Recipe, make_optimizer
 
 RECIPE = Recipe("supervised", epochs=20, optimizer="adamw", learning_rate=3e-4, batch_size=32)
@@ -113,38 +111,25 @@ def fine_tuned_accuracy(
     classes = labels.astype(np.int32)
     steps = max(1, recipe.epochs * len(rows) // recipe.batch_size)
 
-    def batch_at(step: int) -> dict[str, np.ndarray]:
-        chosen = rows[_order(len(rows), seed, step, recipe.batch_size)]
-        return {"images": images[chosen], "labels": classes[chosen]}
+    def rows_at(run: Run, step: int) -> Int[np.ndarray, " b"]:
+        return epoch_rows(rows, run.seed, step, recipe.batch_size)
 
     def loss(module: Classifier, batch, key):
         return module.loss(batch["images"], batch["labels"], key)
 
-    trained, _ = fit(
-        classifier,
+    (trained,) = fit(
+        [Run(classifier, seed)],
         loss,
         make_optimizer(recipe, steps),
-        batch_at,
+        {"images": images, "labels": classes},
+        rows_at,
         steps=steps,
-        seed=seed,
         save_every=steps,
         mesh=mesh,
         progress=progress,
     )
-    predicted = _predict(trained, images[~fitted], recipe.batch_size)
+    predicted = _predict(trained.module, images[~fitted], recipe.batch_size)
     return float(100 * (predicted == classes[~fitted]).mean())
-
-
-def _order(n: int, seed: int, step: int, batch_size: int) -> Int[np.ndarray, " batch"]:
-    """Rows of a step: epochs follow each other without a gap, each in an order of its own."""
-    places = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = {int(epoch): _permutation(n, seed, int(epoch)) for epoch in np.unique(places // n)}
-    return np.array([epochs[int(place // n)][place % n] for place in places])
-
-
-@functools.lru_cache(maxsize=4)
-def _permutation(n: int, seed: int, epoch: int) -> Int[np.ndarray, " n"]:
-    return np.random.default_rng([seed, epoch]).permutation(n)
 
 
 def _predict(trained: Classifier, images: Images, batch_size: int) -> Int[np.ndarray, " n"]:

@@ -26,7 +26,7 @@ from substrate_jax.data.preprocess import normalize
 from substrate_jax.data.sources import Source
 from substrate_jax.encoders import Encoder, encoder_spec, list_encoders, load_encoder, untrained
 from substrate_jax.encoders.weights import checkpoint_arrays, serialize
-from substrate_jax.training.loop import fit
+from substrate_jax.training.loop import Run, fit
 from substrate_jax.training.objectives import (
     ImageText,
     MaskedAutoencoder,
@@ -184,29 +184,27 @@ def train_member(
     objective = OBJECTIVES[recipe.objective]
     module = objective(spec.config.build(rngs), spec.preprocess, rngs=rngs, **options)
 
-    def batch_at(step: int) -> dict[str, np.ndarray]:
+    def rows_at(run: Run, step: int) -> Int[np.ndarray, " b"]:
         epoch, index = divmod(step, per_epoch)
-        order = np.random.default_rng([seed, epoch]).permutation(len(images))
-        rows = order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
-        return {"images": images[rows], "labels": labels[rows]}
+        order = np.random.default_rng([run.seed, epoch]).permutation(len(images))
+        return order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
 
     def loss(module, batch, key):
         return module.loss(batch["images"], batch["labels"], key)
 
-    trained: Any
-    trained, records = fit(
-        module,
+    (trained,) = fit(
+        [Run(module, seed)],
         loss,
         make_optimizer(recipe, steps),
-        batch_at,
+        {"images": images, "labels": labels},
+        rows_at,
         steps=steps,
-        seed=seed,
         checkpoints=checkpoints,
         save_every=per_epoch,
         progress=progress,
     )
-    arrays = checkpoint_arrays(trained.network)
-    return serialize(arrays, {"encoder": name, "format": "timm"}), records
+    arrays = checkpoint_arrays(trained.module.network)
+    return serialize(arrays, {"encoder": name, "format": "timm"}), trained.records
 
 
 def measure_member(

@@ -11,7 +11,7 @@ from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders import Encoder, encoder_spec, untrained
 from substrate_jax.encoders.networks.resnet import ResNetConfig
 from substrate_jax.mesh import make_mesh
-from substrate_jax.training.finetune import RECIPE, Classifier, _order, fine_tuned_accuracy
+from substrate_jax.training.finetune import RECIPE, Classifier, fine_tuned_accuracy
 from substrate_jax.training.mini_panel import Recipe
 
 SIZE, ROWS = 16, 64
@@ -74,15 +74,6 @@ def test_the_head_begins_at_zero_on_the_encoders_own_features(encoder):
     classifier = Classifier(nnx.clone(encoder.module), encoder.spec.preprocess, 3)
     assert (np.asarray(classifier(images[:2])) == 0).all()
     assert classifier.head.weight[...].shape == (encoder.spec.width, 3)
-
-
-def test_every_epoch_takes_every_row_once():
-    n, batch = 10, 4
-    taken = np.concatenate([_order(n, 0, step, batch) for step in range(5)])
-    for epoch in range(2):
-        assert sorted(taken[epoch * n : (epoch + 1) * n]) == list(range(n))
-    assert list(taken[:n]) != list(taken[n:])
-    assert list(_order(n, 0, 3, batch)) == list(taken[12:16])  # known from the step alone
 
 
 def test_the_rate_is_a_tenth_of_that_of_the_mini_panel():
