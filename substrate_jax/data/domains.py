@@ -7,11 +7,12 @@ holds a comma is put in double quotes: `--domains='medical,"sky=dir:/data/day, n
 
     spec     tfds:NAME[/config][:split][?image=KEY&label=KEY][@data_dir]
              |  dir:PATH  |  npz:PATH[:split]  |  sample:NAME[:count]  |  medmnist:NAME[:size]
-             |  archive:NAME  |  quickdraw:COUNT
+             |  archive:NAME  |  quickdraw:COUNT  |  sklearn:digits
 
     sample   crops of pictures inside installed packages; no download
     paper4   natural, medical, satellite and microscopic images of the paper, in its order
     paper8   those, and sketches, depth, infrared and galaxies
+    labeled  real images with true labels inside installed packages, to train on without a download
 
 Not guaranteed: that a registered domain is present on this machine. Opening fetches what is
 published as files; the others say what to do. `bytes_to_download` tells beforehand.
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 
 from substrate_jax.data.archives import archive_bytes, medmnist_file, open_archive, open_medmnist
 from substrate_jax.data.decode import Orientation
+from substrate_jax.data.digits import open_digits
 from substrate_jax.data.folders import open_folder
 from substrate_jax.data.npz import open_npz
 from substrate_jax.data.quickdraw import open_quickdraw, quickdraw_bytes
@@ -33,9 +35,10 @@ from substrate_jax.data.tfds_records import TFDS_FILES, TfdsSpec, open_tfds, pre
 
 _FORMS = (
     "tfds:NAME[/config][:split][?image=KEY&label=KEY][@data_dir], dir:PATH, npz:PATH[:split], "
-    "sample:NAME[:count], medmnist:NAME[:size], archive:NAME, quickdraw:COUNT"
+    "sample:NAME[:count], medmnist:NAME[:size], archive:NAME, quickdraw:COUNT, "
+    "sklearn:digits"
 )
-_KINDS = ("tfds", "dir", "npz", "sample", "medmnist", "archive", "quickdraw")
+_KINDS = ("tfds", "dir", "npz", "sample", "medmnist", "archive", "quickdraw", "sklearn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +98,13 @@ for _name, _description in {
     "writing": "A printed page, photographed print and handwritten digits.",
 }.items():
     register_domain(_name, f"sample:{_name}", _description, groups=("sample",))
+
+register_domain(
+    "digits",
+    "sklearn:digits",
+    "Handwritten digits, gray, 8 pixels (UCI, in scikit-learn).",
+    groups=("labeled",),
+)
 
 _PAPER4, _PAPER8 = ("paper4", "paper8"), ("paper8",)
 register_domain(
@@ -247,6 +257,10 @@ def open_source(spec: str, *, quiet: bool = False, orientation: Orientation = "i
         return open_archive(rest, quiet=quiet, orientation=orientation)
     if kind == "quickdraw":
         return open_quickdraw(_whole(spec, rest), quiet=quiet)
+    if kind == "sklearn":
+        if rest != "digits":
+            raise ValueError(f"source {spec!r}: of scikit-learn's sets give sklearn:digits")
+        return open_digits()
     name, _, count = rest.partition(":")
     if kind == "medmnist":
         return open_medmnist(name, _whole(spec, count or "28"), quiet=quiet)

@@ -159,9 +159,12 @@ def _crops(picture: np.ndarray, scale: int) -> Iterator[tuple[int, int, int, int
             yield left, top, left + side, top + side
 
 
-@functools.cache
-def _picture(package: str, file: str) -> UInt8[np.ndarray, "h w 3"]:
-    """One picture as RGB. Read as a plain file: importing the packages costs over a second."""
+def packaged_file(package: str, file: str) -> pathlib.Path:
+    """A file inside an installed package, which is not imported: that costs over a second.
+
+    Raises:
+      ValueError: it is not there.
+    """
     spec = importlib.util.find_spec(package)
     path = pathlib.Path(spec.origin).parent / file if spec and spec.origin else None
     if path is None or not path.is_file():
@@ -169,6 +172,13 @@ def _picture(package: str, file: str) -> UInt8[np.ndarray, "h w 3"]:
             f"sample picture {file} of {package} is absent ({path}); "
             "reinstall scikit-image>=0.24 and scikit-learn>=1.5 from their wheels"
         )
+    return path
+
+
+@functools.cache
+def _picture(package: str, file: str) -> UInt8[np.ndarray, "h w 3"]:
+    """One picture as RGB."""
+    path = packaged_file(package, file)
     if file.endswith("disp.npz"):
         with np.load(path, allow_pickle=False) as arrays:
             return _disparity(arrays[arrays.files[0]])

@@ -36,7 +36,7 @@ def test_the_papers_groups_are_in_its_order():
     assert [domain.name for domain in domains.list_domains("paper4")] == eight[:4]
     assert list(domains.resolve_domains("paper8")) == eight
     names = [domain.name for domain in domains.list_domains()]
-    assert len(set(names)) == len(names) == 15
+    assert len(set(names)) == len(names) == 16
 
 
 @pytest.mark.parametrize("domain", domains.list_domains("paper8"), ids=lambda domain: domain.name)
@@ -122,6 +122,7 @@ def test_registers_once():
         ("dir:", "give tfds:NAME"),
         ("sample:medical:many", "'many' is no count"),
         ("sample:paintings", "no such domain"),
+        ("sklearn:iris", "give sklearn:digits"),
     ],
 )
 def test_open_source_refuses(spec, message):
