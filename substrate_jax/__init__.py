@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from substrate_jax.data.domains import open_source
     from substrate_jax.encoders import list_encoders, load_encoder
     from substrate_jax.features import Features, extract
+    from substrate_jax.losses.target import SubstrateTarget
     from substrate_jax.mesh import make_mesh
     from substrate_jax.substrate import Substrate, pcka
 
@@ -23,6 +24,7 @@ _MODULES = {
     "DomainDetector": "analyses.detector.detector",
     "Features": "features",
     "Substrate": "substrate",
+    "SubstrateTarget": "losses.target",
     "compare_encoders": "analyses.cka.compare",
     "extract": "features",
     "list_encoders": "encoders",
@@ -36,6 +38,7 @@ __all__ = [
     "DomainDetector",
     "Features",
     "Substrate",
+    "SubstrateTarget",
     "__version__",
     "compare_encoders",
     "extract",

@@ -1,9 +1,8 @@
-"""Losses on representations, to add to any training loop.
+"""1 - CKA of a batch of features with a fixed target of the same images.
 
-`cka_loss` is 1 - CKA of a batch of features with a fixed target of the same images, such as the
-scores of a substrate, the features of another network, or one-hot labels. It needs no teacher in
-the loop, does not care about the target's width, and leaves the features free up to rotation, shift
-and one scale.
+The target may be the scores of a substrate, the features of another network, or one-hot labels. The
+loss needs no teacher in the loop, does not care about the target's width, and leaves the features
+free up to rotation, shift and one scale.
 
 Biased CKA grows as the batch shrinks, whatever the features are: more features than rows overlap by
 chance. Its loss therefore falls where the number of directions grows, aligned or not. The debiased
@@ -15,8 +14,7 @@ features, 512 against 16 wide, and the standard deviation of the debiased:
     debiased CKA        -.028    .001   -.002   -.003   -.001    .000    .000
     its deviation        .236    .093    .056    .022    .010    .005    .003
 
-Cost: b min(b, d + k) (d + k) flops per estimate for b rows: three forward if debiased (two to see
-whether it is defined), else one, and two backward.
+Cost: b min(b, d + k) (d + k) flops for b rows, and twice that for the gradient.
 
 References:
     S. Kornblith et al. (2019), Similarity of neural network representations revisited.
@@ -33,7 +31,8 @@ from jaxtyping import Array, Bool, Float
 
 from substrate_jax import kernels
 from substrate_jax.kernels.arithmetic import AnyArray
-from substrate_jax.kernels.validate import all_rows, check_rows
+from substrate_jax.kernels.validate import all_rows
+from substrate_jax.losses.batch import check_pair
 
 FEW_ROWS = 32
 
@@ -60,8 +59,10 @@ def cka_loss(
 
     Returns:
       A scalar in [0, 1], or in [0, 2] if debiased, as that estimate can be negative. It is 1 with a
-      zero gradient where features are constant or, if debiased, all rows but one are alike; NaN
-      where an input is.
+      zero gradient where features or target are constant or, if debiased, have nothing left to
+      compare: all rows but one are alike, or all are equally far apart, as one-hot labels are in a
+      batch that has no class twice. NaN where an input is, and, if debiased, where fewer than 4
+      rows count.
 
     Raises:
       ValueError: inputs that are no floating-point matrices of the same rows, or a batch of fewer
@@ -77,18 +78,16 @@ def cka_loss(
       >>> float(jnp.round(cka_loss(x, turned), 4)), float(cka_loss(jnp.ones((64, 5)), x))
       (0.0, 1.0)
     """
-    rows = all_rows(features.shape[0], axis_name) if features.ndim else 0
-    check_rows(rows, 4, "a CKA loss")
-    if rows < FEW_ROWS:
+    given = {"features": features, "target": target}
+    check_pair(given, mask, axis_name, least=4, what="a CKA loss")
+    if all_rows(features.shape[0], axis_name) < FEW_ROWS:
         _warn_of_few_rows()
     held = jax.lax.stop_gradient(target)
-    cka = functools.partial(kernels.cka, mask=mask, axis_name=axis_name)
-    if debiased:
-        # Where all rows but one are alike nothing is left to compare, and debiased CKA is NaN.
-        seen = jax.lax.stop_gradient(features)
-        undefined = jnp.isnan(cka(seen, held, debiased=True)) & jnp.isfinite(cka(seen, held))
-        features = jnp.where(undefined, jnp.zeros_like(features), features)
-    return 1 - cka(features, held, debiased=debiased)
+    hsic = kernels.pairwise_hsic([features, held], mask=mask, axis_name=axis_name)
+    cka = hsic.cka(debiased=debiased)[0, 1]
+    # NaN of debiasing alone, as the sums are finite: nothing is left to compare.
+    nothing = jnp.isnan(cka) & jnp.all(jnp.isfinite(hsic.inner)) & (hsic.count >= 4)
+    return 1 - jnp.where(nothing, 0, cka)
 
 
 @functools.cache
