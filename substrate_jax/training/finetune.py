@@ -12,7 +12,8 @@ Not guaranteed: that a schedule of its own would not suit an encoder better. One
 comparison plain, and may favor those that were trained alike.
 """
 
-import jax
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -25,8 +26,11 @@ from substrate_jax.encoders import Encoder
 from substrate_jax.encoders.networks.layers import Linear
 from substrate_jax.encoders.networks.network import Network
 from substrate_jax.training.augment import crop_and_flip
-from substrate_jax.training.loop import Run, epoch_rows, fit
+from substrate_jax.training.loop import fit
 from substrate_jax.training.mini_panel import Recipe, make_optimizer
+from substrate_jax.training.predict import predict
+from substrate_jax.training.program import Run
+from substrate_jax.training.rows import epoch_rows
 
 RECIPE = Recipe("supervised", epochs=20, optimizer="adamw", learning_rate=3e-4, batch_size=32)
 
@@ -93,6 +97,60 @@ def fine_tuned_accuracy(
         ValueError: images of another size, no image on one of the sides, an encoder in another
             precision than float32, or a loss that is not finite.
     """
+    rows = np.flatnonzero(fitted)
+    if not 0 < len(rows) < len(images):
+        raise ValueError(
+            f"{len(rows)} of {len(images)} images are fitted to; keep some on either side"
+        )
+    trained = fine_tune(
+        encoder,
+        images[rows],
+        labels[rows],
+        int(labels.max()) + 1,
+        preprocess=preprocess,
+        recipe=recipe,
+        seed=seed,
+        mesh=mesh,
+        progress=progress,
+    )
+    predicted = predict(trained, images[~fitted], recipe.batch_size)
+    return float(100 * (predicted == labels[~fitted]).mean())
+
+
+def fine_tune(
+    encoder: Encoder,
+    images: Images,
+    labels: Int[np.ndarray, " n"],
+    classes: int,
+    *,
+    preprocess: Preprocess | None = None,
+    recipe: Recipe = RECIPE,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+    checkpoints: Path | None = None,
+    progress: str | None = None,
+) -> Classifier:
+    """An encoder with a head, trained on labeled images.
+
+    Args:
+        encoder: in float32; it is left as it is, and a copy trained.
+        images: uint8 [n, s, s, 3] at its size.
+        labels: [n] classes from 0.
+        classes: outputs of the head.
+        preprocess: gives mean and standard deviation; the encoder's own by default.
+        recipe: optimizer, epochs, batch size.
+        seed: of order and augmentation.
+        mesh: where to run; all devices by default.
+        checkpoints: folder for resuming; none are written without it.
+        progress: label of a progress bar; none without it.
+
+    Returns:
+        The classifier in evaluation mode.
+
+    Raises:
+        ValueError: images of another size, an encoder in another precision than float32, or a loss
+            that is not finite.
+    """
     size = encoder.spec.config.image_size
     if images.shape[1:] != (size, size, 3):
         raise ValueError(
@@ -100,19 +158,14 @@ def fine_tuned_accuracy(
         )
     if encoder.dtype != jnp.float32:
         raise ValueError(f"{encoder.name} is in {encoder.dtype}; load it in float32 to train it")
-    rows = np.flatnonzero(fitted)
-    if not 0 < len(rows) < len(images):
-        raise ValueError(
-            f"{len(rows)} of {len(images)} images are fitted to; keep some on either side"
-        )
     classifier = Classifier(
-        nnx.clone(encoder.module), preprocess or encoder.spec.preprocess, int(labels.max()) + 1
+        nnx.clone(encoder.module), preprocess or encoder.spec.preprocess, classes
     )
-    classes = labels.astype(np.int32)
-    steps = max(1, recipe.epochs * len(rows) // recipe.batch_size)
+    steps = max(1, recipe.epochs * len(images) // recipe.batch_size)
+    everything = np.arange(len(images))
 
     def rows_at(run: Run, step: int) -> Int[np.ndarray, " b"]:
-        return epoch_rows(rows, run.seed, step, recipe.batch_size)
+        return epoch_rows(everything, run.seed, step, recipe.batch_size)
 
     def loss(module: Classifier, batch, key):
         return module.loss(batch["images"], batch["labels"], key)
@@ -121,23 +174,11 @@ def fine_tuned_accuracy(
         [Run(classifier, seed)],
         loss,
         make_optimizer(recipe, steps),
-        {"images": images, "labels": classes},
+        {"images": images, "labels": labels.astype(np.int32)},
         rows_at,
         steps=steps,
-        save_every=steps,
+        checkpoints=checkpoints,
         mesh=mesh,
         progress=progress,
     )
-    predicted = _predict(trained.module, images[~fitted], recipe.batch_size)
-    return float(100 * (predicted == classes[~fitted]).mean())
-
-
-def _predict(trained: Classifier, images: Images, batch_size: int) -> Int[np.ndarray, " n"]:
-    graph, state = nnx.split(trained)
-    logits = jax.jit(lambda state, batch: nnx.merge(graph, state)(batch))
-    found = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        padded = np.resize(batch, (batch_size, *batch.shape[1:]))
-        found.append(np.asarray(logits(state, padded)).argmax(-1)[: len(batch)])
-    return np.concatenate(found)
+    return trained.module

@@ -26,7 +26,7 @@ from substrate_jax.data.preprocess import normalize
 from substrate_jax.data.sources import Source
 from substrate_jax.encoders import Encoder, encoder_spec, list_encoders, load_encoder, untrained
 from substrate_jax.encoders.weights import checkpoint_arrays, serialize
-from substrate_jax.training.loop import Run, fit
+from substrate_jax.training.loop import fit
 from substrate_jax.training.objectives import (
     ImageText,
     MaskedAutoencoder,
@@ -34,6 +34,7 @@ from substrate_jax.training.objectives import (
     SimCLR,
     Supervised,
 )
+from substrate_jax.training.program import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,9 @@ def member_recipe(name: str) -> Recipe:
 
 
 def make_optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
-    """Gradients clipped to norm 1; cosine decay after a warm-up of 5 % of the steps.
+    """Gradients clipped to norm 1; cosine decay after a warm-up of 5 % of the steps, 1 at least.
+
+    A single step is at the full rate.
 
     `muon` orthogonalizes the updates of matrices and leaves the rest to Adam at a tenth of the
     learning rate.
@@ -115,7 +118,8 @@ def make_optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
     """
 
     def schedule(peak: float) -> optax.Schedule:
-        return optax.warmup_cosine_decay_schedule(0.0, peak, max(1, steps // 20), steps)
+        warmup = min(max(1, steps // 20), steps - 1)
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
 
     if recipe.optimizer == "adamw":
         rule = optax.adamw(schedule(recipe.learning_rate), weight_decay=recipe.weight_decay)

@@ -9,8 +9,10 @@ from flax import nnx
 
 from substrate_jax.encoders.networks.layers import BatchNorm, Linear
 from substrate_jax.mesh import make_mesh
-from substrate_jax.training import loop
-from substrate_jax.training.loop import Run, epoch_rows, fit
+from substrate_jax.training import program
+from substrate_jax.training.loop import fit
+from substrate_jax.training.program import Run
+from substrate_jax.training.rows import epoch_rows
 from tests.encoders.networks.modules import filled, leaves
 from tests.helpers import relative_error, tolerance
 
@@ -191,7 +193,7 @@ def test_together_runs_become_what_they_become_apart(tmp_path, mesh):
 
 
 def test_data_that_stay_on_the_host_give_the_same(monkeypatch, trained):
-    monkeypatch.setattr(loop, "RESIDENT", 0)
+    monkeypatch.setattr(program, "RESIDENT", 0)
     assert_same(train()[0].module, trained.module)
     runs = [one(data={"y": DATA["y"]}), one(seed=1, data={"y": DATA["y"]})]
     found = train(runs, together=True, data={"x": DATA["x"]})
@@ -286,13 +288,3 @@ def test_bad_runs_are_refused(tmp_path):
         )
     assert str(failed.value).startswith("the loss is inf by step 5 (seed 0, weight 1); ")
     assert f"{str(tmp_path)!r} holds step 3; lower the learning rate" in str(failed.value)
-
-
-def test_every_epoch_takes_every_row_once():
-    rows, batch = np.arange(20, 30), 4
-    taken = np.concatenate([epoch_rows(rows, 0, step, batch) for step in range(5)])
-    for epoch in range(2):
-        assert sorted(taken[epoch * 10 : (epoch + 1) * 10]) == list(rows)
-    assert list(taken[:10]) != list(taken[10:])
-    assert list(epoch_rows(rows, 0, 3, batch)) == list(taken[12:16])  # known from the step alone
-    assert len(epoch_rows(rows, 0, 0, 25)) == 25
