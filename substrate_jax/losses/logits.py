@@ -55,7 +55,8 @@ def kd_loss(
       (0.0, 1.9726)
     """
     _check(logits, target, temperature, mask, axis_name, "a KD loss")
-    s, t = (jax.nn.log_softmax(x / temperature) for x in ready(logits, target, mask))
+    softened = [_softened(x, temperature) for x in ready(logits, target, mask)]
+    s, t = map(jax.nn.log_softmax, softened)
     return temperature**2 * mean_of_rows(_divergence(t, s), mask, axis_name)
 
 
@@ -116,11 +117,20 @@ def decoupled_kd_loss(
         )
     labels = jnp.asarray(labels)
     is_label = labels[:, None] == jnp.arange(classes, dtype=labels.dtype)[None]
-    parts = [_parts(x / temperature, is_label) for x in ready(logits, target, mask)]
+    parts = [_parts(_softened(x, temperature), is_label) for x in ready(logits, target, mask)]
     (s_label, s_others), (t_label, t_others) = parts
     value = alpha * _divergence(t_label, s_label) + beta * _divergence(t_others, s_others)
     value = jnp.where(jnp.any(is_label, axis=1), value, jnp.nan)
     return temperature**2 * mean_of_rows(value, mask, axis_name)
+
+
+def _softened(logits: Float[Array, "b c"], temperature: float) -> Float[Array, "b c"]:
+    """Logits less the row's largest, over the temperature.
+
+    In this order: a quotient that XLA computes twice may differ by a unit in the last place, which
+    at logits of 1e10 is more than an exponential holds.
+    """
+    return (logits - jax.lax.stop_gradient(jnp.max(logits, 1, keepdims=True))) / temperature
 
 
 def _parts(

@@ -8,8 +8,9 @@ Reference:
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from substrate_jax import kernels
 from substrate_jax.kernels.arithmetic import AnyArray, divide, psum
-from substrate_jax.losses.batch import check_pair, number_of_rows, ready
+from substrate_jax.losses.batch import check_pair, number_of_rows
 
 
 def variance_loss(
@@ -47,11 +48,7 @@ def variance_loss(
     check_pair({"features": features}, mask, axis_name, least=2, what="a variance loss")
     if not (floor > 0 and epsilon > 0):
         raise ValueError(f"floor={floor}, epsilon={epsilon}: give numbers above 0.")
-    x, _ = ready(features, features, mask)
-    rows = number_of_rows(x, mask, axis_name)
-    mean = divide(psum(jnp.sum(x, axis=0), axis_name), rows)
-    deviations = x - mean[None]
-    if mask is not None:
-        deviations = jnp.where(jnp.asarray(mask)[:, None], deviations, 0)
+    deviations = kernels.center(features, mask, axis_name)
+    rows = number_of_rows(deviations, mask, axis_name)
     variance = divide(psum(jnp.sum(deviations**2, axis=0), axis_name), rows - 1)
     return jnp.mean(jnp.maximum(floor - jnp.sqrt(variance + epsilon), 0))
