@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from substrate_jax.analyses.probe.answers import PAPER, t_interval
+from substrate_jax.analyses.intervals import t_interval
+from substrate_jax.analyses.probe.answers import PAPER
 from substrate_jax.analyses.probe.compare import AVERAGE
 from substrate_jax.analyses.probe.results import Method, ProbeResult, Target
 from substrate_jax.report import page, plots

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from substrate_jax.analyses.probe.answers import answers, head_pairs, over_targets, t_interval
+from substrate_jax.analyses.intervals import t_interval
+from substrate_jax.analyses.probe.answers import answers, head_pairs, over_targets
 from tests.analyses.probe.synthetic import comparison, synthetic_result
 
 
