@@ -88,7 +88,8 @@ def fit(
         mesh: where to run; all devices by default. An axis `runs` is for runs trained together.
         dtype: of the arithmetic; parameters and optimizer stay float32, and so does the loss.
         watch: called with a run's number, a step and the module in evaluation mode, after so many
-            steps; after a resumed run only for the steps since the checkpoint.
+            steps; after a resumed run only for the checkpoint's own step, which a kill may have cut
+            short, and those since.
         watch_at: the steps to call it at, 0 for the untrained module.
         finished: called with a run's number and what came of it, as soon as it is done.
         memory: bytes of a device that a step may take; unlimited without it.
@@ -155,7 +156,7 @@ def _fit_group(
     pending: list[dict[str, Array]] = []
     began, ended, taken = 0.0, 0.0, 0
     for step in range(first, steps + 1):
-        if watch and step in watch_at and (step > first or step == 0):
+        if watch and step in watch_at:
             for i, module in zip(group, program.modules(state, len(runs)), strict=True):
                 watch(i, step, module)
         if step == steps:
