@@ -23,6 +23,10 @@ import jax
 import numpy as np
 from jaxtyping import PyTree, Shaped
 
+# A process that has ended waits so long for the others: one may still analyze and report alone. A
+# process that dies is known by its heartbeat, not by this.
+_LONGEST_ALONE = 7 * 24 * 3600  # seconds
+
 
 def exchange(value: PyTree) -> list[PyTree]:
     """The JSON-like values of all processes, in the order of their numbers; all must call it.
@@ -103,7 +107,7 @@ def initialize_distributed(
             )
         return
     if coordinator == "auto":
-        jax.distributed.initialize()
+        jax.distributed.initialize(shutdown_timeout_seconds=_LONGEST_ALONE)
         return
     if not re.fullmatch(r"\S+:\d+", coordinator):
         raise ValueError(f"coordinator={coordinator!r}: give host:port of process 0, or auto")
@@ -112,4 +116,6 @@ def initialize_distributed(
             f"num_processes={num_processes}, process_id={process_id}: give both, "
             "with 0 <= process_id < num_processes"
         )
-    jax.distributed.initialize(coordinator, num_processes, process_id)
+    jax.distributed.initialize(
+        coordinator, num_processes, process_id, shutdown_timeout_seconds=_LONGEST_ALONE
+    )

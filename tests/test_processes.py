@@ -24,6 +24,17 @@ def test_initialize_distributed_refuses(arguments, message):
         initialize_distributed(*arguments)
 
 
+@pytest.mark.parametrize("arguments", [("localhost:1", 2, 0), ("auto", None, None)])
+def test_a_process_that_is_done_waits_for_one_that_works_on(arguments, monkeypatch):
+    """JAX would end all of them, work and all, five minutes after the first is done."""
+    given = {}
+    monkeypatch.setattr(
+        processes.jax.distributed, "initialize", lambda *_, **options: given.update(options)
+    )
+    initialize_distributed(*arguments)
+    assert given["shutdown_timeout_seconds"] > 24 * 3600
+
+
 def test_one_process_tells_itself_everything():
     value = {"rows": [1, 2], "text": "ä", "none": None}
     assert processes.exchange(value) == [value]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FLAGS = flags.FLAGS
 _Result = TypeVar("_Result", bound="Result")
+_Value = TypeVar("_Value")
 
 
 class PathParser(flags.ArgumentParser):
@@ -189,6 +190,26 @@ def is_first_process() -> bool:
     import jax
 
     return jax.process_index() == 0
+
+
+def from_first_process(make: Callable[[], _Value]) -> _Value:
+    """What the first process makes, in all of them, as JSON can hold it; all must call it.
+
+    Raises:
+        ValueError: what `make` raises in the first process, in all.
+    """
+    from substrate_jax.processes import exchange
+
+    found: list[Any] = [None, None]
+    if is_first_process():
+        try:
+            found[0] = make()
+        except ValueError as error:
+            found[1] = str(error)
+    value, failure = exchange(found)[0]
+    if failure is not None:
+        raise ValueError(failure)
+    return value
 
 
 def is_quiet() -> bool:

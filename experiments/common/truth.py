@@ -123,22 +123,24 @@ def _fine_tuned(encoders, sources, features, halves, mesh, out: Path) -> "dict[s
     recipe = dataclasses.replace(
         RECIPE, epochs=FLAGS.finetune_epochs, learning_rate=FLAGS.finetune_learning_rate
     )
-    launch.keep_arguments(
-        out / "finetuned.arguments.json",
-        {
-            "epochs": recipe.epochs,
-            "learning_rate": recipe.learning_rate,
-            "seed": FLAGS.seed,
-            "normalization": FLAGS.normalization,
-            "weights": {encoder.name: encoder.sha256 for encoder in encoders},
-            "images": {
-                target: [sources[target].fingerprint, len(features[target].ids)]
-                for target in halves
-            },
+    arguments = {
+        "epochs": recipe.epochs,
+        "learning_rate": recipe.learning_rate,
+        "seed": FLAGS.seed,
+        "normalization": FLAGS.normalization,
+        "weights": {encoder.name: encoder.sha256 for encoder in encoders},
+        "images": {
+            target: [sources[target].fingerprint, len(features[target].ids)] for target in halves
         },
-    )
+    }
     path = out / "finetuned.csv"
-    known = _known(path)
+
+    def begun() -> list[tuple[str, str, float]]:
+        launch.keep_arguments(out / "finetuned.arguments.json", arguments)
+        return _known(path)
+
+    # `out` is a folder of the first process, and all must train the same.
+    known = {(name, target): value for name, target, value in launch.from_first_process(begun)}
     bar = launch.progress_bar("fine-tuning", len(halves) * len(encoders), "encoder")
     with bar as progress:
         for target, parts in halves.items():
@@ -167,13 +169,13 @@ def _fine_tuned(encoders, sources, features, halves, mesh, out: Path) -> "dict[s
     }
 
 
-def _known(path: Path) -> dict[tuple[str, str], float]:
+def _known(path: Path) -> list[tuple[str, str, float]]:
     if not path.is_file():
-        return {}
+        return []
     with path.open(newline="", encoding="utf-8") as file:
-        return {
-            (row["model"], row["target"]): float(row["accuracy"]) for row in csv.DictReader(file)
-        }
+        return [
+            (row["model"], row["target"], float(row["accuracy"])) for row in csv.DictReader(file)
+        ]
 
 
 def _resized(source: "Source", rows: Sequence[int], spec, pixels: dict[Any, Any]) -> "np.ndarray":

@@ -1,4 +1,4 @@
-"""The main launcher in two processes: the numbers of one process, and a kill of either repaired."""
+"""Launchers in two processes: the numbers of one; a kill of either of the main job is repaired."""
 
 import json
 import os
@@ -9,9 +9,10 @@ import time
 
 import numpy as np
 import pytest
+from absl import flags
 
 from tests.helpers import tolerance
-from tests.multiprocess import processes
+from tests.multiprocess import launcher_worker, processes
 
 ROWS, CHUNK = 45, 8
 # 45 rows do not divide over 4 devices, and the shares of two processes are unequal.
@@ -116,3 +117,49 @@ def test_a_kill_of_either_process_is_repaired_by_running_again(tmp_path, togethe
     assert 0 < len(before) < len(whole)
     results = [json.loads((p / "result.json").read_text()) for p in (tmp_path, together[0])]
     np.testing.assert_array_equal(*(r["pcka"]["matrix"] for r in results))
+
+
+@pytest.fixture(scope="module")
+def launchers_together(tmp_path_factory):
+    """Folder with the features that launchers were given, and what two processes made of them."""
+    folder = tmp_path_factory.mktemp("launchers")
+    launcher_worker.write_features(folder)
+    processes.run("tests.multiprocess.launcher_worker", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store_of_one(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.mark.parametrize("name", launcher_worker.RUNS)
+def test_every_launcher_gives_the_numbers_of_one_process(
+    name, launchers_together, store_of_one, tmp_path
+):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["test"])
+    options = {"mesh": "data=4", "store": str(store_of_one)}
+    launcher_worker.run(name, launchers_together, tmp_path, **options)
+    results = [
+        json.loads((out / "result.json").read_text())
+        for out in (launchers_together / name, tmp_path)
+    ]
+    assert [result["devices"]["processes"] for result in results] == [2, 1]
+    got, want = (
+        {path: value for path, value in numbers(result).items() if counts(path)}
+        for result in results
+    )
+    assert got.keys() == want.keys()
+    assert len(want) > 20
+    # Alignment, PCKA and layers are sums over the devices of all processes; the rest is computed in
+    # one process, from features of the same bits.
+    exact = name.startswith(("detector", "probe"))
+    limit = 0 if exact else 4 * tolerance(launcher_worker.ROWS)
+    for path, value in want.items():
+        assert got[path] == pytest.approx(value, rel=0, abs=limit, nan_ok=True), path
+
+
+def counts(path):
+    """Whether a number of result.json is one that a run must find again."""
+    return not {"devices", "arguments", "seconds", "fingerprint"} & set(path.split("/"))

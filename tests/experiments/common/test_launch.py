@@ -208,6 +208,13 @@ launch.start(run)
     assert done.returncode == 2
 
 
+def test_what_the_first_process_makes_is_had_by_all():
+    """Of a run of one that is itself; tests/multiprocess has two."""
+    assert launch.from_first_process(lambda: [["a", 1.5]]) == [["a", 1.5]]
+    with pytest.raises(ValueError, match="no luck"):
+        launch.from_first_process(lambda: int("no luck"))
+
+
 def test_an_out_is_cleared_of_what_a_killed_run_left(tmp_path):
     (tmp_path / ".result.json.1.unfinished").touch()
     (tmp_path / "result.json").touch()
