@@ -14,7 +14,7 @@ features, 512 against 16 wide, and the standard deviation of the debiased:
     debiased CKA        -.028    .001   -.002   -.003   -.001    .000    .000
     its deviation        .236    .093    .056    .022    .010    .005    .003
 
-Cost: b min(b, d + k) (d + k) flops for b rows, and twice that for the gradient.
+Cost: 2 b min(b, d + k) (d + k) flops for b rows, four times that with the gradient.
 
 References:
     S. Kornblith et al. (2019), Similarity of neural network representations revisited.

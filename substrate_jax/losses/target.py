@@ -188,7 +188,7 @@ class SubstrateTarget:
             mask: [b] rows that count.
 
         Returns:
-            A scalar, 0 or more; 0 where the batch's scores are constant or all equally far apart.
+            A scalar, 0 or more; 0, or rounding, where all are alike or equally far apart.
 
         Raises:
             ValueError: scores that are no floating-point matrix, or fewer than 4 rows.
@@ -201,7 +201,7 @@ class SubstrateTarget:
         check_pair({"scores": scores}, mask, axis_name, least=_LEAST, what="a weight")
         hsic = kernels.pairwise_hsic([scores], mask=mask, axis_name=axis_name)
         count = hsic.count.astype(hsic.scale.dtype)
-        unit = hsic.scale[0] ** 2 / self.norm  # first, as the fourth power may overflow
+        unit = (hsic.scale[0] / math.sqrt(self.norm)) ** 2  # first, as high powers overflow
         return root(hsic.debiased()[0, 0] / (count * (count - 3))) * unit
 
     def check_batch(self, rows: int, *, seed: int = 0) -> float:
@@ -286,7 +286,8 @@ def _unique(ids: Ids, whose: str) -> tuple[str, ...]:
     if len(set(named)) < len(named):
         twice = [one for one, times in collections.Counter(named).items() if times > 1]
         raise ValueError(
-            f"{whose} has {len(twice)} ids more than once: {first_of(twice)}; give every image once"
+            f"{whose} has {len(twice)} of its ids more than once: {first_of(twice)}; give every "
+            "image once"
         )
     return named
 
