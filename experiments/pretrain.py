@@ -18,17 +18,16 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import launch
+from experiments.common import launch, training_flags
 
 FLAGS = flags.FLAGS
+DATA, TEST_DATA = "tfds:cifar100:train", "tfds:cifar100:test"  # by default
 flags.adopt_module_key_flags(launch)
+flags.adopt_module_key_flags(training_flags)
 flags.DEFINE_string("encoder", None, "Member to train, such as mini_resnet50; or card.")
-flags.DEFINE_string("data", "tfds:cifar100:train", "Training images, any source with labels.")
-flags.DEFINE_string("test_data", "tfds:cifar100:test", "Test images.")
 flags.DEFINE(
     launch.PathParser(), "checkpoints", None, "Folder for resuming; OUT/checkpoints by default."
 )
-flags.DEFINE_integer("epochs", None, "Passes over the training images; the recipe's by default.")
 
 
 def run() -> None:
@@ -45,12 +44,13 @@ def run() -> None:
     epochs = recipe.epochs if FLAGS.epochs is None else FLAGS.epochs
     if epochs < 1:
         raise ValueError(f"epochs={epochs}: give 1 or more")
-    sources = [open_source(spec, quiet=FLAGS.quiet) for spec in (FLAGS.data, FLAGS.test_data)]
+    specs = FLAGS.data or DATA, FLAGS.test_data or TEST_DATA
+    sources = [open_source(spec, quiet=FLAGS.quiet) for spec in specs]
     recipe = dataclasses.replace(recipe, epochs=epochs)
     steps = epochs * (len(sources[0]) // recipe.batch_size)
     if steps < 1:
         raise ValueError(
-            f"data={FLAGS.data!r} has {len(sources[0])} images, fewer than a batch of "
+            f"data={specs[0]!r} has {len(sources[0])} images, fewer than a batch of "
             f"{recipe.batch_size}; give more"
         )
     checkpoints = Path(FLAGS.checkpoints or out / "checkpoints") / FLAGS.encoder
@@ -62,7 +62,7 @@ def run() -> None:
             checkpoints.with_suffix(".arguments.json"),
             {
                 "encoder": FLAGS.encoder,
-                "data": FLAGS.data,
+                "data": specs[0],
                 "fingerprint": sources[0].fingerprint,
                 "epochs": epochs,
                 "seed": FLAGS.seed,
@@ -104,7 +104,7 @@ def compute(recipe, sources, steps: int, checkpoints: Path, out: Path) -> None:
     made = dataclasses.replace(made, seconds=stages.total())
     record = {
         "encoder": name,
-        "data": FLAGS.data.split("@")[0],
+        "data": (FLAGS.data or DATA).split("@")[0],
         "images": len(train[0]),
         "recipe": dataclasses.asdict(recipe),
         "steps": steps,

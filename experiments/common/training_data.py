@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from experiments.common import encoders as panel
+from experiments.common import training_flags
 
 if TYPE_CHECKING:
     from substrate_jax.data.preprocess import Preprocess
@@ -12,33 +13,30 @@ if TYPE_CHECKING:
     from substrate_jax.training.labeled_images import TrainingData
 
 FLAGS = flags.FLAGS
+DATA = "digits"  # by default, and of it a quarter to test on
 flags.adopt_module_key_flags(panel)
-flags.DEFINE_string(
-    "data",
-    "digits",
-    "Training images, any source with labels: all of them, or as many as --n says.",
-)
-flags.DEFINE_string(
-    "test_data", None, "Test images; by default a quarter of --data, class by class."
-)
+flags.adopt_module_key_flags(training_flags)
 flags.DEFINE_string(
     "student",
     "mini_resnet18",
     "What is trained: resnet18, convnext_atto, vit_tiny, or mini_ before one of them.",
 )
+flags.DEFINE_integer("seeds", 2, "Trainings of each kind, from --seed on.", lower_bound=1)
+flags.DEFINE_integer("train_batch", 64, "Images of a training step.", lower_bound=2)
 
 
 def open_training_data() -> "tuple[Source, Source]":
     """The rows to train on and those to judge by; no image is read yet.
 
-    --n limits those to train on; without it all are taken.
+    Without --data these are the digits inside scikit-learn, without --test_data a quarter of
+    --data, class by class. --n limits those to train on; without it all are taken.
 
     Raises:
         ValueError: see `training.labeled_images.split_sources`.
     """
     from substrate_jax.training.labeled_images import split_sources
 
-    train = panel.open_images(FLAGS.data)
+    train = panel.open_images(FLAGS.data or DATA)
     test = panel.open_images(FLAGS.test_data) if FLAGS.test_data else None
     return split_sources(train, test, n=FLAGS.n, seed=FLAGS.seed)
 
