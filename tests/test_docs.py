@@ -6,6 +6,7 @@ import sys
 import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from tests.test_doctests import Checker
 
 ROOT = Path(__file__).parents[1]
 APPLICATIONS = ROOT / "docs" / "applications.md"
+EMBEDDING = ROOT / "docs" / "embedding.md"
 
 
 @pytest.mark.parametrize("path", table.documents(ROOT), ids=lambda path: path.name)
@@ -87,3 +89,40 @@ def test_hooks_of_the_applications_write_files_that_are_read(tmp_path, monkeypat
     exec(block, {"network": Network(), "loader": loader})
     features = Features.read("layer4.npz").matched([f"{row}.png" for row in range(6)])
     np.testing.assert_array_equal(features["features"], images + 1)
+
+
+def test_blocks_of_the_embedding_page_run_one_after_another(tmp_path, monkeypatch):
+    """On what the page takes for given; its losses fall, and agree over devices."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(256, 8, 8, 3)).astype(np.float32)
+    flat, ids = images.reshape(256, -1), tuple(f"{row}.png" for row in range(256))
+    seen: dict = {
+        **{f"features_{name}": flat[:, :width] for name, width in (("a", 5), ("b", 7), ("c", 3))},
+        "features": Features(ids, None, {"one": flat[:, :20], "two": flat[:, 10:40] ** 2}),
+        "train_ids": ids[::-1],
+        "images": images[::-1],
+        "labels": (images[::-1, 0, 0, 0] > 0).astype(np.int32),
+        "batch_features": flat[:64],
+        "projection": np.ones((192, 16), np.float32),
+        "blocks": [flat[:16, :5]],
+        "batches": [[np.tile(flat[:8], 12)[:, :width] for width in (2048, 768)]],
+    }
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
+        for block in re.findall(r"^```python\n(.*?)^```", EMBEDDING.read_text(), re.S | re.M):
+            if "batch_scores" in block:
+                seen["batch_scores"] = seen["target"].scores[:64]
+            exec(block, seen)
+            if "by_hand" in block:
+                one_device = jax.jit(jax.grad(seen["loss"]))(seen["parameters"], *seen["batch"])
+        fresh = seen["Student"](seen["nnx"].Rngs(0))
+        before, after = (
+            float(seen["sj"].losses.cka_loss(student.features(seen["images"]), seen["scores"]))
+            for student in (fresh, seen["student"])
+        )
+    assert after < before - 0.1
+    np.testing.assert_allclose(seen["value"], seen["by_compiler"][2], rtol=1e-5)
+    for found, want in zip(*map(jax.tree.leaves, (seen["slope"], one_device)), strict=True):
+        np.testing.assert_allclose(found, want, atol=1e-5 * np.abs(want).max())
+    assert np.isfinite([seen[name] for name in ("error", "weight", "alignment")]).all()
+    np.testing.assert_allclose(np.diagonal(seen["matrix"]), 1, rtol=1e-5)
