@@ -4,20 +4,20 @@ from collections.abc import Callable
 
 from absl import flags
 
+from experiments.common import components, redaction
 from experiments.common import encoders as panel
 from experiments.common import features as feature_files
-from experiments.common import redaction
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(panel)
 flags.adopt_module_key_flags(feature_files)
+flags.adopt_module_key_flags(components)
 flags.DEFINE_string(
     "domains",
     "sample",
     "Groups (sample, paper4, paper8), names or NAME=SOURCE, with SOURCE tfds:..., dir:..., npz:... "
     "or one of docs/domains.md.",
 )
-flags.DEFINE_integer("components", 16, "Principal components of a substrate.")
 
 
 def plan(specs, files: feature_files.FilePanel, mesh, out, take: Callable) -> str:

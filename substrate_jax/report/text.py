@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import itertools
+import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -77,6 +78,16 @@ def number(value: float | None, style: str = "score") -> str:
         return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}".replace("e-0", "e-")
     formats = {"score": "{:.3f}", "count": "{:,}", "ratio": "{:.2f}×", "text": "{}"}
     return formats[style].format(value).replace("-", "−" if style == "score" else "-")
+
+
+def points(value: float) -> str:
+    """Points or percent with one decimal; "–" for none.
+
+    Example:
+        >>> points(-1.25), points(float("nan"))
+        ('−1.2', '–')
+    """
+    return f"{value:.1f}".replace("-", "−") if math.isfinite(value) else "–"
 
 
 def short(value: float) -> str:

@@ -34,11 +34,20 @@ class Saver:
             self.last = step
 
     def restore(self, state: Any) -> tuple[int, Any]:
-        """The last step and its state, laid out as the given; 0 and the given if there is none."""
+        """The last step and its state, laid out as the given; 0 and the given if there is none.
+
+        Raises:
+            ValueError: the folder holds the state of something else.
+        """
         step = self._manager.latest_step() if self._manager is not None else None
         if self._manager is None or step is None:
             return 0, state
-        named = self._manager.restore(step, args=self._args.StandardRestore(_named(state)))
+        try:
+            named = self._manager.restore(step, args=self._args.StandardRestore(_named(state)))
+        except ValueError:  # with both trees in its message
+            raise ValueError(
+                f"{str(self.folder)!r} holds a checkpoint of another training; give another folder"
+            ) from None
         self.last = step
         return step, jax.tree.unflatten(
             jax.tree.structure(state), [named[name] for name in _named(state)]

@@ -82,8 +82,8 @@ def fit(
         rows_at: run and step -> rows of its batch; must depend on these alone.
         steps: number of optimizer steps in all.
         together: train all runs in each step, rather than one run after the other.
-        checkpoints: folder for resuming, with one in it for each run of several that train apart;
-            none are written without it.
+        checkpoints: folder for resuming, with one in it for each run that has a name or is one of
+            several that train apart; none are written without it.
         save_every: steps between checkpoints.
         mesh: where to run; all devices by default. An axis `runs` is for runs trained together.
         dtype: of the arithmetic; parameters and optimizer stay float32, and so does the loss.
@@ -118,9 +118,9 @@ def fit(
         total=steps * len(groups), desc=progress, disable=progress is None, unit="step"
     ) as bar:
         for group in groups:
-            own = checkpoints and (
-                checkpoints / names[group[0]] if len(groups) > 1 else checkpoints
-            )
+            own = checkpoints
+            if checkpoints and (len(groups) > 1 or runs[group[0]].name):
+                own = checkpoints / names[group[0]]
             with contextlib.closing(Saver(own)) as saver:
                 found += _fit_group(
                     program, group, rows_at, steps, saver, save_every, watch, watched, bar

@@ -8,6 +8,10 @@ for machines without an accelerator: fewer channels, layers and positions.
 
 from collections.abc import Callable
 
+import jax
+import optax
+from jaxtyping import PyTree
+
 from substrate_jax.encoders.networks.convnext import ConvNeXtConfig
 from substrate_jax.encoders.networks.network import Config
 from substrate_jax.encoders.networks.resnet import ResNetConfig
@@ -78,3 +82,46 @@ def student_config(name: str, classes: int) -> Config:
     if name not in _STUDENTS:
         raise ValueError(f"student={name!r}: choose one of {', '.join(STUDENTS)}")
     return _STUDENTS[name](classes)
+
+
+def student_rate(name: str) -> float:
+    """The learning rate that a student is usually trained at, at its peak.
+
+    Example:
+        >>> student_rate("mini_resnet18"), student_rate("mini_vit_tiny")
+        (0.1, 0.002)
+    """
+    return 0.1 if _by_momentum(name) else 2e-3
+
+
+def student_optimizer(name: str, steps: int) -> optax.GradientTransformation:
+    """How a student is trained, at a learning rate of 1 that rises over 5 % of the steps and falls.
+
+    ResNets: gradient descent with momentum 0.9 and weight decay 5e-4; the others: AdamW with weight
+    decay 0.05. Decay is of matrices and kernels only. Gradients are clipped to norm 5, and the rate
+    falls by half a cosine.
+
+    Args:
+        name: one of `STUDENTS`.
+        steps: of the whole training.
+
+    Example:
+        >>> student_optimizer("mini_resnet18", 100).init({}) is not None
+        True
+    """
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 1.0, max(1, steps // 20), steps)
+    if _by_momentum(name):
+        rule = optax.chain(
+            optax.add_decayed_weights(5e-4, mask=_matrices), optax.sgd(schedule, momentum=0.9)
+        )
+    else:
+        rule = optax.adamw(schedule, weight_decay=0.05, mask=_matrices)
+    return optax.chain(optax.clip_by_global_norm(5.0), rule)
+
+
+def _by_momentum(name: str) -> bool:
+    return student_config(name, 2).family == "resnet"
+
+
+def _matrices(parameters: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, parameters)

@@ -144,6 +144,19 @@ def test_a_finished_run_is_only_read_back(tmp_path, trained):
     assert_same(fitted.module, trained.module)
 
 
+def test_what_another_training_left_is_refused(tmp_path):
+    train(checkpoints=tmp_path)
+    with pytest.raises(ValueError, match="holds a checkpoint of another training; give another"):
+        fit([one()], loss, optax.adam(0.1), DATA, rows_at, steps=8, checkpoints=tmp_path)
+
+
+def test_a_run_with_a_name_has_its_own_folder(tmp_path):
+    train(checkpoints=tmp_path)
+    (fitted,) = train([one(name="a")], checkpoints=tmp_path)
+    assert len(fitted.records) == 3  # not read back
+    assert (tmp_path / "a").is_dir()
+
+
 def test_of_several_runs_those_that_are_done_are_read_back(tmp_path, trained):
     runs = [one(), one(seed=1), one(seed=2)]
 

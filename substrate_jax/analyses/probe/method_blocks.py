@@ -6,9 +6,9 @@ from jaxtyping import Float
 from substrate_jax.analyses.intervals import t_interval
 from substrate_jax.analyses.probe.answers import asked_shots
 from substrate_jax.analyses.probe.results import ProbeResult, Target
-from substrate_jax.analyses.probe.words import interval_in_words, points
+from substrate_jax.analyses.probe.words import interval_in_words
 from substrate_jax.report.page import Column, Table
-from substrate_jax.report.text import counted
+from substrate_jax.report.text import counted, points
 
 KINDS = {
     "substrate": "substrate",

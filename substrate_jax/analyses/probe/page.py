@@ -19,7 +19,6 @@ from substrate_jax.analyses.probe.words import (
     finding,
     heads_in_words,
     interval_in_words,
-    points,
 )
 from substrate_jax.report import page, strips
 from substrate_jax.report.drawing import MARKS
@@ -30,7 +29,7 @@ from substrate_jax.report.shared_blocks import (
     images_in_words,
     mini_panel_caveat,
 )
-from substrate_jax.report.text import counted, csv_text, slugs
+from substrate_jax.report.text import counted, csv_text, points, slugs
 
 METHOD = (
     "The images of a target are halved once, class by class. Labeled images are drawn from one "

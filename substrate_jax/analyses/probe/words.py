@@ -2,22 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from substrate_jax.analyses.probe.answers import PAPER
 from substrate_jax.analyses.probe.results import Answer, Overall, ProbeResult, Target
 from substrate_jax.report.drawing import drawable
-from substrate_jax.report.text import counted, text_table
-
-
-def points(value: float) -> str:
-    """Points or percent with one decimal; "–" for none.
-
-    Example:
-        >>> points(-1.25), points(float("nan"))
-        ('−1.2', '–')
-    """
-    return f"{value:.1f}".replace("-", "−") if np.isfinite(value) else "–"
+from substrate_jax.report.text import counted, points, text_table
 
 
 def interval_in_words(low: float, high: float) -> str:

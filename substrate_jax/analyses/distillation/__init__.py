@@ -1,0 +1,1 @@
+"""Distillation without a teacher: students that learn from labels and a substrate."""
