@@ -7,11 +7,15 @@ estimate is, has that of all images as its expectation). It is the denominator o
 
     CKA_b = HSIC_b(f, y) / (norm_b(f) norm_b(y)),
 
-so that a batch in which the target hardly varies counts as much as one in which it does, and the
-mean of CKA_b over batches is not the CKA of all images. CKA_b times `weight`, norm_b(y) / norm, has
-the norm of all images in its place: numbers of different batches, and sizes of batch, then compare.
-For a squared error, 1 / variance does the same: divided by `scale`, the target has a variance of 1
-per column on average, and a mean squared error of 1 is that of a prediction by the mean.
+so that a batch in which the target hardly varies counts as much as one in which it does. CKA_b
+times `weight`, norm_b(y) / norm, has the norm of all images in its place. That is right where
+batches differ in the target alone: with labels of 100 classes in batches of 16, of which a quarter
+hold no class twice, the mean CKA_b is .19, weighted .23, and the CKA of all images .24. It is wrong
+where features are large in the batches in which the target is: with heavy tails (t of 3 degrees,
+batches of 32) .97, weighted .81, and .98. For the CKA of all images, `kernels.StreamingCka`.
+
+For a squared error the unit is `scale`: divided by it, the target has a variance of 1 per column on
+average, and a mean squared error of 1 is that of a prediction by the mean.
 
 `variance`^2 / `norm`^2 is the number of directions that the target has, were all alike.
 """
@@ -180,7 +184,8 @@ class SubstrateTarget:
     ) -> Float[Array, ""]:
         """Norm of a batch's scores over that of all: its square is 1 on average over batches.
 
-        1 - weight * CKA then compares between batches, and its mean is nearly that of all images.
+        It says how much of the target's variation a batch holds; the module says when to multiply
+        its CKA by it.
 
         Args:
             scores: [b, k] rows of `self.scores`.

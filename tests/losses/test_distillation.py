@@ -252,6 +252,14 @@ def test_rows_over_devices_and_a_mask_give_the_formula_of_the_rows_that_count(na
     assert (slope[~mask] == 0).all()
 
 
+def test_vertices_that_do_not_fill_their_blocks_count_too():
+    """20 rows: blocks of 16 and of 4."""
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
+    found = jax.jit(losses.relational_loss)(x.astype(np.float32), y.astype(np.float32))
+    np.testing.assert_allclose(found, oracles.relational(x, y), rtol=tolerance(20 * 20 * 3))
+
+
 def test_a_batch_of_which_nothing_counts_adds_nothing():
     mask = np.zeros(ROWS, bool)
     for name, (loss, _, kind) in LOSSES.items():

@@ -4,11 +4,13 @@ import itertools
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors import safe_open
 
 import substrate_jax as sj
+from substrate_jax import kernels
 from substrate_jax.kernels.reference.statistics import gram, hsic_unbiased
 from substrate_jax.mesh import DATA_AXIS, make_mesh
 from tests.helpers import tolerance
@@ -84,6 +86,39 @@ def test_the_weight_of_a_batch_over_devices_is_that_of_its_rows(target):
     want = np.sqrt(hsic_unbiased(gram(x), gram(x))) / target.norm
     np.testing.assert_allclose(found, want, rtol=tolerance(24 * 24))
     assert float(target.weight(np.ones((5, 3), np.float32))) == 0
+
+
+AVERAGED = {"labels": (16, (0.19, 0.23, 0.24)), "tails": (32, (0.97, 0.81, 0.98))}
+
+
+@pytest.mark.parametrize("kind", list(AVERAGED))
+def test_weighing_is_nearer_to_all_images_with_labels_and_farther_with_heavy_tails(kind):
+    """The numbers of the module: mean CKA of batches, weighted, and of all images."""
+    rows, numbers = AVERAGED[kind]
+    rng = np.random.default_rng(0)
+    if kind == "labels":
+        labels = rng.integers(100, size=4000)
+        target = np.eye(100)[labels]
+        features = rng.normal(size=(100, 64))[labels] + 1.5 * rng.normal(size=(4000, 64))
+    else:
+        target = rng.standard_t(3, size=(4000, 8)) / np.arange(1, 9)
+        features = np.hstack([target @ rng.normal(size=(8, 32)), rng.normal(size=(4000, 32))])
+    features = features.astype(np.float32)
+    whole = sj.SubstrateTarget.from_scores(target, range(4000))
+
+    def of_batch(places):
+        x, y = jnp.asarray(features)[places], jnp.asarray(whole.scores)[places]
+        # Not defined is nothing to compare, as in the loss.
+        return jnp.nan_to_num(kernels.cka(x, y, debiased=True)), whole.weight(y)
+
+    drawn = np.stack([rng.choice(4000, rows, replace=False) for _ in range(300)])
+    values, weights = (np.asarray(part) for part in jax.lax.map(of_batch, drawn))
+    of_all = float(kernels.cka(features, whole.scores, debiased=True))
+    found = values.mean(), (values * weights).mean(), of_all
+    error = np.std([values, values * weights, 0 * values], axis=1) / np.sqrt(300)
+    assert (np.abs(np.subtract(found, numbers)) <= 4 * error + 0.005).all()
+    nearer = abs(found[1] - found[2]) < abs(found[0] - found[2])
+    assert nearer == (kind == "labels")
 
 
 def test_a_substrate_gives_its_scores_in_the_order_of_the_ids(monkeypatch):
