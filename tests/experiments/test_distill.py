@@ -121,7 +121,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, monkey
         ({"seeds": 1}, "seeds=1: give 2 or more"),
         ({"train_batch": 3}, "batch_size=3: a CKA loss needs batches of 4 or more"),
         (
-            {"device_memory": 0.001},
+            {"device_memory": 0.001, "methods": ["ce"]},
             r"batches of 32 take \d+ MiB and \d+ MiB to compute with, above",
         ),
     ],
