@@ -10,6 +10,7 @@ from experiments.common import training_flags
 if TYPE_CHECKING:
     from substrate_jax.data.preprocess import Preprocess
     from substrate_jax.data.sources import Source
+    from substrate_jax.report.run import ImageSet
     from substrate_jax.training.labeled_images import TrainingData
 
 FLAGS = flags.FLAGS
@@ -71,3 +72,13 @@ def training_notes(data: "TrainingData") -> list[str]:
     for images in (data.train, data.test):
         found += panel.left_out_note(images.source)
     return found
+
+
+def image_sets(data: "TrainingData") -> "tuple[ImageSet, ImageSet]":
+    """What the images of both are, for reports."""
+    train = FLAGS.data or DATA
+    test = FLAGS.test_data or train
+    return (
+        panel.image_set(train, train, data.train.source),
+        panel.image_set(test, test, data.test.source),
+    )

@@ -1,0 +1,1 @@
+"""A network watched while it trains: when it agrees with a panel, and when it is right."""
