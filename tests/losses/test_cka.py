@@ -57,6 +57,7 @@ def test_its_gradient_is_that_of_differences_and_none_flows_into_the_target(debi
         "zero": lambda y: np.zeros((ROWS, 5)),
         "rank one": lambda y: np.outer(np.arange(ROWS), np.arange(5)),
         "copies of one row but one": lambda y: np.eye(ROWS, 5) * (np.arange(ROWS)[:, None] == 0),
+        "every row twice": lambda y: np.repeat(y[: ROWS // 2], 2, axis=0),
         "the target": lambda y: y,
     }.items(),
     ids=lambda item: item[0],
