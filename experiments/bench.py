@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import launch, networks, signals
+from .common import launch, networks, signals
 
 if TYPE_CHECKING:
-    from experiments.benchmarks.results import Ceilings, SkippedStep, SpaceChoice
+    from .benchmarks.results import Ceilings, SkippedStep, SpaceChoice
 
 PEERS = ", peers"  # of a step whose peers alone were left out
 FLAGS = flags.FLAGS
@@ -61,8 +61,9 @@ flags.adopt_module_key_flags(networks)  # of --what=extract
 
 def run() -> None:
     """Measure, print tables, and write result.json and the report."""
-    from experiments.benchmarks import measure, score_times
     from substrate_jax.encoders import select_encoders
+
+    from .benchmarks import measure, score_times
 
     what = names_to_measure()
     for name, least in (("repeats", 1), ("shrink", 1), ("batch_size", 1)):
@@ -99,7 +100,7 @@ def batch_size() -> int:
 
 def names_to_measure() -> list[str]:
     """Names of --what, checked; all kernels for "all"."""
-    from experiments.benchmarks.cases import NAMES
+    from .benchmarks.cases import NAMES
 
     whole = ("all", "ceilings", "extract", "domains", "transferability")
     for name in FLAGS.what or [""]:
@@ -126,7 +127,9 @@ def rows_to_measure() -> list[int]:
 
 def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
-    from experiments.benchmarks import (
+    from substrate_jax.mesh import make_mesh
+
+    from .benchmarks import (
         cases,
         domain_stages,
         forward,
@@ -136,9 +139,8 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
         score_times,
         tables,
     )
-    from experiments.benchmarks.page import bench_page
-    from experiments.benchmarks.results import BenchResult, SkippedStep
-    from substrate_jax.mesh import make_mesh
+    from .benchmarks.page import bench_page
+    from .benchmarks.results import BenchResult, SkippedStep
 
     stages = launch.Stages()
     published = None if FLAGS.logme is None else score_times.published_logme(FLAGS.logme)
@@ -270,7 +272,7 @@ def notes(
 
 def describe_plan(steps: list, encoders: list[str]) -> str:
     """What a run would do: sizes, flops and estimated seconds."""
-    from experiments.benchmarks import cases, measure, peers
+    from .benchmarks import cases, measure, peers
 
     lines = []
     if encoders:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import calibration, devices, launch
-from experiments.common import domains as several_domains
-from experiments.common import encoders as panel
-from experiments.common import features as feature_files
-from experiments.common.file_panel import FilePanel
+from .common import calibration, devices, launch
+from .common import domains as several_domains
+from .common import encoders as panel
+from .common import features as feature_files
+from .common.file_panel import FilePanel
 
 if TYPE_CHECKING:
     from substrate_jax.analyses.detector.detector import Answers, DomainDetector

@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import calibration, devices, launch
-from experiments.common import domains as several_domains
-from experiments.common import encoders as panel
-from experiments.common import features as feature_files
+from .common import calibration, devices, launch
+from .common import domains as several_domains
+from .common import encoders as panel
+from .common import features as feature_files
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh

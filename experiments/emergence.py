@@ -14,8 +14,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import calibration, lapack, launch, training_data
-from experiments.common import encoders as panel
+from .common import calibration, lapack, launch, training_data
+from .common import encoders as panel
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(training_data)

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import calibration, devices, launch, numbers, permutations
-from experiments.common import encoders as panel
-from experiments.common import features as feature_files
+from .common import calibration, devices, launch, numbers, permutations
+from .common import encoders as panel
+from .common import features as feature_files
 
 if TYPE_CHECKING:
     from substrate_jax.analyses.layers.results import LayerComparison

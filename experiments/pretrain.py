@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import launch, training_flags
+from .common import launch, training_flags
 
 FLAGS = flags.FLAGS
 DATA, TEST_DATA = "tfds:cifar100:train", "tfds:cifar100:test"  # by default

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import calibration, devices, lapack, launch
-from experiments.common import domains as several_domains
-from experiments.common import encoders as panel
-from experiments.common import features as feature_files
+from .common import calibration, devices, lapack, launch
+from .common import domains as several_domains
+from .common import encoders as panel
+from .common import features as feature_files
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)

@@ -63,6 +63,16 @@ def test_importing_the_kernels_loads_little_more_than_jax():
     assert more - sys.stdlib_module_names == {"substrate_jax"}
 
 
+def test_commands_work_under_their_name_in_the_installed_package():
+    """Within experiments imports are relative, for it is substrate_jax.experiments there."""
+    for path in (ROOT / "experiments").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                assert str(name).partition(".")[0] != "experiments", f"{path}:{node.lineno}"
+
+
 @pytest.mark.parametrize("command", sorted(path.stem for path in COMMANDS))
 def test_help_of_a_command_waits_for_nothing_heavy(command):
     assert not packages_loaded(f"import experiments.{command}") & HEAVY

@@ -13,7 +13,7 @@ import substrate_jax
 from substrate_jax import kernels
 
 FOLDER = Path(substrate_jax.__file__).parent
-# Folder of each package, kernels under the name they are imported by.
+# Folder of each package, those that lie beside it under the name they are imported by.
 FOLDERS = {
     "substrate_jax": FOLDER,
     "substrate_jax.kernels": (FOLDER / "kernels").resolve(),
@@ -27,7 +27,8 @@ def module_names():
     for prefix, folder in FOLDERS.items():
         for path in sorted(folder.rglob("*.py")):
             parts = path.relative_to(folder).with_suffix("").parts
-            seen_elsewhere = prefix == "substrate_jax" and parts[0] == "kernels"
+            linked = ("kernels", "experiments")
+            seen_elsewhere = prefix == "substrate_jax" and parts[0] in linked
             if ">>>" in path.read_text() and not seen_elsewhere:
                 yield ".".join((prefix, *(part for part in parts if part != "__init__")))
 

@@ -18,9 +18,9 @@ from substrate_jax.encoders import list_encoders
 from substrate_jax.version import __version__
 
 ROOT = Path(__file__).parents[1]
-KERNELS = {
-    path.relative_to(ROOT / "kernels").as_posix() for path in (ROOT / "kernels").rglob("*.py")
-}
+LINKED = ("kernels", "experiments")  # folders of the checkout that are installed within ours
+# They import others where those are installed.
+BENCHMARKS = "substrate_jax/experiments/benchmarks/"
 HEAVY = ("torch", "tensorflow", "transformers", "tensorflow_datasets")
 PROBE = f"""
 import importlib.util, json, sys
@@ -67,7 +67,7 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source") / "checkout"
     unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs")
     shutil.copytree(ROOT, folder, symlinks=True, ignore=unwanted)
-    assert (folder / "substrate_jax" / "kernels").is_symlink()
+    assert all((folder / "substrate_jax" / name).is_symlink() for name in LINKED)
     return folder
 
 
@@ -113,14 +113,16 @@ def test_the_wheel_holds_the_package_and_nothing_else(contents):
 
 
 def test_the_wheel_holds_every_module(contents):
-    # rglob does not follow the link to kernels in every Python version: list it by itself.
+    # rglob does not follow links in every Python version: list those folders by themselves.
     modules = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "substrate_jax").rglob("*.py")
-        if "kernels" not in path.relative_to(ROOT).parts
+        if path.relative_to(ROOT).parts[1] not in LINKED
     }
-    modules |= {f"substrate_jax/kernels/{name}" for name in KERNELS}
-    assert "substrate_jax/kernels/__init__.py" in modules
+    for name in LINKED:
+        linked = {path.relative_to(ROOT).as_posix() for path in (ROOT / name).rglob("*.py")}
+        assert f"{name}/__init__.py" in linked
+        modules |= {f"substrate_jax/{path}" for path in linked}
     assert {name for name in contents if name.endswith(".py")} == modules
 
 
@@ -168,7 +170,8 @@ def test_the_editable_install_works_from_elsewhere(source, tmp_path):
 def test_every_import_is_of_a_required_distribution(wheel):
     """What the modules import at any level comes from install_requires."""
     with zipfile.ZipFile(wheel) as archive:
-        sources = [archive.read(name) for name in archive.namelist() if name.endswith(".py")]
+        modules = [name for name in archive.namelist() if name.endswith(".py")]
+        sources = [archive.read(name) for name in modules if not name.startswith(BENCHMARKS)]
         metadata = archive.read(f"substrate_jax-{__version__}.dist-info/METADATA").decode()
     required = {
         re.match(r"Requires-Dist: ([\w.-]+)", line)[1].lower().replace("-", "_")

@@ -48,7 +48,7 @@ MODULES = [
     path
     for folder in ("substrate_jax", "kernels", "experiments")
     for path in sorted((ROOT / folder).rglob("*.py"))
-    if "substrate_jax/kernels" not in str(path)
+    if not any(f"substrate_jax/{linked}/" in str(path) for linked in ("kernels", "experiments"))
 ]
 MIB = 2**20
 

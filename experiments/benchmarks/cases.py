@@ -10,8 +10,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from experiments.benchmarks import peers, work
-from experiments.benchmarks.kernel_calls import (
+from . import peers, work
+from .kernel_calls import (
     Stream,
     calibration,
     cka,
@@ -26,8 +26,8 @@ from experiments.benchmarks.kernel_calls import (
     streaming_cka,
     streaming_pca,
 )
-from experiments.benchmarks.peers import Peer
-from experiments.benchmarks.work import NEIGHBORS, PERMUTATIONS, Blocks, Size, Work
+from .peers import Peer
+from .work import NEIGHBORS, PERMUTATIONS, Blocks, Size, Work
 
 PAPER_WIDTHS = (
     2048,

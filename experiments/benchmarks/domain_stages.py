@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.results import StageTime
+from .results import StageTime
 
 WIDTHS = {
     "resnet50": 2048,

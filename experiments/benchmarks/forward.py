@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.measure import median_seconds, timed
-from experiments.benchmarks.results import ForwardRate, Torch
+from .measure import median_seconds, timed
+from .results import ForwardRate, Torch
 
 CALLS = 10  # batches in flight on an accelerator
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from experiments.benchmarks.cases import RATIOS
-from experiments.benchmarks.results import (
+from .cases import RATIOS
+from .results import (
     Ceilings,
     Growth,
     KernelTime,

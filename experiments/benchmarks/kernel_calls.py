@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks import work
-from experiments.benchmarks.work import PERMUTATIONS, Blocks, Size, neighbor_counts
+from . import work
+from .work import PERMUTATIONS, Blocks, Size, neighbor_counts
 
 SHARED = 64
 

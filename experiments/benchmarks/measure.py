@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks import programs
-from experiments.benchmarks.cases import BENCHMARKS, Benchmark
-from experiments.benchmarks.peers import Peer, equal_threads
-from experiments.benchmarks.results import KernelTime, PeerTime, Rates
-from experiments.benchmarks.work import Size
+from . import programs
+from .cases import BENCHMARKS, Benchmark
+from .peers import Peer, equal_threads
+from .results import KernelTime, PeerTime, Rates
+from .work import Size
 
 EFFICIENCY = 0.3  # share of the ceiling that estimates assume
 OVERHEAD = 3.0  # seconds of a step for inputs and compilation

@@ -12,9 +12,14 @@ the same run, and the page shows how far they fell.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from experiments.benchmarks.figures import Curve, duration, growth, roofline
-from experiments.benchmarks.growth import OURS
-from experiments.benchmarks.page_tables import (
+from substrate_jax.report import page
+from substrate_jax.report.drawing import all_marks
+from substrate_jax.report.page import Column, Figures, Page, Prose, Section, Table
+from substrate_jax.report.text import counted, csv_text
+
+from .figures import Curve, duration, growth, roofline
+from .growth import OURS
+from .page_tables import (
     GIGA,
     forward_table,
     peer_blocks,
@@ -23,11 +28,7 @@ from experiments.benchmarks.page_tables import (
     size_table,
     stage_table,
 )
-from experiments.benchmarks.results import BenchResult, KernelTime, PeerTime, Rates
-from substrate_jax.report import page
-from substrate_jax.report.drawing import all_marks
-from substrate_jax.report.page import Column, Figures, Page, Prose, Section, Table
-from substrate_jax.report.text import counted, csv_text
+from .results import BenchResult, KernelTime, PeerTime, Rates
 
 AXES = {
     "N": ("n", "rows N"),

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from experiments.benchmarks import score_times
-from experiments.benchmarks.results import BenchResult, KernelTime
 from substrate_jax.report import page
 from substrate_jax.report.page import Column, Facts, Prose, Table
 from substrate_jax.report.text import counted
+
+from . import score_times
+from .results import BenchResult, KernelTime
 
 GIGA = 1e9
 

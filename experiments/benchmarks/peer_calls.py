@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.benchmarks.work import PERMUTATIONS, Blocks, Size, batches, neighbor_counts
+from .work import PERMUTATIONS, Blocks, Size, batches, neighbor_counts
 
 Fit = Callable[[], tuple[np.ndarray, np.ndarray]]  # variances and components
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.peer_calls import (
+from .peer_calls import (
     SMALL_BATCH,
     batched_flops,
     faiss_neighbors,
@@ -28,7 +28,7 @@ from experiments.benchmarks.peer_calls import (
     torch_cka_batches,
     torch_pairs,
 )
-from experiments.benchmarks.work import PERMUTATIONS, Blocks, Size, batches
+from .work import PERMUTATIONS, Blocks, Size, batches
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from experiments.benchmarks.kernel_calls import Stream, split
-from experiments.benchmarks.work import Size
+from .kernel_calls import Stream, split
+from .work import Size
 
 
 def of_kernel(

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.results import ScoreTime, SkippedStep
+from .results import ScoreTime, SkippedStep
 
 ROWS, WIDTHS, CLASSES, PANEL = (1000, 10_000), (768, 2048), 10, 3
 LEAST = 60  # rows: NLEEP takes five components per class, the probe five folds

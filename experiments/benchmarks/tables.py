@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.benchmarks.results import (
+from .results import (
     BenchResult,
     ForwardRate,
     Growth,

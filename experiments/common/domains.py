@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from absl import flags
 
-from experiments.common import components, redaction
-from experiments.common import encoders as panel
-from experiments.common import features as feature_files
+from . import components, redaction
+from . import encoders as panel
+from . import features as feature_files
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(panel)

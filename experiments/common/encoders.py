@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags, logging
 
-from experiments.common import calibration, devices, launch, networks, numbers, redaction
+from . import calibration, devices, launch, networks, numbers, redaction
 
 if TYPE_CHECKING:
     from substrate_jax.features import FeatureStore

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments.common import encoders as panel
-from experiments.common import launch
-from experiments.common.file_panel import ROWS, FilePanel, Opened
+from . import encoders as panel
+from . import launch
+from .file_panel import ROWS, FilePanel, Opened
 
 if TYPE_CHECKING:
     from substrate_jax.features import Features

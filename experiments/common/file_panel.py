@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from experiments.common import encoders as panel
-from experiments.common import redaction
+from . import encoders as panel
+from . import redaction
 
 if TYPE_CHECKING:
     import numpy as np

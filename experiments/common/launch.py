@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
-from experiments.common import compiled, numbers, redaction, signals, traces
+from . import compiled, numbers, redaction, signals, traces
 
 if TYPE_CHECKING:
     from substrate_jax.report.page import Page

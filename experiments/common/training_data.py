@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import encoders as panel
-from experiments.common import training_flags
+from . import encoders as panel
+from . import training_flags
 
 if TYPE_CHECKING:
     from substrate_jax.data.preprocess import Preprocess

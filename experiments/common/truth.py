@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments.common import encoders as panel
-from experiments.common import launch
+from . import encoders as panel
+from . import launch
 
 if TYPE_CHECKING:
     import numpy as np
