@@ -13,7 +13,6 @@ import logging as python_logging
 import os
 import platform
 import re
-import shlex
 import sys
 import time
 import traceback
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
-from . import compiled, numbers, redaction, signals, traces
+from . import compiled, flag_help, numbers, presets, program, redaction, signals, traces
 
 if TYPE_CHECKING:
     from substrate_jax.report.page import Page
@@ -95,8 +94,9 @@ def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> No
 
 def _parse(arguments: list[str]) -> list[str]:
     """Give flags their values; what is no flag, or no value of one, ends in one line."""
+    flag_help.define()
     try:
-        rest = FLAGS(arguments)
+        rest = FLAGS([arguments[0], *presets.with_presets(program.name(), arguments[1:])])
         numbers.check_numbers(FLAGS)
         return rest
     except (flags.Error, ValueError) as error:
@@ -269,12 +269,6 @@ def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int, i
         yield lambda done, total: bar.update(done - bar.n)
 
 
-def command() -> str:
-    """The command line as the user would type it."""
-    module = Path(sys.argv[0]).stem
-    return shlex.join(["python", "-m", f"experiments.{module}", *sys.argv[1:]])
-
-
 def describe_run(experiment: str, mesh, encoders=(), notes=()) -> "Run":
     """What result.json begins with, without secrets; the seconds are filled in by `publish`."""
     import jax
@@ -285,7 +279,7 @@ def describe_run(experiment: str, mesh, encoders=(), notes=()) -> "Run":
     device = jax.devices()[0]
     run = Run(
         experiment=experiment,
-        command=command(),
+        command=program.command_line(),
         versions={
             "python": platform.python_version(),
             **{name: _version(name) for name in packages},
