@@ -1,0 +1,1 @@
+"""The installed command, substrate-jax: one entry for all launchers."""
