@@ -54,8 +54,12 @@ compdef _substrate_jax substrate-jax
 _FISH = """\
 # Completion of substrate-jax for fish. Once:
 #   substrate-jax completion fish > ~/.config/fish/completions/substrate-jax.fish
-complete -c substrate-jax -a \
-'(substrate-jax complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+function __substrate_jax
+    set -g __substrate_jax_found \\
+        (substrate-jax complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)
+    test -n "$__substrate_jax_found"
+end
+complete -c substrate-jax -n __substrate_jax -f -a '$__substrate_jax_found'
 """
 SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
