@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from substrate_jax.data.paths import one_line, read_file
-from substrate_jax.data.route import check_route
+from substrate_jax.data.route import check_hub_route, hub_errors
 from substrate_jax.encoders.weights import file_sha256
 
 CONFIG = "config.json"
@@ -55,7 +55,7 @@ def find_file(
 
         with contextlib.suppress(LocalEntryNotFoundError):
             return _cached_file(repository, revision)
-        _check_route()
+        check_hub_route()
         return Path(huggingface_hub.hf_hub_download(repository, WEIGHTS, revision=revision))
 
 
@@ -84,13 +84,13 @@ def find_snapshot(
         if folder is not None:
             raise FileNotFoundError(repository)
         try:
-            _check_route()
+            check_hub_route()
             return Path(
                 huggingface_hub.snapshot_download(
                     repository, revision=revision, allow_patterns=list(files)
                 )
             )
-        except _errors():
+        except hub_errors():
             if found is None:
                 raise
             return found
@@ -230,28 +230,12 @@ def _cached_file(repository: str, revision: str | None, cache: Path | None = Non
     )
 
 
-def _check_route() -> None:
-    """Find out at once that there is no route: the hub's client tries for 25 seconds."""
-    from huggingface_hub import constants
-
-    if not constants.HF_HUB_OFFLINE:
-        check_route(constants.ENDPOINT)
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """What keeps a file of the hub from us."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    # The first bases are the HTTP client's own, whichever the installed huggingface_hub has.
-    return (*HfHubHTTPError.__bases__, HFValidationError, OSError)
-
-
 @contextlib.contextmanager
 def _missing(name: str, repository: str, folder: Path | None = None):
     """One line for everything that keeps a checkpoint from us."""
     try:
         yield
-    except _errors() as error:
+    except hub_errors() as error:
         if folder is not None:
             wanted = f"{repository}/{CONFIG} and its weights"
             if name != repository:

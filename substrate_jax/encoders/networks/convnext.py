@@ -54,6 +54,13 @@ class ConvNeXtConfig:
     image_size: int = 224
     head_eps: float | None = None
 
+    def __post_init__(self):
+        if self.image_size < self.stride:
+            raise ValueError(
+                f"image_size={self.image_size} is less than {self.stride}, the pixels of a "
+                "position of the last stage; give larger images"
+            )
+
     @property
     def width(self) -> int:
         """Features per image."""

@@ -38,7 +38,11 @@ class ConvKernel(nnx.Param):
 
 
 class Conv(nnx.Module):
-    """2-D convolution. He-normal (fan-out) unless `std` gives the deviation."""
+    """2-D convolution. He-normal (fan-out) unless `std` gives the deviation.
+
+    Raises:
+        ValueError: no channels, or groups that do not divide them.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,15 @@ class Conv(nnx.Module):
         std: float | None = None,
         rngs: nnx.Rngs,
     ):
+        if (
+            min(in_channels, out_channels, groups) < 1
+            or in_channels % groups
+            or out_channels % groups
+        ):
+            raise ValueError(
+                f"a convolution from {in_channels} to {out_channels} channels in {groups} groups: "
+                "give channels, and groups that divide both"
+            )
         shape = (kernel_size, kernel_size, in_channels // groups, out_channels)
         key, he = rngs.params(), math.sqrt(2 / (kernel_size**2 * out_channels))
         self.weight = ConvKernel(

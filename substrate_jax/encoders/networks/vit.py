@@ -92,6 +92,11 @@ class ViTConfig:
     def __post_init__(self):
         if self.width % self.heads:
             raise ValueError(f"heads={self.heads}: choose a divisor of width={self.width}")
+        if self.image_size < self.patch_size:
+            raise ValueError(
+                f"image_size={self.image_size} is less than a patch of {self.patch_size}; give "
+                "larger images"
+            )
         if self.pool == "token" and not self.class_token:
             raise ValueError("pool='token': set class_token=True, or pool 'avg' or 'map'")
         if self.distilled and self.pool != "token":
