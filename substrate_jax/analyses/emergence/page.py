@@ -6,31 +6,20 @@ Not guaranteed: that one student on one set of images stands for others.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from substrate_jax.analyses import paper
 from substrate_jax.analyses.emergence import figures
-from substrate_jax.analyses.emergence.alignment import TITLES
 from substrate_jax.analyses.emergence.compare import PANEL, SEED
 from substrate_jax.analyses.emergence.figures import Line
 from substrate_jax.analyses.emergence.plan import OBJECTIVES, SELF_SUPERVISED, SHUFFLED, SUPERVISED
 from substrate_jax.analyses.emergence.results import EmergenceResult, Rise
-from substrate_jax.analyses.emergence.words import (
-    CURVES,
-    WIDE,
-    doublings,
-    estimate,
-    finding,
-    lead_in_words,
-    middle_step,
-    title_of,
-    value,
-)
+from substrate_jax.analyses.emergence.tables import controls_table, rise_table, values_table
+from substrate_jax.analyses.emergence.words import CURVES, doublings, finding, middle_step
 from substrate_jax.report import page, strips
 from substrate_jax.report.drawing import MARKS
-from substrate_jax.report.page import Column, Figures, Page, Picture, Prose, Section, Table
+from substrate_jax.report.page import Figures, Page, Picture, Prose, Section
 from substrate_jax.report.shared_blocks import encoder_tables, images_in_words, mini_panel_caveat
 from substrate_jax.report.text import counted, csv_text, short
 
@@ -72,19 +61,22 @@ def emergence_page(result: EmergenceResult) -> Page:
         The page, its figures drawn.
     """
     sections = [
-        Section("Agreement and accuracy", [Figures([_learning(result), _times(result)])]),
-        Section("", [_rise_table(result)]),
-        Section("Controls", [Figures([_targets(result), *_objectives(result)]), _controls(result)]),
+        Section(
+            "Agreement and accuracy",
+            [Figures([_learning(result), _times(result)]), rise_table(result)],
+        ),
+        Section(
+            "Controls", [Figures([_targets(result), *_objectives(result)]), controls_table(result)]
+        ),
         Section("The features' own shape", [Figures([_ranks(result), *_shape(result)])]),
         Section(
             "Method", [Prose([*METHOD, _recipe(result)]), Prose(list(_sets(result)), points=True)]
         ),
         Section("Caveats", [Prose(list(_caveats(result)), points=True)]),
-        Section("All values", [_every_value(result)]),
+        Section("All values", [values_table(result)]),
         Section("Encoders of the panel", encoder_tables(result.run)),
         Section("How this was made", page.provenance(result.run)),
     ]
-    sections[0:2] = [Section(sections[0].title, [*sections[0].blocks, *sections[1].blocks])]
     title = "Emergence: does a network agree with a panel before it is right?"
     return Page(title, finding(result), list(_tiles(result)), sections)
 
@@ -220,96 +212,6 @@ def _shape(result: EmergenceResult) -> Iterator[Picture]:
         lines = [Line(CURVES["alpha"], alpha, MARKS[3])]
         caption = "Exponent of the eigenvalues 11 to 100: larger is steeper, fewer dimensions."
         yield _drawn(result, "alpha", "How steep the spectrum is", caption, lines, "alpha")
-
-
-COLUMNS = (
-    Column("start_text", "Untrained"),
-    Column("top_text", "Top"),
-    Column("end_text", "End"),
-    Column("step_text", "Half rise at step"),
-    Column("lead_text", "Lead, doublings"),
-)
-HIDDEN = tuple(
-    Column(f"{part}_{end}", "", "score", shown=False)
-    for part in ("start", "top", "end", "lead")
-    for end in ("mean", "low", "high")
-)
-
-
-def _row(one: Rise) -> dict[str, Any]:
-    parts = {"start": one.start, "top": one.top, "end": one.end, "lead": one.lead}
-    numbers = {
-        f"{part}_{end}": getattr(found, end)
-        for part, found in parts.items()
-        for end in ("mean", "low", "high")
-    }
-    itself = one.curve == "accuracy"
-    return numbers | {
-        "start_text": value(one.start.mean, one.curve),
-        "top_text": value(one.top.mean, one.curve),
-        "end_text": estimate(one.end, one.curve),
-        "step_text": middle_step(one.half),
-        "lead_text": "0" if itself else lead_in_words(one.lead),
-    }
-
-
-def _rise_table(result: EmergenceResult) -> Table:
-    rows = [
-        _row(one) | {"curve": CURVES[one.curve] + (", with the panel" if one.target else "")}
-        for one in result.rises
-        if one.objective == SUPERVISED and one.target in ("", PANEL)
-    ]
-    caption = (
-        f"Means over seeds with {result.level:.0%} intervals. Lead: how many doublings of the step "
-        "count before accuracy the curve has half of its rise. Never: it rises by less than .05, "
-        "or, where it is above 1, by less than 5 % of where it starts."
-    )
-    return Table("", caption, [Column("curve", "Curve"), *COLUMNS, *HIDDEN], rows, "rises.csv")
-
-
-def _controls(result: EmergenceResult) -> Table:
-    rows = [
-        _row(one) | {"trained": OBJECTIVES[one.objective], "curve": title_of(one, result)}
-        for one in result.rises
-        if one.curve in ("accuracy", "probe_accuracy", *TITLES)
-        and not (one.objective == SUPERVISED and one.target in ("", PANEL))
-        and (one.curve in ("debiased_cka", "predictivity", "mutual_knn") or not one.target)
-    ]
-    caption = (
-        "The same, for other targets and other trainings. Leads are over the accuracy of the same "
-        "training, or over the probe's where no classifier is trained."
-    )
-    columns = [Column("trained", "Trained"), Column("curve", "Curve"), *COLUMNS, *HIDDEN]
-    return Table(
-        "Other targets, other trainings", caption, columns, rows, "controls.csv", folded=True
-    )
-
-
-def _every_value(result: EmergenceResult) -> Table:
-    own = ("accuracy", "probe_accuracy", "settled", *WIDE)
-    columns = [
-        Column("trained", "Trained"),
-        Column("seed", "Seed", "count"),
-        Column("step", "Step", "count"),
-    ]
-    columns += [Column(curve, CURVES[curve], "score") for curve in own]
-    measures = (*TITLES, "tau", "p_value")
-    for target in result.targets:
-        for name in measures:
-            shown = target == PANEL and name in ("debiased_cka", "cka", "calibrated_cka")
-            columns.append(Column(f"{name}_{target}", CURVES.get(name, name), "score", shown))
-    rows = []
-    for one in result.trainings:
-        for t, step in enumerate(result.steps):
-            row = {"trained": OBJECTIVES[one.objective], "seed": one.seed, "step": step}
-            row |= {curve: getattr(one, curve)[t] for curve in own}
-            for target in result.targets:
-                found = one.alignments.get(target)
-                for name in measures:
-                    row[f"{name}_{target}"] = getattr(found, name)[t] if found else None
-            rows.append(row)
-    caption = "Every curve at every watched step; the CSV has all targets and measures."
-    return Table("Values by step", caption, columns, rows, "values.csv", folded=True)
 
 
 def _recipe(result: EmergenceResult) -> str:

@@ -19,11 +19,12 @@ CONFIG = ViTConfig(8, 1, 2, patch_size=8, pool="avg", num_classes=3, image_size=
 def images(n=24):
     pixels = np.random.default_rng(0).integers(0, 256, (n, 16, 16, 3), np.uint8)
     labels = (np.arange(n) % 3).astype(np.int32)
+    ids = tuple(map(str, range(n)))
 
     def read(row):
         raise AssertionError("read anew")
 
-    return LabeledImages(pixels, labels, Source("made", map(str, range(n)), labels, "0", read))
+    return LabeledImages(pixels, labels, Source("made", ids, labels, "0", read))
 
 
 def networks(count=2):
