@@ -13,6 +13,7 @@ The rules, all fixed, so that one file gives one array everywhere (docs/images.m
     CMYK, YCbCr          Pillow's conversion, without color profiles
     orientation          of EXIF or TIFF: ignored, or applied where asked for, in every format alike
     animation, pages     the first
+    DICOM                its own rules (`dicom`)
 
 Cost: O(pixels), without Python's lock while Pillow decodes.
 
@@ -28,8 +29,10 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from substrate_jax.data.dicom import decode_dicom, is_dicom
 from substrate_jax.data.formats import image_formats
 from substrate_jax.data.paths import one_line
+from substrate_jax.data.unreadable import UnreadableImage
 
 Orientation = Literal["ignore", "apply"]
 
@@ -54,10 +57,6 @@ _TAGS = (
 )
 _SIGNED = 2  # of the last of them
 _PNG_DEPTH = 24  # where a PNG says its bits per sample
-
-
-class UnreadableImage(ValueError):
-    """An image that cannot be decoded: truncated, empty, or of no known format."""
 
 
 def decode_image(data: bytes, *, orientation: Orientation = "ignore") -> UInt8[np.ndarray, "h w 3"]:
@@ -87,6 +86,8 @@ def decode_image(data: bytes, *, orientation: Orientation = "ignore") -> UInt8[n
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
+        if is_dicom(data):
+            return decode_dicom(data)
         raise UnreadableImage("no known image format, or one of another depth") from error
     except Exception as error:  # Pillow's plugins raise anything on a damaged file
         raise UnreadableImage(f"{type(error).__name__}: {one_line(error)}") from error

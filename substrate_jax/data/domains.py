@@ -5,9 +5,7 @@ A domain is a name, the spec of a source, one sentence, and its groups. Launcher
 `--domains=medical,sky=dir:~/galaxies` (a name for a spec of your own), in any mixture. An item that
 holds a comma is put in double quotes: `--domains='medical,"sky=dir:/data/day, night"'`.
 
-    spec     tfds:NAME[/config][:split][?image=KEY&label=KEY][@data_dir]
-             |  dir:PATH  |  npz:PATH[:split]  |  sample:NAME[:count]  |  medmnist:NAME[:size]
-             |  archive:NAME  |  quickdraw:COUNT  |  sklearn:digits
+    spec     KIND:PLACE[:split][?option=value&option=value], as `kinds.KINDS` lists them
 
     sample   crops of pictures inside installed packages; no download
     paper4   natural, medical, satellite and microscopic images of the paper, in its order
@@ -23,22 +21,9 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 
-from substrate_jax.data.archives import archive_bytes, medmnist_file, open_archive, open_medmnist
 from substrate_jax.data.decode import Orientation
-from substrate_jax.data.digits import open_digits
-from substrate_jax.data.folders import open_folder
-from substrate_jax.data.npz import open_npz
-from substrate_jax.data.quickdraw import open_quickdraw, quickdraw_bytes
-from substrate_jax.data.sample import DEFAULT_COUNT, open_sample
+from substrate_jax.data.kinds import KINDS, Kind, Spec, kind_form, split_spec
 from substrate_jax.data.sources import Source
-from substrate_jax.data.tfds_records import TFDS_FILES, TfdsSpec, open_tfds, prepared_folder
-
-_FORMS = (
-    "tfds:NAME[/config][:split][?image=KEY&label=KEY][@data_dir], dir:PATH, npz:PATH[:split], "
-    "sample:NAME[:count], medmnist:NAME[:size], archive:NAME, quickdraw:COUNT, "
-    "sklearn:digits"
-)
-_KINDS = ("tfds", "dir", "npz", "sample", "medmnist", "archive", "quickdraw", "sklearn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +177,7 @@ def resolve_domains(value: str) -> dict[str, str]:
     for item in _items(value):
         name, equals, spec = item.partition("=")
         found = {d.name: d.spec for d in _DOMAINS.values() if item in (d.name, *d.groups)}
-        if equals and name and spec:
+        if equals and name and spec and name.partition(":")[0] not in KINDS:
             found = {name: spec}
         elif not found:
             quoted = '; put the quotes around the whole of "NAME=SPEC"' if '"' in item else ""
@@ -245,33 +230,16 @@ def open_source(spec: str, *, quiet: bool = False, orientation: Orientation = "i
       >>> len(open_source("sample:texture")), len(open_source("sample:texture:9"))
       (512, 9)
     """
-    kind, rest = _split(spec)
-    if kind == "dir":
-        return open_folder(rest, orientation)
-    if kind == "npz":
-        path, _, split = rest.rpartition(":")
-        return open_npz(path, split) if split in ("train", "val", "test") else open_npz(rest)
-    if kind == "tfds":
-        return open_tfds(TfdsSpec.parse(rest), orientation)
-    if kind == "archive":
-        return open_archive(rest, quiet=quiet, orientation=orientation)
-    if kind == "quickdraw":
-        return open_quickdraw(_whole(spec, rest), quiet=quiet)
-    if kind == "sklearn":
-        if rest != "digits":
-            raise ValueError(f"source {spec!r}: of scikit-learn's sets give sklearn:digits")
-        return open_digits()
-    name, _, count = rest.partition(":")
-    if kind == "medmnist":
-        return open_medmnist(name, _whole(spec, count or "28"), quiet=quiet)
-    return open_sample(name, _whole(spec, count or str(DEFAULT_COUNT)))
+    kind, parts = _split(spec, orientation, quiet=quiet)
+    return kind.open(parts)
 
 
 def bytes_to_download(spec: str) -> int:
-    """What fetching a source would cost, without a connection; 0 when all of it is at hand.
+    """What fetching a source would cost; 0 when all of it is at hand.
 
-    Sizes are the published ones, or an upper bound (MedMNIST's pixels uncompressed). Data that
-    only the user can get count 0: opening names them.
+    Sizes are the published ones, or an upper bound (MedMNIST's pixels uncompressed); of a set on
+    the Hugging Face hub that is not cached the hub is asked. Data that only the user can get count
+    0: opening names them.
 
     Args:
       spec: as for `open_source`.
@@ -283,32 +251,21 @@ def bytes_to_download(spec: str) -> int:
       >>> bytes_to_download("sample:texture")
       0
     """
-    kind, rest = _split(spec)
-    if kind == "archive":
-        return archive_bytes(rest)
-    if kind == "quickdraw":
-        return quickdraw_bytes(_whole(spec, rest))
-    if kind == "medmnist":
-        name, _, size = rest.partition(":")
-        return medmnist_file(name, _whole(spec, size or "28")).missing_bytes()
-    if kind == "tfds":
-        tfds = TfdsSpec.parse(rest)
-        if tfds.name in TFDS_FILES and prepared_folder(tfds.name, tfds.data_dir) is None:
-            return TFDS_FILES[tfds.name].missing_bytes()
-    return 0
+    kind, parts = _split(spec)
+    return kind.missing_bytes(parts)
 
 
-def _split(spec: str) -> tuple[str, str]:
+def _split(
+    spec: str, orientation: Orientation = "ignore", *, quiet: bool = False
+) -> tuple[Kind, Spec]:
     if spec in _DOMAINS:
         spec = _DOMAINS[spec].spec
-    kind, _, rest = spec.partition(":")
-    if not rest or kind not in _KINDS:
-        hint = f"; {_near(spec)}" if ":" not in spec else ""
-        raise ValueError(f"source {spec!r} is unknown: give {_FORMS}{hint}")
-    return kind, rest
-
-
-def _whole(spec: str, word: str) -> int:
-    if not word.isdecimal():
-        raise ValueError(f"source {spec!r}: {word!r} is no count; give a whole number there")
-    return int(word)
+    found = split_spec(spec, orientation, quiet=quiet)
+    if found is not None:
+        return found
+    name = spec.partition(":")[0]
+    if name in KINDS:
+        raise ValueError(f"source {spec!r} names none: give {kind_form(name)}")
+    hint = f"; {_near(spec)}" if ":" not in spec else ""
+    forms = ", ".join(f"{name}:{kind.form.partition('[')[0]}" for name, kind in KINDS.items())
+    raise ValueError(f"source {spec!r} is unknown: give {forms}{hint}")

@@ -2,6 +2,7 @@
 
     PATH/cat/1.png              labels are the names of the class folders
     PATH/1.png                  no labels
+    PATH+PATH                   several folders as one
     PATH/train/cat/1.png        splits: where all folders of PATH are called so, the classes are
                                 below them and every split is read; dir:PATH/train reads one
 
@@ -18,83 +19,191 @@ another of equal size and restored time goes unnoticed.
 """
 
 import collections
+import dataclasses
+import itertools
 import os
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64, UInt8
 
 from substrate_jax.data.decode import Orientation, decode_image
 from substrate_jax.data.formats import image_suffixes
+from substrate_jax.data.labels import numbered
 from substrate_jax.data.paths import first_of, read_file, readable, resolved, user_path
 from substrate_jax.data.sources import Source, by_count, digest, oriented, read_named
+from substrate_jax.data.spec_options import NONE, exists
 
 SPLITS = frozenset(
     {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"}
 )
-_NO_SUFFIX = "without suffix"
+NO_SUFFIX = "without suffix"
 
 
-def open_folder(path: str | os.PathLike, orientation: Orientation = "ignore") -> Source:
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+    """Which files of a folder are images, and how they are read.
+
+    Attributes:
+      kind: of the source.
+      is_image: whether a file is one, by its name or contents.
+      decode: bytes -> pixels.
+      ending: what names of such files end in, for a message.
+    """
+
+    kind: str
+    is_image: Callable[[Path], bool]
+    decode: Callable[[bytes], UInt8[np.ndarray, "h w 3"]]
+    ending: str
+
+
+def open_folder(
+    path: str | os.PathLike,
+    orientation: Orientation = "ignore",
+    options: Mapping[str, str] = types.MappingProxyType({}),
+) -> Source:
     """Images of a folder: `PATH/class/.../image.png`, or images directly in it without labels.
 
     Labels number the sorted names of the class folders; ids are the paths below `path`. Hidden
     files and files that are not images by their suffix are left out, and the latter counted.
 
     Args:
-      path: a local folder.
+      path: a local folder, or several joined by "+", whose ids are the paths below the folder that
+        all of them are in; classes of one name are one class.
       orientation: see `decode.decode_image`.
+      options: `label=none` for no labels.
 
     Returns:
       A source in the order of its ids.
 
     Raises:
-      ValueError: the folder is absent or empty, a folder in it cannot be read, or it mixes loose
+      ValueError: a folder is absent or empty, a folder in it cannot be read, or it mixes loose
         images with class folders.
     """
-    name = f"dir:{readable(os.fspath(path))}"
-    root = resolved(user_path(path, name), name)
-    if not root.is_dir():
-        raise ValueError(
-            f"{name}: no such folder {readable(str(root))}; give one that holds images"
-        )
-    files, left_out = _list_images(root, name)
-    if not files:
-        beside = f"only {by_count(left_out)}; " if left_out else ""
-        raise ValueError(
-            f"{name}: no images in {readable(str(root))}; {beside}give a folder with files that "
-            f"end in {' '.join(sorted(image_suffixes()))}"
-        )
+    suffixes = image_suffixes()
+    files = ImageFiles(
+        "dir",
+        lambda file: readable(file.suffix.lower()) in suffixes,
+        partial(decode_image, orientation=orientation),
+        " ".join(sorted(suffixes)),
+    )
+    source = open_image_files(path, files, options)
+    return dataclasses.replace(source, fingerprint=oriented(source.fingerprint, orientation))
+
+
+def open_image_files(
+    path: str | os.PathLike, kind: ImageFiles, options: Mapping[str, str]
+) -> Source:
+    """As `open_folder`, for files of any kind.
+
+    Args:
+      path: one folder, or several joined by "+".
+      kind: which files are images, and how they are read.
+      options: `label=none` for no labels.
+
+    Raises:
+      ValueError: as `open_folder`.
+    """
+    name = f"{kind.kind}:{readable(os.fspath(path))}"
+    roots = _roots(os.fspath(path), name)
+    common = roots[0] if len(roots) == 1 else Path(os.path.commonpath(roots))
+    files: dict[str, Path] = {}
+    classes: dict[str, str | None] = {}
+    left_out: collections.Counter[str] = collections.Counter()
+    for root in roots:
+        found, others = _list_images(root, kind.is_image, name)
+        left_out.update(others)
+        if not found:
+            raise no_images(name, root, others, kind.ending)
+        below = "" if root == common else f"{readable(root.relative_to(common).as_posix())}/"
+        ids = sorted(found)
+        files |= {below + row_id: found[row_id] for row_id in ids}
+        of = _classes(ids, name, options)
+        classes |= {below + row_id: one for row_id, one in zip(ids, of, strict=True)}
     ids = sorted(files)
-    classes = _classes(ids, name)
+    labels, names = _numbered([classes[row_id] for row_id in ids], name)
     stats = [_stat(files[i]) for i in ids]
     versions = (f"{i} {s.st_size} {s.st_mtime_ns}" for i, s in zip(ids, stats, strict=True))
-    names = sorted({label for label in classes if label is not None})
-    number = {label: row for row, label in enumerate(names)}
     return Source(
         name=name,
         ids=tuple(ids),
-        labels=np.array([number[label] for label in classes if label]) if names else None,
-        fingerprint=oriented(digest("dir", str(root), *versions), orientation),
-        read=lambda row: read_named(
-            ids[row], lambda: decode_image(read_file(files[ids[row]]), orientation=orientation)
-        ),
-        label_names=tuple(names),
-        left_out=left_out,
+        labels=labels,
+        fingerprint=digest(kind.kind, *map(str, roots), *versions),
+        read=lambda row: read_named(ids[row], lambda: kind.decode(read_file(files[ids[row]]))),
+        label_names=names,
+        left_out=dict(left_out),
     )
 
 
-def _list_images(root: Path, name: str) -> tuple[dict[str, Path], dict[str, int]]:
+def class_labels(
+    ids: Sequence[str], name: str, options: Mapping[str, str]
+) -> tuple[Int64[np.ndarray, " n"] | None, tuple[str, ...]]:
+    """Labels by the class folders in paths, and their names; None where there are none.
+
+    Raises:
+      ValueError: loose images beside class folders.
+
+    Example:
+      >>> class_labels(["dog/1.png", "cat/2.png"], "dir:pets", {})
+      (array([1, 0]), ('cat', 'dog'))
+    """
+    return _numbered(_classes(ids, name, options), name)
+
+
+def no_images(name: str, place: Path, left_out: Mapping[str, int], ending: str = "") -> ValueError:
+    """The one line that a place without images ends in."""
+    beside = f"only {by_count(left_out)}; " if left_out else ""
+    ending = ending or " ".join(sorted(image_suffixes()))
+    return ValueError(
+        f"{name}: no images in {readable(str(place))}; {beside}give a folder with files that end "
+        f"in {ending}"
+    )
+
+
+def _roots(text: str, name: str) -> list[Path]:
+    """The folders that a path means, or several paths joined by "+"."""
+    parts = [text] if exists(text) else _parts(text)
+    roots = []
+    for part in parts:
+        root = resolved(user_path(part, name), name)
+        if not root.is_dir():
+            raise ValueError(
+                f"{name}: no such folder {readable(str(root))}; give one that holds images"
+            )
+        roots.append(root)
+    for a, b in itertools.permutations(roots, 2):
+        if a.is_relative_to(b):
+            raise ValueError(f"{name}: {readable(str(a))} lies in {readable(str(b))}; give one")
+    return roots
+
+
+def _parts(text: str) -> list[str]:
+    """Paths joined by "+", of which the names may hold one too."""
+    first, *rest = text.split("+")
+    parts = [first]
+    for piece in rest:
+        longer = f"{parts[-1]}+{piece}"
+        if not exists(parts[-1]) or exists(longer):
+            parts[-1] = longer
+        else:
+            parts.append(piece)
+    return parts
+
+
+def _list_images(
+    root: Path, is_image: Callable[[Path], bool], name: str
+) -> tuple[dict[str, Path], dict[str, int]]:
     """Id -> file of every image below a folder, and the number of other files by suffix."""
-    suffixes = image_suffixes()
     files: dict[str, Path] = {}
     left_out: collections.Counter[str] = collections.Counter()
     unreadable: list[str] = []
     for file in _walk(root, unreadable):
         row_id = readable(file.relative_to(root).as_posix())
-        suffix = readable(file.suffix.lower())
-        if suffix not in suffixes:
-            left_out[suffix or _NO_SUFFIX] += 1
+        if not is_image(file):
+            left_out[readable(file.suffix.lower()) or NO_SUFFIX] += 1
             continue
         try:
             _stat(file)
@@ -144,8 +253,14 @@ def _stat(file: Path) -> os.stat_result:
         return file.lstat()
 
 
-def _classes(ids: list[str], name: str) -> list[str | None]:
-    """The class folder of each id, all None where images lie side by side."""
+def _classes(ids: Sequence[str], name: str, options: Mapping[str, str]) -> list[str | None]:
+    """The class folder of each id, all None where images lie side by side or none is wanted."""
+    if wanted := options.get("label"):
+        if wanted != NONE:
+            raise ValueError(
+                f"{name}: labels are the class folders; give ?label=none or leave it out"
+            )
+        return [None] * len(ids)
     parts = [row_id.split("/") for row_id in ids]
     tops = {part[0].lower() for part in parts if len(part) > 1}
     loose = any(len(part) == 1 for part in parts)
@@ -159,3 +274,17 @@ def _classes(ids: list[str], name: str) -> list[str | None]:
             f"class folder, or none{', or give one split' if depth else ''}"
         )
     return classes
+
+
+def _numbered(
+    classes: Sequence[str | None], name: str
+) -> tuple[Int64[np.ndarray, " n"] | None, tuple[str, ...]]:
+    present = [one for one in classes if one is not None]
+    if not present:
+        return None, ()
+    if len(present) < len(classes):  # of several folders
+        raise ValueError(
+            f"{name}: one of the folders has class folders and another has not; give folders of "
+            "one kind, or ?label=none"
+        )
+    return numbered(present)

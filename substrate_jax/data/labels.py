@@ -5,7 +5,7 @@ in their sorted order; fractions, NaN and numbers beyond 64 bits are refused, as
 make two classes one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -67,3 +67,69 @@ def text_of(word: str | bytes) -> str:
       'cat'
     """
     return readable(word.decode("utf-8", "surrogateescape") if isinstance(word, bytes) else word)
+
+
+def labels_of_cells(
+    cells: Sequence[object], where: str
+) -> tuple[Int64[np.ndarray, " n"], tuple[str, ...]]:
+    """Labels of a column: words are numbered in sorted order, numbers stay.
+
+    Args:
+      cells: words or numbers, one for each row.
+      where: whose they are, for the message.
+
+    Returns:
+      Labels, and the words that they stand for (none for numbers).
+
+    Raises:
+      ValueError: an empty cell, words beside numbers, or a number that is not whole.
+
+    Example:
+      >>> labels_of_cells(["dog", "cat"], "a.csv")
+      (array([1, 0]), ('cat', 'dog'))
+      >>> labels_of_cells([3.0, 1.0], "a.csv")
+      (array([3, 1]), ())
+    """
+    empty = next((row for row, cell in enumerate(cells) if cell is None), None)
+    if empty is not None:
+        raise ValueError(f"{where}: row {empty} has no label; fill it, or give ?label=none")
+    words = [cell for cell in cells if isinstance(cell, (str, bytes))]
+    if not words:
+        return whole_labels(np.array(cells), where), ()
+    if len(words) < len(cells):
+        raise ValueError(
+            f"{where}: labels are words in some rows and numbers in others; give one of them"
+        )
+    return numbered(words)
+
+
+def labels_of_texts(
+    texts: Sequence[str], where: str
+) -> tuple[Int64[np.ndarray, " n"], tuple[str, ...]]:
+    """Labels of a file of text: numbers where every one is a number, else words.
+
+    Raises:
+      ValueError: as `labels_of_cells`; a text of nothing but spaces counts as empty.
+
+    Example:
+      >>> labels_of_texts(["7", " 3"], "a.csv")
+      (array([7, 3]), ())
+    """
+    cells = [text.strip() or None for text in texts]
+    try:
+        return labels_of_cells([None if cell is None else _number(cell) for cell in cells], where)
+    except _NoNumber:
+        return labels_of_cells(cells, where)
+
+
+class _NoNumber(Exception):
+    """A text that is none."""
+
+
+def _number(text: str) -> int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise _NoNumber

@@ -41,7 +41,7 @@ HEADER_ERRORS = (
     tokenize.TokenError,
 )
 _DAMAGE = (*HEADER_ERRORS, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
-_DEFLATE_MOST = 1032  # bytes that deflate can make of one
+MOST_PACKED = 1032  # bytes that deflate can make of one
 
 
 def open_npz(path: str | os.PathLike, split: str | None = None) -> Source:
@@ -168,7 +168,7 @@ def read_member(
         raise ValueError(f"{key} is compressed in a way that numpy never uses")
     # What it unpacks to is bounded by the bytes that are there.
     packed = min(member.compress_size, size)
-    if member.file_size > (packed + 1) * _DEFLATE_MOST:
+    if member.file_size > (packed + 1) * MOST_PACKED:
         raise ValueError(f"{key} claims {member.file_size} bytes, packed into {packed}")
     with archive.open(member) as data:
         shape, dtype = _header(data)

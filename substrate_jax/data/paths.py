@@ -106,8 +106,12 @@ def readable_inverse(text: str) -> bytes:
     )
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, offset: int = 0, size: int | None = None) -> bytes:
     """The contents of a regular file.
+
+    Args:
+      path: of the file.
+      offset, size: of the part to read, in bytes; less is returned where the file ends before.
 
     Raises:
       OSError: it is none, is too large for an image, or cannot be read; the message says which and
@@ -121,9 +125,11 @@ def read_file(path: Path) -> bytes:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise OSError("no longer a regular file")
-        if status.st_size > MOST_BYTES:
-            raise OSError(f"{status.st_size / 2**30:.1f} GiB; no image is as large")
-        return file.read()
+        wanted = status.st_size if size is None else size
+        if wanted > MOST_BYTES:
+            raise OSError(f"{wanted / 2**30:.1f} GiB; no image is as large")
+        file.seek(offset)
+        return file.read() if size is None else file.read(size)
 
 
 def special_kind(path: Path) -> str | None:

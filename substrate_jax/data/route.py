@@ -37,6 +37,26 @@ def check_route(url: str) -> None:
     _connect(parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80))
 
 
+def check_hub_route() -> None:
+    """Find out at once that there is no route: the client of the Hugging Face hub tries for 25 s.
+
+    Raises:
+      OSError: as `check_route`.
+    """
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE:
+        check_route(constants.ENDPOINT)
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What keeps a file of the Hugging Face hub from us."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    # The first bases are the HTTP client's own, whichever the installed huggingface_hub has.
+    return (*HfHubHTTPError.__bases__, HFValidationError, OSError)
+
+
 @functools.lru_cache
 def _connect(host: str, port: int) -> None:
     chosen = os.environ.get("HF_HUB_ETAG_TIMEOUT", "")

@@ -18,11 +18,11 @@ from jaxtyping import Int64
 from substrate_jax.data.decode import UnreadableImage
 from substrate_jax.data.labels import numbered, text_of, whole_labels
 from substrate_jax.data.paths import first_of, one_line, readable
+from substrate_jax.data.spec_options import NONE
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-NO_LABEL = "none"
 _STEP = 1024  # records at once
 MOST_CLASSES = 1_000_000
 LEAST_BYTES = 16  # of a record with an image in it
@@ -141,8 +141,8 @@ def _choose_label(leaves: dict[str, tuple[Any, int]], wanted: str | None, name: 
         and not isinstance(feature, tfds.features.Image)
         and feature.shape in ((), (1,))
     ]
-    choice = f"choose with ?label={first_of([*single, NO_LABEL])}"
-    if wanted == NO_LABEL:
+    choice = f"choose with ?label={first_of([*single, NONE])}"
+    if wanted == NONE:
         return None
     if wanted is None:
         if "label" not in leaves:

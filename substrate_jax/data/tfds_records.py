@@ -1,10 +1,11 @@
 """TFDS data sets prepared as array_record files: where they are, and reading them.
 
-    tfds:NAME[/config][:split][?image=KEY&label=KEY][@data_dir]
+    tfds:NAME[/config][:split][?image=KEY&label=KEY&version=X.Y.Z][@data_dir]
+    tfds:FOLDER[:split][?...]        a folder, which begins with "/", "." or "~"
 
-Read without TensorFlow or a network. `?image` names the feature that holds the images, where there
-are several or a sequence of them (`KEY[0]`), `?label` the one that holds the labels (`none` for no
-labels).
+Read without TensorFlow or a network, of several versions the highest. `?image` names the feature
+that holds the images, where there are several or a sequence of them (`KEY[0]`), `?label` the one
+that holds the labels (`none` for no labels).
 
 Preparing them is `substrate_jax.data.prepare`'s.
 
@@ -21,10 +22,13 @@ from pathlib import Path
 
 from substrate_jax.data.decode import Orientation, decode_image
 from substrate_jax.data.download import RemoteFile, data_folder
-from substrate_jax.data.paths import one_line, readable, user_path
+from substrate_jax.data.paths import first_of, one_line, readable, user_path
 from substrate_jax.data.sources import Source, digest, oriented, read_named
+from substrate_jax.data.spec_options import parse_options, query_of, split_options, split_place
 from substrate_jax.data.tfds_features import Records, choose_features, labels_of
 
+OPTIONS = ("image", "label", "version")
+_FOLDER = ("/", ".", "~")  # what a name that is a folder begins with
 KAIST = "kaist_lwir"
 KAIST_INSTRUCTIONS = (
     "get sets 06 to 11 of the KAIST multispectral pedestrian data set "
@@ -50,15 +54,17 @@ TFDS_FILES = {
 
 @dataclasses.dataclass(frozen=True)
 class TfdsSpec:
-    """What follows `tfds:`: `NAME[/config][:split][?image=KEY&label=KEY][@data_dir]`.
+    """What follows `tfds:`, as the head of this module has it.
 
     Args:
-      name: data set, with its config where there is one ("eurosat/rgb").
+      name: data set, with its config where there is one ("eurosat/rgb"); or the folder of a
+        version, or of its versions, which begins with "/", "." or "~".
       split: TFDS split, slices and sums included ("train", "train[:10%]", "train+test").
       data_dir: folder that holds `name`; None means TFDS_DATA_DIR or ~/tensorflow_datasets.
       image: feature that holds the images, `KEY[i]` for number i of a sequence; None for the only
         one, or `image`.
       label: feature that holds the labels, "none" for no labels; None for `label` if there is one.
+      version: prepared version, as its folder is called; None for the highest.
     """
 
     name: str
@@ -66,6 +72,7 @@ class TfdsSpec:
     data_dir: str | None = None
     image: str | None = None
     label: str | None = None
+    version: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "TfdsSpec":
@@ -79,21 +86,19 @@ class TfdsSpec:
           >>> spec.name, spec.split, spec.label, spec.data_dir
           ('eurosat/rgb', 'train[:10%]', 'land', 'data')
         """
+        if text.startswith(_FOLDER):
+            place, options = split_options(text, OPTIONS, f"tfds:{text}")
+            name, split = split_place(place)
+            return cls(name, split or "train", **options)
         rest, _, data_dir = text.partition("@")
         rest, _, query = rest.partition("?")
         name, _, split = rest.partition(":")
-        options: dict[str, str] = {}
-        for part in filter(None, query.split("&")):
-            key, _, value = part.partition("=")
-            if key not in ("image", "label") or not value:
-                raise ValueError(f"tfds:{text}: {part!r} is unknown; give ?image=KEY&label=KEY")
-            options[key] = value
+        options = parse_options(query, OPTIONS, f"tfds:{text}")
         return cls(name, split or "train", data_dir or None, **options)
 
     def __str__(self) -> str:
-        chosen = {"image": self.image, "label": self.label}
-        query = "&".join(f"{key}={value}" for key, value in chosen.items() if value)
-        return f"tfds:{self.name}:{self.split}" + (f"?{query}" if query else "")
+        options = {key: getattr(self, key) for key in OPTIONS}
+        return f"tfds:{self.name}:{self.split}{query_of(options)}"
 
 
 def open_tfds(spec: TfdsSpec, orientation: Orientation = "ignore") -> Source:
@@ -114,11 +119,12 @@ def open_tfds(spec: TfdsSpec, orientation: Orientation = "ignore") -> Source:
         not clear which of their features are meant.
     """
     name = readable(str(spec))
-    root = tfds_folder(spec.data_dir)
-    folder = prepared_folder(spec.name, spec.data_dir)
+    root = _root(spec.name, spec.data_dir)
+    folder = prepared_folder(spec.name, spec.data_dir, spec.version)
     if folder is None:
+        which = f" of version {readable(spec.version)}" if spec.version else ""
         raise ValueError(
-            f"{name}: no prepared data in {readable(str(root / spec.name))}; {_remedy(spec)}"
+            f"{name}: no prepared data{which} in {readable(str(root))}; {_remedy(spec)}"
         )
     # A second to import, and few users of this module need it.
     import tensorflow_datasets as tfds
@@ -160,15 +166,42 @@ def tfds_folder(data_dir: str | None = None) -> Path:
     return user_path(folder, f"tfds data in {folder}")
 
 
-def prepared_folder(name: str, data_dir: str | None = None) -> Path | None:
-    """The highest prepared version of a data set, with its config; None where there is none."""
-    versions = (tfds_folder(data_dir) / name).glob("*/dataset_info.json")
-    return max((path.parent for path in versions), key=_version, default=None)
+def prepared_folder(
+    name: str, data_dir: str | None = None, version: str | None = None
+) -> Path | None:
+    """The folder of a prepared version; None where there is none.
+
+    Args:
+      name: data set with its config, or a folder; see `TfdsSpec`.
+      data_dir: see `TfdsSpec`.
+      version: None for the highest.
+    """
+    root = _root(name, data_dir)
+    versions = [path.parent for path in root.glob("*/dataset_info.json")]
+    if name.startswith(_FOLDER) and (root / "dataset_info.json").is_file():
+        versions = [root.absolute()]
+    if version is not None:
+        versions = [folder for folder in versions if folder.name == version]
+    return max(versions, key=_version, default=None)
+
+
+def _root(name: str, data_dir: str | None) -> Path:
+    """The folder that holds the versions of a set."""
+    if name.startswith(_FOLDER):
+        return user_path(name, f"tfds:{name}")
+    return tfds_folder(data_dir) / name
 
 
 def _remedy(spec: TfdsSpec) -> str:
     """What to do about a set that is not prepared."""
     name = readable(spec.name)
+    have = sorted(
+        path.parent.name for path in _root(name, spec.data_dir).glob("*/dataset_info.json")
+    )
+    if have:
+        return f"give one of {first_of(map(readable, have))} with ?version="
+    if name.startswith(_FOLDER):
+        return "give the folder of a version, which holds dataset_info.json, or one of versions"
     place = f"tfds:{name}" + (f"@{readable(spec.data_dir)}" if spec.data_dir else "")
     run = f"`python -m substrate_jax.data.prepare {place}`"
     if name == KAIST:

@@ -85,6 +85,7 @@ def test_resolves(value, resolved):
         ("", "names none"),
         ("=dir:x", "'=dir:x' is unknown"),
         ("sky=", "'sky=' is unknown"),
+        ("h5:a.h5?image=b", "'h5:a.h5[?]image=b' is unknown; .* or write NAME=SPEC"),
         ("medical,sample", "'medical' is given twice"),
         ("paper4,paper8", "'bloodmnist' is given twice"),
         ("eurosat,eurosat=dir:x", "'eurosat' is given twice"),
@@ -119,7 +120,9 @@ def test_registers_once():
     [
         ("textrue", "did you mean texture"),
         ("s3:bucket", "give tfds:NAME"),
-        ("dir:", "give tfds:NAME"),
+        ("dir:", "names none: give dir:PATH"),
+        ("h5:a.h5?pixels=b", r"'pixels=b' is unknown; give \?image=IMAGE&label=LABEL&id=ID"),
+        ("zip:a.zip?label=none&label=none", "label= is given twice"),
         ("sample:medical:many", "'many' is no count"),
         ("sample:paintings", "no such domain"),
         ("sklearn:iris", "give sklearn:digits"),

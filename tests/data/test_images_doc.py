@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from substrate_jax.data import (
 )
 from substrate_jax.data.formats import image_formats, image_suffixes
 from substrate_jax.data.paths import readable_inverse
+from tests.data.containers.files import MAKERS
 from tests.data.images import (
     NOISE,
     ORIENTATION,
@@ -99,6 +101,13 @@ def test_suffixes(tmp_path):
 def test_formats_that_are_not_read():
     assert not {".eps", ".ps", ".pdf", ".wmf", ".emf", ".h5", ".mpg"} & image_suffixes()
     assert "no known" in unreadable(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n")
+
+
+@holds("DICOM is read where pydicom is installed")
+def test_dicom(monkeypatch):
+    # What becomes of its pixels: test_dicom.py.
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    assert "pip install 'substrate-jax[dicom]'" in unreadable(bytes(128) + b"DICM")
 
 
 @holds("Of an animation the first frame is read")
@@ -422,6 +431,21 @@ def test_labels(tmp_path):
                 open_source(f"npz:{tmp_path}/m.npz")
         else:
             assert open_source(f"npz:{tmp_path}/m.npz").labels.tolist() == want
+
+
+@holds("What holds many images (zip files, lists, tables, shards, HDF5) follows the same rules")
+@pytest.mark.parametrize("kind", MAKERS)
+def test_one_unreadable_image_of_many(kind, tmp_path):
+    files = [png(1), png(2)[:40], png(3), png(4)]
+    source = open_source(MAKERS[kind](tmp_path, files, (0, 1, 1, 0)))
+    said = []
+    for row in range(4):
+        try:
+            assert source[row].image[0, 0, 0] in (1, 3, 4)
+        except UnreadableImage as error:
+            said.append((source.ids[row], str(error)))
+    ((row_id, message),) = said
+    assert message.startswith(f"{row_id}: ")
 
 
 @holds("`tfds:NAME?image=KEY&label=KEY` chooses among several features")

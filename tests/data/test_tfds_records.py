@@ -86,6 +86,31 @@ def test_tfds_reads_the_highest_version_of_a_config(tmp_path):
     assert open_source(f"tfds:set/plain@{tmp_path}")[0].image[0, 0, 0] == 2
 
 
+def test_a_version_and_a_folder_are_chosen(tmp_path):
+    for version, value in (("1.9.0", 1), ("1.10.0", 2)):
+        write_tfds(tmp_path / "new", "set", [{"image": png(value)}], ("image",))
+        (tmp_path / "a@b/set").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "new/set/1.0.0").rename(tmp_path / "a@b/set" / version)
+        (tmp_path / "new/set").rmdir()
+    folder = f"tfds:{tmp_path}/a@b/set"
+    for spec, value in {
+        f"tfds:set?version=1.9.0@{tmp_path}/a@b": 1,
+        f"{folder}/1.9.0": 1,
+        f"{folder}/1.9.0:train[:1]?image=image": 1,
+        folder: 2,
+        f"{folder}?version=1.9.0": 1,
+    }.items():
+        assert open_source(spec)[0].image[0, 0, 0] == value, spec
+    for spec in (f"{folder}?version=2.0.0", f"tfds:set?version=2.0.0@{tmp_path}/a@b"):
+        message = (
+            r"no prepared data of version 2.0.0 in .*; give one of 1.10.0, 1.9.0 with \?version="
+        )
+        with pytest.raises(ValueError, match=message):
+            open_source(spec)
+    with pytest.raises(ValueError, match=r"give the folder of a version, which holds dataset_info"):
+        open_source(f"tfds:{tmp_path}/new")
+
+
 def test_tfds_without_ids_or_labels_and_with_a_bad_record(tmp_path):
     write_tfds(tmp_path, "bare", [{"image": png(0)}, {"image": png(1)[:50]}], ("image",))
     source = open_source(f"tfds:bare:train@{tmp_path}")

@@ -8,7 +8,6 @@ Of HDF5 only what lies in the file itself is read: links to other files, externa
 datasets are passed over, as they may name any file of the machine.
 """
 
-import importlib
 import json
 import zipfile
 import zlib
@@ -18,12 +17,13 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from substrate_jax.data.containers.hdf5 import local_datasets
 from substrate_jax.data.npz import HEADER_ERRORS, read_member
+from substrate_jax.data.optional import optional
 from substrate_jax.data.paths import readable
 from substrate_jax.features.files.contents import IDS, LABEL_NAMES, LABELS, Contents, damaged
 
 _METADATA = (*IDS, *LABELS, LABEL_NAMES)
-_MOST_PACKED = 1032  # bytes that deflate can make of one; other filters of HDF5 make less
 
 
 def read_npy(path: Path) -> Contents:
@@ -74,41 +74,25 @@ def read_hdf5(path: Path) -> Contents:
     Raises:
         ValueError: h5py is not installed, or the file is damaged.
     """
-    h5py = optional("h5py", path)
+    h5py = needed("h5py", path)
     arrays: dict[str, np.ndarray] = {}
     try:
         with h5py.File(path, "r") as file:
-            _collect(h5py, file, "", arrays, set())
+            for name, dataset in local_datasets(file):
+                text = h5py.check_string_dtype(dataset.dtype)
+                arrays[name] = np.asarray(dataset.asstr()[()] if text else dataset[()])
     except Exception as error:  # whatever HDF5 and its filters say of a damaged file
         raise damaged(path, error) from error
     return Contents.of_arrays(arrays)
 
 
-def _collect(h5py: Any, group: Any, prefix: str, arrays: dict[str, Any], seen: set[int]) -> None:
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            continue
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            address = h5py.h5o.get_info(item.id).addr
-            if address not in seen:  # a group may hold itself
-                seen.add(address)
-                _collect(h5py, item, f"{prefix}{name}/", arrays, seen)
-        elif isinstance(item, h5py.Dataset) and not (item.is_virtual or item.external):
-            if item.shape is None:
-                continue
-            if item.nbytes > (item.id.get_storage_size() + 1) * _MOST_PACKED:
-                raise ValueError(f"{prefix}{name} claims {item.nbytes} bytes, which are not there")
-            text = h5py.check_string_dtype(item.dtype)
-            arrays[prefix + name] = np.asarray(item.asstr()[()] if text else item[()])
+def needed(module: str, path: Path) -> Any:
+    """A module that reads files of a suffix and is not installed with the package.
 
-
-def optional(module: str, path: Path) -> Any:
-    """A module that is not installed with the package, or the one line that says how to get it."""
+    Raises:
+        ValueError: it is not installed; one line.
+    """
     try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"{readable(str(path))}: reading {path.suffix} needs {module.partition('.')[0]}; "
-            "pip install 'substrate-jax[files]', or write .npz or .safetensors"
-        ) from error
+        return optional(module, f"{readable(str(path))}", "files")
+    except ValueError as error:
+        raise ValueError(f"{error}, or write .npz or .safetensors") from error

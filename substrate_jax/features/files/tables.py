@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from substrate_jax.data.paths import first_of, readable
-from substrate_jax.features.files.arrays import optional
+from substrate_jax.features.files.arrays import needed
 from substrate_jax.features.files.contents import (
     IDS,
     LABEL_NAMES,
@@ -63,8 +63,8 @@ def read_parquet(path: Path) -> Contents:
     Raises:
         ValueError: pyarrow is not installed, the file is damaged, or a column is of another kind.
     """
-    parquet = optional("pyarrow.parquet", path)
-    types = optional("pyarrow.types", path)
+    parquet = needed("pyarrow.parquet", path)
+    types = needed("pyarrow.types", path)
     try:
         table = parquet.read_table(path, memory_map=True)
     except Exception as error:  # whatever Arrow says of a damaged file
