@@ -124,7 +124,7 @@ def test_a_strength_is_chosen_by_leaving_folds_out(small):
     for episode in range(2):
         best = np.flatnonzero(found.accuracy[:, episode] == found.accuracy[:, episode].max())[-1]
         assert found.strength[episode] == strengths[best]
-        assert np.array_equal(found.scores[episode], scores[best, episode])
+        np.testing.assert_allclose(found.scores[episode], scores[best, episode], atol=1e-12)
     assert (found.accuracy >= 0).all()
     assert (found.accuracy <= 1).all()
 

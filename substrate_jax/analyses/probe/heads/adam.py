@@ -13,6 +13,8 @@ schedule.
 Cost: 200 epochs x 6 n d C flops per episode, in steps that must follow one another.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,18 +99,29 @@ def balanced_batches(
             f"balanced batches need equally many labels of each class, got {batch.counts.tolist()}:"
             " draw as many of each"
         )
-    shots = int(batch.counts[0, 0])
-    each = min(max(1, rows // batch.classes), shots)
+    codes = batch.codes.astype(np.int64)
+    return _orders(codes.tobytes(), codes.shape, batch.classes, epochs, rows, seed)
+
+
+@functools.lru_cache(maxsize=1)  # one input after the other is fitted to the same rows
+def _orders(
+    codes: bytes, shape: tuple[int, int], classes: int, epochs: int, rows: int, seed: int
+) -> Int[np.ndarray, "steps E B"]:
+    """What `balanced_batches` gives, from the bytes of int64 codes [E, N]; not to be written to."""
+    each_codes = np.frombuffer(codes, np.int64).reshape(shape)
+    shots = int((each_codes[0] == 0).sum())
+    each = min(max(1, rows // classes), shots)
     parts = -(-shots // each)
-    size = power(each * batch.classes, 16)
-    index = np.full((epochs, parts, len(batch.codes), size), -1, np.int32)
-    for episode, codes in enumerate(batch.codes):
+    size = power(each * classes, 16)
+    index = np.full((epochs, parts, len(each_codes), size), -1, np.int32)
+    for episode, own in enumerate(each_codes):
         rng = np.random.default_rng((seed, episode))
-        members = np.stack([np.flatnonzero(codes == code) for code in range(batch.classes)])
+        members = np.stack([np.flatnonzero(own == code) for code in range(classes)])
         orders = rng.permuted(np.tile(members, (epochs, 1, 1)), axis=2)  # [epochs, C, shots]
         for part in range(parts):
             taken = orders[:, :, part * each : (part + 1) * each].reshape(epochs, -1)
             index[:, part, episode, : taken.shape[1]] = taken
+    index.setflags(write=False)
     return index.reshape(-1, *index.shape[2:])
 
 
@@ -128,10 +141,10 @@ def _adam(x, one_hot, index, steps, options):
         chosen = index[number]
         real = (chosen >= 0).astype(x.dtype)
         rows, classes = x[episode, chosen], one_hot[episode, chosen]
-        scores = jnp.einsum("ebd,edk->ebk", rows, w, precision=HIGHEST)
+        scores = jnp.einsum("ebd,ekd->ebk", rows, w, precision=HIGHEST)
         shares = jax.nn.softmax(jnp.where(exists[:, None], scores, -jnp.inf), axis=-1)
         wrong = (shares - classes) * (real / jnp.sum(real, axis=1, keepdims=True))[..., None]
-        gradient = jnp.einsum("ebd,ebk->edk", rows, wrong, precision=HIGHEST) + decay * w
+        gradient = jnp.einsum("ebk,ebd->ekd", wrong, rows, precision=HIGHEST) + decay * w
         first = _MOMENTUM * first + (1 - _MOMENTUM) * gradient
         second = _SQUARES * second + (1 - _SQUARES) * gradient**2
         passed = number.astype(x.dtype) + 1
@@ -139,5 +152,7 @@ def _adam(x, one_hot, index, steps, options):
         size = jnp.sqrt(second / (1 - _SQUARES**passed)) + _EPSILON
         return w - rate * mean / size, first, second
 
-    zero = jnp.zeros((x.shape[0], x.shape[2], one_hot.shape[2]), x.dtype)
-    return jax.lax.fori_loop(0, steps, step, (zero, zero, zero))[0][None]
+    # Features innermost: products with few classes take a fifth less time than the other way round.
+    zero = jnp.zeros((x.shape[0], one_hot.shape[2], x.shape[2]), x.dtype)
+    weight = jax.lax.fori_loop(0, steps, step, (zero, zero, zero))[0]
+    return jnp.swapaxes(weight, 1, 2)[None]

@@ -11,11 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
-from substrate_jax.analyses.transferability.scores.inputs import (
-    checked_features,
-    program,
-    shared_size,
-)
+from substrate_jax.analyses.transferability.scores.inputs import checked_features, shared_size
 from substrate_jax.kernels.arithmetic import HIGHEST, divide
 
 
@@ -145,19 +141,30 @@ class Linear:
 
     def of_test(self, batch: Batch) -> Float64[np.ndarray, "S E m C"]:
         """Scores of the held-out rows."""
-        found = np.asarray(_of_shared(batch.test, self.weight, self.bias))
-        return found[:, :, : batch.tested, : self.classes]
+        weight, bias = self._classes(batch.width)
+        strengths, episodes, width, classes = weight.shape
+        # One product for all of them, on the host: a program would have to be compiled for it.
+        flat = np.moveaxis(weight, 2, 0).reshape(width, -1)
+        scores = batch.test[: batch.tested, :width] @ flat
+        scores = scores.reshape(-1, strengths, episodes, classes).transpose(1, 2, 0, 3)
+        return scores + bias[:, :, None]
 
     def of_train(self, batch: Batch) -> Float64[np.ndarray, "S E N C"]:
         """Scores of each episode's own rows, padded ones too."""
-        return np.asarray(_of_own(batch.train, self.weight, self.bias))[..., : self.classes]
+        weight, bias = self._classes(batch.width)
+        strengths, episodes, width, classes = weight.shape
+        flat = weight.transpose(1, 2, 0, 3).reshape(episodes, width, -1)
+        scores = batch.train[:, :, :width] @ flat
+        scores = scores.reshape(episodes, -1, strengths, classes).transpose(2, 0, 1, 3)
+        return scores + bias[:, :, None]
 
+    def of_strengths(self, chosen: Int[np.ndarray, " E"]) -> "Linear":
+        """The scores of one strength for each episode."""
+        each = np.arange(len(chosen))
+        weight, bias = (np.asarray(x)[chosen, each][None] for x in (self.weight, self.bias))
+        return dataclasses.replace(self, weight=weight, bias=bias)
 
-@program
-def _of_shared(x, weight, bias):
-    return jnp.einsum("md,sedk->semk", x, weight, precision=HIGHEST) + bias[:, :, None]
-
-
-@program
-def _of_own(x, weight, bias):
-    return jnp.einsum("end,sedk->senk", x, weight, precision=HIGHEST) + bias[:, :, None]
+    def _classes(self, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Weights and biases without padding."""
+        weight, bias = np.asarray(self.weight), np.asarray(self.bias)
+        return weight[:, :, :width, : self.classes], bias[:, :, : self.classes]

@@ -82,7 +82,7 @@ def by_folds(
         unsolved += fitted.unsolved
     strongest = len(strengths) - 1 - right[::-1].argmax(axis=0)  # of those that tie
     fitted = fit(batch, strengths)
-    scores = fitted.of_test(batch)[strongest, np.arange(len(strongest))]
+    scores = fitted.of_strengths(strongest).of_test(batch)[0]
     total = (batch.codes >= 0).sum(axis=1)
     chosen = np.asarray(strengths, np.float64)[strongest]
     return Tuned(scores, chosen, right / total, unsolved + fitted.unsolved)
