@@ -17,8 +17,17 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments.common import calibration, components, devices, launch, training_data, trainings
-from experiments.common import encoders as panel
+from .common import (
+    calibration,
+    components,
+    devices,
+    kept,
+    launch,
+    training_data,
+    training_runs,
+    trainings,
+)
+from .common import encoders as panel
 
 if TYPE_CHECKING:
     from substrate_jax.analyses.distillation.plan import Plan
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(panel)
 flags.adopt_module_key_flags(training_data)
+flags.adopt_module_key_flags(training_runs)
 flags.adopt_module_key_flags(components)
 flags.DEFINE_list(
     "methods",
@@ -36,8 +46,9 @@ flags.DEFINE_list(
 flags.DEFINE_list(
     "targets",
     ["substrate", "labels", "shuffled"],
-    "Targets: all, or some of substrate, labels, shuffled, shuffled_within, untrained, random, "
-    "encoder:NAME, file:PATH. The first is that of all methods, the first method meets them all.",
+    "Targets: all, or some of substrate, labels, shuffled, shuffled_within, untrained, pixels, "
+    "random, encoder:NAME, file:PATH. The first is that of all methods, the first method meets "
+    "them all.",
 )
 flags.DEFINE_string(
     "teacher",
@@ -48,18 +59,6 @@ flags.DEFINE_list("fractions", ["0.1"], "Shares of the labels that students lear
 flags.DEFINE_list("weights", ["1"], "Weights of the CKA losses, such as 0.1,0.3,1,3.")
 flags.DEFINE_list(
     "fraction_epochs", [], "Passes over the labeled images of each fraction, in place of --epochs."
-)
-flags.DEFINE_list(
-    "rates",
-    [],
-    "Learning rates that each way to learn chooses among, by a tenth of the training images; the "
-    "student's usual one without it.",
-)
-flags.DEFINE_enum("train_dtype", "float32", ["float32", "bfloat16"], "Of the training arithmetic.")
-flags.DEFINE_bool(
-    "together",
-    None,
-    "Train all students of a method in one step; by default on accelerators.",
 )
 flags.DEFINE_integer("teacher_epochs", 20, "Passes in fine-tuning a teacher.", lower_bound=1)
 EPOCHS = 40  # of students, without --epochs
@@ -104,40 +103,25 @@ def plan_of_flags() -> "Plan":
     """
     from substrate_jax.analyses.distillation.plan import LABELS_ALONE, TARGETS, Plan, check_plan
     from substrate_jax.training.distillation import METHODS
-    from substrate_jax.training.students import student_rate
 
     methods = list(METHODS) if FLAGS.methods == ["all"] else FLAGS.methods
-    fractions = numbers("fractions")
-    epochs = [int(value) for value in numbers("fraction_epochs", whole=True)]
+    fractions = training_runs.numbers("fractions")
+    epochs = [int(value) for value in training_runs.numbers("fraction_epochs", whole=True)]
     usual = EPOCHS if FLAGS.epochs is None else FLAGS.epochs
     plan = Plan(
         methods=list(dict.fromkeys([LABELS_ALONE, *methods])),
         targets=list(TARGETS) if FLAGS.targets == ["all"] else list(dict.fromkeys(FLAGS.targets)),
         teacher=FLAGS.teacher,
-        weights=numbers("weights"),
+        weights=training_runs.numbers("weights"),
         fractions=fractions,
         epochs=epochs or [usual] * len(fractions),
-        rates=numbers("rates") if FLAGS.rates else [student_rate(FLAGS.student)],
+        rates=training_runs.rates(),
         seeds=list(range(FLAGS.seed, FLAGS.seed + FLAGS.seeds)),
         batch_size=FLAGS.train_batch,
         components=FLAGS.components,
     )
     check_plan(plan)
     return plan
-
-
-def numbers(name: str, *, whole: bool = False) -> list[float]:
-    """The values of a flag that is a list of numbers.
-
-    Raises:
-        ValueError: a word that is none.
-    """
-    words: list[str] = FLAGS[name].value or []
-    try:
-        return [int(word) if whole else float(word) for word in words]
-    except ValueError:
-        kind = "whole numbers" if whole else "numbers"
-        raise ValueError(f"{name}={','.join(words)!r}: give {kind}") from None
 
 
 def needs_teacher(plan: "Plan") -> bool:
@@ -176,12 +160,11 @@ def described(plan: "Plan", specs, sources, mesh, out: Path) -> str:
 
 def compute(plan: "Plan", specs, sources, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
-    import jax
     import numpy as np
 
     from substrate_jax.analyses.distillation.effects import outcomes
     from substrate_jax.analyses.distillation.page import distill_page
-    from substrate_jax.analyses.distillation.results import DistillResult
+    from substrate_jax.analyses.distillation.results import DistillResult, Training
     from substrate_jax.analyses.distillation.train import Setting, fraction_rows, parts, train
     from substrate_jax.analyses.distillation.words import distill_summary
     from substrate_jax.training.distillation import Teacher
@@ -196,13 +179,16 @@ def compute(plan: "Plan", specs, sources, mesh, out: Path) -> None:
         for fraction in plan.fractions
     }
     launch.keep_arguments(out / "distill.arguments.json", trainings.arguments(plan, encoders, data))
-    targets = trainings.make_targets(plan, encoders, data, mesh, out, stages)
+    source, labels = data.train.source, data.train.labels
+    names = plan.targets if plan.on_target else ()
+    targets = trainings.make_targets(
+        names, plan.components, source, labels, encoders, mesh, out, stages
+    )
     classifier = teacher = None
     if needs_teacher(plan):
         with stages("teacher"):
             classifier, teacher = trainings.make_teacher(plan, data, labeled[plan.main], mesh, out)
-    kept = trainings.Kept(out / "trainings.csv")
-    together = jax.default_backend() != "cpu" if FLAGS.together is None else FLAGS.together
+    done = kept.Kept(out / "trainings.csv", Training)
     with stages("train"):
         found = train(
             Setting(
@@ -213,14 +199,14 @@ def compute(plan: "Plan", specs, sources, mesh, out: Path) -> None:
                 targets=targets,
                 teacher=None if classifier is None else Teacher(classifier),
                 dtype=np.dtype(FLAGS.train_dtype),
-                together=together,
+                together=training_runs.together(),
                 mesh=mesh,
                 memory=panel.device_memory_bytes(),
                 checkpoints=out / "checkpoints",
                 progress=not launch.is_quiet(),
             ),
-            kept.known,
-            kept.keep,
+            done.known,
+            done.keep,
         )
     level = 1 - FLAGS.alpha
     records = [panel.encoder_record(encoder) for encoder in encoders]
@@ -240,7 +226,7 @@ def compute(plan: "Plan", specs, sources, mesh, out: Path) -> None:
         },
         counts={
             "train": len(data.train),
-            "validation": len(parts(plan, data.train.labels)[1]),
+            "validation": len(parts(plan.rates, data.train.labels)[1]),
             "test": len(data.test),
         },
         labeled={f"{fraction:g}": len(rows) for fraction, rows in labeled.items()},

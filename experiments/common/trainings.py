@@ -1,27 +1,25 @@
-"""What experiments.distill keeps between runs, and makes before it trains."""
+"""What is made before students are trained: targets, a teacher, and a note of what decides them."""
 
-import csv
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments.common import encoders as panel
-from experiments.common import launch, training_data
+from . import encoders as panel
+from . import launch, training_data
 
 if TYPE_CHECKING:
-    from substrate_jax.analyses.distillation.plan import Condition, Plan
-    from substrate_jax.analyses.distillation.results import TeacherResult, Training
+    from substrate_jax.analyses.distillation.plan import Plan
+    from substrate_jax.analyses.distillation.results import TeacherResult
+    from substrate_jax.data.sources import Source
     from substrate_jax.features import Features
     from substrate_jax.losses.target import SubstrateTarget
     from substrate_jax.training.finetune import Classifier
     from substrate_jax.training.labeled_images import TrainingData
 
 FLAGS = flags.FLAGS
-_CONDITION = ("method", "target", "weight", "fraction", "epochs")
-_FOUND = ("rate", "seed", "validation", "accuracy", "loss", "images_per_second", "memory")
 
 
 def arguments(plan: "Plan", encoders, data: "TrainingData") -> dict[str, Any]:
@@ -42,117 +40,74 @@ def arguments(plan: "Plan", encoders, data: "TrainingData") -> dict[str, Any]:
     }
 
 
-class Kept:
-    """Trainings in a CSV that is written anew, whole, with each that ends.
+def make_targets(
+    names: Sequence[str],
+    k: int,
+    source: "Source",
+    labels,
+    encoders,
+    mesh,
+    out: Path,
+    stages: launch.Stages,
+) -> "dict[str, SubstrateTarget]":
+    """Targets by name, each written to OUT/targets.
 
     Args:
-        path: of the file; what it holds is known.
+        names: as `analyses.distillation.targets.make_target` takes them.
+        k: components.
+        source: the images that they are of.
+        labels: of the images, for targets that say classes.
+        encoders: of the panel.
+        mesh: where to run.
+        out: folder.
+        stages: seconds.
     """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.known: dict[tuple[Condition, float, int], Training] = {}
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    self._add(_training(row))
-
-    def _add(self, training: "Training") -> None:
-        self.known[training.condition, training.rate, training.seed] = training
-
-    def keep(self, training: "Training") -> None:
-        """Add one."""
-        from substrate_jax.report.files import write_file
-        from substrate_jax.report.text import csv_text
-
-        self._add(training)
-        rows = [
-            [
-                *(getattr(one.condition, name) for name in _CONDITION),
-                *(getattr(one, name) for name in _FOUND),
-            ]
-            for one in self.known.values()
-        ]
-        if launch.is_first_process():
-            write_file(self.path, csv_text([*_CONDITION, *_FOUND], rows))
-
-
-def _training(row: dict[str, str]) -> "Training":
-    from substrate_jax.analyses.distillation.plan import Condition
-    from substrate_jax.analyses.distillation.results import Training
-
-    def number(name: str) -> float:
-        return float(row[name] or "nan")  # NaN has no letters in a CSV
-
-    return Training(
-        condition=Condition(
-            row["method"],
-            row["target"],
-            number("weight"),
-            number("fraction"),
-            int(row["epochs"]),
-        ),
-        rate=number("rate"),
-        seed=int(row["seed"]),
-        validation=number("validation"),
-        accuracy=number("accuracy"),
-        loss=number("loss"),
-        images_per_second=number("images_per_second"),
-        memory=int(row["memory"]),
-    )
-
-
-def make_targets(
-    plan: "Plan", encoders, data: "TrainingData", mesh, out: Path, stages: launch.Stages
-) -> "dict[str, SubstrateTarget]":
-    """The targets that the plan's methods need; each is written to OUT/targets."""
     from substrate_jax.analyses.distillation.plan import FILE
-    from substrate_jax.analyses.distillation.targets import make_target
+    from substrate_jax.analyses.distillation.targets import PIXELS, UNTRAINED, make_target
+    from substrate_jax.encoders import untrained
+    from substrate_jax.features.image_readers import image_readers
     from substrate_jax.report.text import slugs
 
-    if plan.on_target is None:
-        return {}
-    found: dict[bool, Features] = {}
+    found: dict[str, Features] = {}
 
-    def features(trained: bool) -> "Callable[[], Features]":
+    def extractors(which: str) -> list:
+        if which == PIXELS:
+            return [image_readers()[0]]
+        return [untrained(one.spec, FLAGS.seed) for one in encoders] if which else encoders
+
+    def features(which: str = "") -> "Callable[[], Features]":
         def get() -> "Features":
-            if trained not in found:
-                found[trained] = _features(encoders, trained, data, mesh, out, stages)
-            return found[trained]
+            if which not in found:
+                used = extractors(which)
+                label = f"features, {which}" if which else "features"
+                bar = launch.progress_bar(label, len(source) * len(used), "image")
+                with stages("extract"), bar as progress:
+                    store = panel.open_store(out)
+                    found[which] = panel.extract_features(used, source, store, mesh, progress)
+            return found[which]
 
         return get
 
     targets = {
         name: make_target(
             name,
-            data.train.labels,
-            features(True),
-            features(False),
-            k=plan.components,
+            labels,
+            features(),
+            features(UNTRAINED),
+            features(PIXELS),
+            k=k,
             seed=FLAGS.seed,
         )
-        for name in plan.targets
+        for name in names
     }
     folder = out / "targets"
-    folder.mkdir(exist_ok=True)
-    names = slugs(list(targets))
+    if targets:
+        folder.mkdir(exist_ok=True)
+    files = slugs(list(targets))
     for name, target in targets.items():
         if launch.is_first_process() and not name.startswith(FILE):
-            target.save(folder / f"{names[name]}.safetensors")
+            target.save(folder / f"{files[name]}.safetensors")
     return targets
-
-
-def _features(encoders, trained: bool, data, mesh, out: Path, stages: launch.Stages) -> "Features":
-    """Of the training images, by the panel as it is or before training."""
-    from substrate_jax.encoders import untrained
-
-    used = encoders if trained else [untrained(one.spec, FLAGS.seed) for one in encoders]
-    source = data.train.source
-    bar = launch.progress_bar(
-        "features" if trained else "features, untrained", len(source) * len(used), "image"
-    )
-    with stages("extract"), bar as progress:
-        return panel.extract_features(used, source, panel.open_store(out), mesh, progress)
 
 
 def make_teacher(

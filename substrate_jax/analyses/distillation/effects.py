@@ -4,22 +4,11 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float
 
 from substrate_jax.analyses.distillation.plan import LABELS_ALONE, Condition, Plan
-from substrate_jax.analyses.distillation.results import Effect, Outcome, Training
-from substrate_jax.analyses.intervals import t_interval
-
-
-def best_rate(trainings: Sequence[Training], seed: int) -> float:
-    """The rate of highest accuracy on the validation images; the lowest such rate.
-
-    Args:
-        trainings: of one condition.
-        seed: of those that choose.
-    """
-    tried = [one for one in trainings if one.seed == seed]
-    return min(tried, key=lambda one: (-np.nan_to_num(one.validation), one.rate)).rate
+from substrate_jax.analyses.distillation.results import Outcome, Training
+from substrate_jax.analyses.effects import Effect, effect
+from substrate_jax.analyses.rates import best_rate
 
 
 def outcomes(plan: Plan, trainings: Sequence[Training], level: float) -> list[Outcome]:
@@ -39,18 +28,6 @@ def outcomes(plan: Plan, trainings: Sequence[Training], level: float) -> list[Ou
         for condition in plan.conditions(fraction)
     }
     return [_compared(one, found, plan, level) for one in found.values()]
-
-
-def effect(differences: Float[np.ndarray, " seeds"], level: float) -> Effect:
-    """A mean difference and its t interval over seeds.
-
-    Example:
-        >>> one = effect(np.array([1.0, 2.0, 3.0]), 0.95)
-        >>> one.mean, round(one.least, 2)
-        (2.0, 2.48)
-    """
-    low, high = (float(end) for end in t_interval(differences, level))
-    return Effect(differences, float(differences.mean()), low, high, (high - low) / 2)
 
 
 def _outcome(condition: Condition, trainings: Sequence[Training], plan: Plan) -> Outcome:

@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from substrate_jax.analyses import paper
 from substrate_jax.analyses.distillation.effects import gains
 from substrate_jax.analyses.distillation.plan import Condition
-from substrate_jax.analyses.distillation.results import DistillResult, Effect, Outcome
+from substrate_jax.analyses.distillation.results import DistillResult, Outcome
 from substrate_jax.analyses.distillation.words import (
     condition_title,
     finding,
     main_outcome,
-    signed,
     target_title,
 )
-from substrate_jax.report import page, strips
+from substrate_jax.analyses.effect_strips import EffectLane, effect_strip
+from substrate_jax.analyses.effects import Effect, signed
+from substrate_jax.report import page
 from substrate_jax.report.drawing import MARKS
 from substrate_jax.report.page import Column, Figures, Page, Picture, Prose, Section, Table
 from substrate_jax.report.shared_blocks import (
@@ -30,7 +31,7 @@ from substrate_jax.report.shared_blocks import (
     images_in_words,
     mini_panel_caveat,
 )
-from substrate_jax.report.text import counted, csv_text, points
+from substrate_jax.report.text import counted, points
 from substrate_jax.training.distillation import METHODS
 
 _MARKS = dict(zip(("labels", "target", "teacher"), MARKS, strict=False))
@@ -157,43 +158,16 @@ def _strip(
     result: DistillResult,
 ) -> Picture:
     lanes = [
-        strips.Lane(
+        EffectLane(
             name(one.condition),
-            effect.differences.tolist(),
-            mark=_MARKS[METHODS[one.condition.method].needs],
-            note=signed(effect),
-            middle=effect.mean,
-            interval=(effect.low, effect.high),
+            effect,
+            _MARKS[METHODS[one.condition.method].needs],
+            {"labels": one.condition.fraction, "weight": one.condition.weight},
         )
         for one, effect in effects
     ]
-    # Few seeds make intervals far wider than what is seen: they end at the border as arrows.
-    seen = max(abs(value) for lane in lanes for value in lane.values)
-    reach = max(1.0, 2.5 * seen)
-    lanes = [_within(lane, reach) for lane in lanes]
-    figure = strips.strip(
-        lanes, quantity="points of test accuracy", limits=(-reach, reach), line=0.0
-    )
-    caption = (
-        f"Right of the blue stroke is better. A dot per seed, the black stroke is their mean, the "
-        f"line its {result.level:.0%} interval; an arrow says that it goes on."
-    )
-    header = ["learned_from", "labels", "weight", *(f"seed_{seed}" for seed in result.plan.seeds)]
-    rows = [
-        (name(one.condition), one.condition.fraction, one.condition.weight, *effect.differences)
-        for one, effect in effects
-    ]
-    return page.drawn(
-        key, title, caption, f"{title}. {finding(result)}", figure, csv_text(header, rows)
-    )
-
-
-def _within(lane: strips.Lane, reach: float) -> strips.Lane:
-    low, high = lane.interval or (-math.inf, math.inf)
-    ends = (low if low > -reach else -math.inf, high if high < reach else math.inf)
-    return strips.Lane(
-        lane.label, lane.values, lane.mark, lane.note, middle=lane.middle, interval=ends
-    )
+    seeds, level = result.plan.seeds, result.level
+    return effect_strip(key, title, lanes, seeds=seeds, level=level, finding=finding(result))
 
 
 def _table(result: DistillResult) -> Table:

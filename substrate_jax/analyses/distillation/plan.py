@@ -13,12 +13,13 @@ from substrate_jax.training.distillation import METHODS
 
 MAIN_FRACTION = 0.1
 LABELS_ALONE = "ce"
-SUBSTRATE, LABELS, SHUFFLED, WITHIN, UNTRAINED, RANDOM = (
+SUBSTRATE, LABELS, SHUFFLED, WITHIN, UNTRAINED, PIXELS, RANDOM = (
     "substrate",
     "labels",
     "shuffled",
     "shuffled_within",
     "untrained",
+    "pixels",
     "random",
 )
 ENCODER = "encoder:"  # and its name: the components of one encoder
@@ -29,6 +30,7 @@ TARGETS = {
     SHUFFLED: "the substrate of other images",
     WITHIN: "the substrate of other images of the class",
     UNTRAINED: "untrained encoders' substrate",
+    PIXELS: "components of pixels",
     RANDOM: "random numbers",
 }
 _WEIGHTED = ("debiased_cka", "cka")

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from substrate_jax.analyses.distillation.plan import Condition, Plan
+from substrate_jax.analyses.effects import Effect
 from substrate_jax.report.run import ImageSet, Run
 from substrate_jax.report.values import INLINE
 
@@ -36,6 +37,11 @@ class Training:
     images_per_second: float
     memory: int
 
+    @property
+    def key(self) -> tuple[Condition, float, int]:
+        """What it is known by."""
+        return self.condition, self.rate, self.seed
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -59,28 +65,8 @@ class Outcome:
     accuracy: Float[ndarray, " seeds"]
     images_per_second: float
     memory: int
-    gain: "Effect | None" = None
-    over_control: "Effect | None" = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Effect:
-    """A difference of accuracies, paired by seed.
-
-    Attributes:
-        differences: [seeds] points.
-        mean: of them.
-        low: end of the t interval over seeds; -inf of one seed.
-        high: its upper end.
-        least: half of the interval's width: a mean difference below it would have been compatible
-            with none.
-    """
-
-    differences: Float[ndarray, " seeds"]
-    mean: float
-    low: float
-    high: float
-    least: float
+    gain: Effect | None = None
+    over_control: Effect | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,9 @@
 Of a panel they are the scores of its substrate on the training images, X B with X the standardized
 features side by side. The controls take a part of that away: shuffled over all images, a target has
 the same spectrum and says nothing of any image; shuffled within classes it says the class and
-nothing more; of untrained encoders it says what architectures see without learning; random numbers
-say nothing. One-hot labels say the class, and nothing of images without labels.
+nothing more; of untrained encoders it says what architectures see without learning; of pixels, what
+needs no network; random numbers say nothing. One-hot labels say the class, and nothing of images
+without labels.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from substrate_jax.analyses.distillation.plan import (
     ENCODER,
     FILE,
     LABELS,
+    PIXELS,
     RANDOM,
     SHUFFLED,
     SUBSTRATE,
@@ -34,6 +36,7 @@ def make_target(
     labels: Int[np.ndarray, " n"],
     panel: Callable[[], Features],
     untrained: Callable[[], Features],
+    pixels: Callable[[], Features],
     *,
     k: int,
     seed: int,
@@ -45,6 +48,7 @@ def make_target(
         labels: of the training images.
         panel: gives the features of the training images by the panel, with their ids.
         untrained: likewise, by the panel's encoders before training.
+        pixels: likewise, the pixels of small images.
         k: components.
         seed: of the shuffles and random numbers.
 
@@ -59,6 +63,8 @@ def make_target(
         return SubstrateTarget.from_scores(found.scores[found.rows(ids)], ids)
     if name == UNTRAINED:
         return substrate_target(untrained(), k)
+    if name == PIXELS:
+        return substrate_target(pixels(), k)
     features = panel()
     if name == LABELS:
         return SubstrateTarget.from_scores(one_hot(labels), features.ids)

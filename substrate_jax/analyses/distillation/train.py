@@ -17,10 +17,10 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from substrate_jax.analyses.distillation.effects import best_rate
 from substrate_jax.analyses.distillation.plan import Condition, Plan
 from substrate_jax.analyses.distillation.results import Training
 from substrate_jax.analyses.distillation.targets import padded
+from substrate_jax.analyses.rates import train_at_best_rate
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders.networks.layers import constant_rngs
 from substrate_jax.losses.target import SubstrateTarget
@@ -71,9 +71,9 @@ class Setting:
     progress: bool
 
 
-def parts(plan: Plan, labels: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
+def parts(rates: Sequence[float], labels: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
     """Rows to train on, and those that rates are chosen by: none where there is one rate."""
-    if len(plan.rates) < 2:
+    if len(rates) < 2:
         return np.arange(len(labels)), np.arange(0)
     held = labeled_rows(labels, VALIDATION, 0)
     return np.setdiff1d(np.arange(len(labels)), held), held
@@ -87,7 +87,7 @@ def fraction_rows(
     Raises:
         ValueError: a share that leaves a class without images.
     """
-    rows, _ = parts(plan, labels)
+    rows, _ = parts(plan.rates, labels)
     return rows[labeled_rows(labels[rows], fraction, seed)]
 
 
@@ -112,16 +112,13 @@ def train(
         for condition in plan.conditions(fraction):
             groups.setdefault(condition.method, []).append(condition)
         for conditions in groups.values():
-            first = plan.seeds[0]
-            tried = [(one, rate, first) for one in conditions for rate in plan.rates]
-            _train(setting, tried, found, keep)
-            chosen = {
-                one: best_rate([found[one, rate, first] for rate in plan.rates], first)
-                for one in conditions
-            }
-            rest = [(one, chosen[one], seed) for one in conditions for seed in plan.seeds[1:]]
-            _train(setting, rest, found, keep)
-            wanted += tried + rest
+            wanted += train_at_best_rate(
+                conditions,
+                plan.rates,
+                plan.seeds,
+                lambda keys: _train(setting, keys, found, keep),
+                found,
+            )
     return [found[key] for key in wanted]
 
 
@@ -143,7 +140,7 @@ def _train(
     count = max(len(rows) for rows in labeled.values())
     batch_size = min(plan.batch_size, count)
     steps = max(1, epochs * count // batch_size)
-    _, validation = parts(plan, train.labels)
+    _, validation = parts(plan.rates, train.labels)
 
     def rows_at(run: Run[Student], step: int) -> Int[np.ndarray, " b"]:
         return epoch_rows(labeled[run.seed], run.seed, step, batch_size)

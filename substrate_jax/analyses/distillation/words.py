@@ -4,23 +4,10 @@ import math
 from collections.abc import Iterator
 
 from substrate_jax.analyses.distillation.plan import ENCODER, TARGETS, Condition
-from substrate_jax.analyses.distillation.results import DistillResult, Effect, Outcome
+from substrate_jax.analyses.distillation.results import DistillResult, Outcome
+from substrate_jax.analyses.effects import signed
 from substrate_jax.report.text import counted, points, text_table
 from substrate_jax.training.distillation import METHODS
-
-
-def signed(effect: Effect | None) -> str:
-    """A mean difference with its interval, or "–".
-
-    Example:
-        >>> import numpy as np
-        >>> signed(Effect(np.array([1.0, 2.0]), 1.5, -0.5, 3.5, 2.0)), signed(None)
-        ('+1.5 (−0.5 to 3.5)', '–')
-    """
-    if effect is None:
-        return "–"
-    sign = "+" if effect.mean > 0 else ""
-    return f"{sign}{points(effect.mean)} ({points(effect.low)} to {points(effect.high)})"
 
 
 def target_title(name: str) -> str:

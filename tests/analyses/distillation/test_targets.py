@@ -20,14 +20,14 @@ def features(seed):
     return Features(IDS, None, {"one": own, "two": (own @ rng.normal(size=(5, 7))).astype("f4")})
 
 
-PANEL, UNTRAINED = features(0), features(1)
+PANEL, UNTRAINED, PIXELS = features(0), features(1), features(2)
 
 
 def target(name, seed=0, k=K):
     def panel():
         return PANEL
 
-    return make_target(name, LABELS, panel, lambda: UNTRAINED, k=k, seed=seed)
+    return make_target(name, LABELS, panel, lambda: UNTRAINED, lambda: PIXELS, k=k, seed=seed)
 
 
 def cka(a, b):
@@ -40,9 +40,10 @@ def test_the_substrate_is_that_of_the_panel():
     want = np.asarray(Substrate.fit(arrays, K).transform(arrays))
     np.testing.assert_allclose(found.scores, want, atol=1e-5 * np.abs(want).max())
     assert found.ids == IDS
-    arrays = dict(UNTRAINED.items())
-    want = np.asarray(Substrate.fit(arrays, K).transform(arrays))
-    np.testing.assert_allclose(target("untrained").scores, want, atol=1e-5 * np.abs(want).max())
+    for name, given in (("untrained", UNTRAINED), ("pixels", PIXELS)):
+        arrays = dict(given.items())
+        want = np.asarray(Substrate.fit(arrays, K).transform(arrays))
+        np.testing.assert_allclose(target(name).scores, want, atol=1e-5 * np.abs(want).max())
 
 
 def test_of_one_encoder_it_is_its_components():
