@@ -32,7 +32,6 @@ from jaxtyping import Int64, UInt8
 
 from substrate_jax.data.decode import Orientation, decode_image
 from substrate_jax.data.formats import image_suffixes
-from substrate_jax.data.labels import numbered
 from substrate_jax.data.paths import first_of, read_file, readable, resolved, user_path
 from substrate_jax.data.sources import Source, by_count, digest, oriented, read_named
 from substrate_jax.data.spec_options import NONE, exists
@@ -287,4 +286,6 @@ def _numbered(
             f"{name}: one of the folders has class folders and another has not; give folders of "
             "one kind, or ?label=none"
         )
-    return numbered(present)
+    names = tuple(sorted(set(present)))
+    number = {one: label for label, one in enumerate(names)}
+    return np.array([number[one] for one in present], np.int64), names

@@ -344,7 +344,7 @@ def test_ids_that_are_not_utf8_or_words(tmp_path):
 
 @pytest.mark.parametrize("text", ["a?images=x", "a?image=", "a?x", "a:train?label"])
 def test_unknown_options_are_refused(text):
-    one_line(f"tfds:{text}@nowhere", r"is unknown; give \?image=KEY&label=KEY")
+    one_line(f"tfds:{text}@nowhere", r"is unknown; give \?image=IMAGE&label=LABEL&version=")
 
 
 def test_the_parts_of_a_spec():

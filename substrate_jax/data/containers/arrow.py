@@ -95,8 +95,9 @@ def _files(folder: Path, split: str | None, what: str) -> tuple[str, list[Path]]
 def _of_state(folder: Path, what: str) -> list[Path]:
     state = _json(folder / STATE, what)
     listed = state.get("_data_files")
-    names = [one.get("filename") for one in listed or () if isinstance(one, dict)]
-    if not names or not all(map(_is_name, names)):
+    found = [one.get("filename") for one in listed or () if isinstance(one, dict)]
+    names = [name for name in found if _is_name(name)]
+    if not names or len(names) < len(found):
         raise ValueError(
             f"{what}: {readable(str(folder / STATE))} lists no files of its folder; save it again"
         )

@@ -258,9 +258,9 @@ def _missing(repository: str, what: str) -> Iterator[None]:
         first = next(iter(str(error).strip().splitlines()), "")
         raise ValueError(
             f"{what}: not in the hub's cache, and cannot be fetched ({type(error).__name__}: "
-            f"{one_line(Exception(first), 200)}); where there is a connection run `hf download "
-            f"--repo-type dataset {repository}` and place its cache at HF_HUB_CACHE, or place its "
-            "Parquet files in a folder and give parquet:FOLDER"
+            f"{one_line(Exception(first), 200)}); where there is a connection run "
+            f"huggingface_hub.snapshot_download({repository!r}, repo_type='dataset') and place its "
+            "cache at HF_HUB_CACHE, or place its Parquet files in a folder and give parquet:FOLDER"
         ) from error
 
 

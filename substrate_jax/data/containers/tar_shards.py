@@ -207,7 +207,7 @@ def _labels(
             )
         texts.append(_read(files, place))
     if extension != "json":
-        words = [readable(text.decode("utf-8", "surrogateescape")) for text in texts]
+        words = [text.decode("utf-8", "surrogateescape") for text in texts]
         return (*labels_of_texts(words, what), extension)
     cells = []
     for row, text in zip(samples, texts, strict=True):

@@ -95,6 +95,12 @@ def test_shards_that_are_refused(tmp_path, members, message):
     one_line(f"wds:{tar_of(members, tmp_path / 'a.tar')}", message)
 
 
+def test_words_that_are_not_utf8(tmp_path):
+    members = {"x.png": png(1), "x.cls": b"cl\xe4ss", "y.png": png(2), "y.cls": b"b"}
+    source = open_source(f"wds:{tar_of(members, tmp_path / 'a.tar')}")
+    assert source.label_names == ("b", r"cl\xe4ss")
+
+
 def test_json_without_labels_is_no_label(tmp_path):
     shard = tar_of({"x.png": png(1), "x.json": b'{"caption": "a"}'}, tmp_path / "a.tar")
     assert open_source(f"wds:{shard}").labels is None

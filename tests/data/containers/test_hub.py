@@ -59,7 +59,7 @@ def test_its_own_files(cache):
     assert levels(f"hfds:{NAME}:test?label=none") == [5, 6]
     assert bytes_to_download(f"hfds:{NAME}") == 0
     said = one_line(f"hfds:{NAME}:val", "not in the hub's cache")
-    assert "hf download --repo-type dataset someone/pets" in said
+    assert "snapshot_download('someone/pets', repo_type='dataset')" in said
     assert "parquet:FOLDER" in said
 
 
