@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from substrate_jax.analyses.emergence.alignment import TITLES
-from substrate_jax.analyses.emergence.compare import PANEL
+from substrate_jax.analyses.emergence.compare import PANEL, PIXELS
 from substrate_jax.analyses.emergence.plan import OBJECTIVES, SELF_SUPERVISED, SHUFFLED
 from substrate_jax.analyses.emergence.results import EmergenceResult, Rise
 from substrate_jax.analyses.emergence.rise import Estimate
@@ -52,10 +52,11 @@ def doublings(number: float) -> str:
     """A lead as text.
 
     Example:
-        >>> doublings(-1.25), doublings(float("nan"))
-        ('−1.2', '–')
+        >>> doublings(-1.25), doublings(-0.01), doublings(float("nan"))
+        ('−1.2', '0.0', '–')
     """
-    return f"{number:.1f}".replace("-", "−") if np.isfinite(number) else "–"
+    # Zero is added to what is rounded, as -0.0 would keep its sign.
+    return f"{round(number, 1) + 0.0:.1f}".replace("-", "−") if np.isfinite(number) else "–"
 
 
 def lead_in_words(found: Estimate) -> str:
@@ -99,8 +100,9 @@ def _first(result: EmergenceResult) -> str:
         return f"{what} does not rise: it is {low} untrained and at most {high}."
     if not np.isfinite(accuracy.half).any():
         return f"Accuracy does not rise, so there is nothing that {what.lower()} could precede."
-    which = "before" if lead.mean >= 0 else "after"
+    which = "before" if lead.mean > 0 else "after"
     apart = f"{doublings(abs(lead.mean))} doublings of the step count {which} accuracy"
+    apart = "together with accuracy" if doublings(lead.mean) == "0.0" else apart
     steps = f"at step {middle_step(one.half)} against {middle_step(accuracy.half)}"
     if not np.isfinite(lead.low):
         return f"{what} has half of its rise {apart}, {steps}; one seed has no interval."
@@ -124,7 +126,10 @@ def _second(result: EmergenceResult) -> Iterator[str]:
         parts.append(f"to {short(shuffled.end.mean)} where labels are shuffled")
     if views := result.rise("debiased_cka", PANEL, SELF_SUPERVISED):
         parts.append(f"to {short(views.end.mean)} without labels (SimCLR)")
-    yield ", ".join(parts) + "."
+    said = ", ".join(parts)
+    if pixels := result.rise("debiased_cka", PIXELS):
+        said += f"; with pixels, from {short(pixels.start.mean)} to {short(pixels.end.mean)}"
+    yield f"{said}."
 
 
 def title_of(rise: Rise, result: EmergenceResult) -> str:
@@ -142,5 +147,6 @@ def emergence_summary(result: EmergenceResult) -> str:
         ours = one.objective == "supervised"
         name = title_of(one, result) + ("" if ours else f", {OBJECTIVES[one.objective]}")
         start, top, end = (value(each.mean, one.curve) for each in (one.start, one.top, one.end))
-        rows.append((name, start, top, end, middle_step(one.half), lead_in_words(one.lead)))
+        ahead = "" if one.curve == "accuracy" else lead_in_words(one.lead)
+        rows.append((name, start, top, end, middle_step(one.half), ahead))
     return "\n".join([finding(result), *text_table(rows)])
