@@ -1,4 +1,4 @@
-"""The wheel and the editable install, each in an environment of its own, used from elsewhere."""
+"""The wheel, the sdist and the editable install, in environments of their own, from elsewhere."""
 
 import ast
 import importlib.metadata
@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
 
 from substrate_jax.encoders import list_encoders
 from substrate_jax.version import __version__
@@ -91,11 +93,17 @@ def install(python, *what, cwd):
 
 
 @pytest.fixture(scope="module")
-def wheel(source, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder)
+def built(source, tmp_path_factory):
+    """A folder with an sdist, and the wheel that was made of what is in it."""
+    folder = tmp_path_factory.mktemp("built")
+    build = (sys.executable, "-m", "build", "--no-isolation", "--outdir", folder)
     call(*build, source, cwd=folder)
-    (path,) = folder.glob("*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     return path
 
 
@@ -132,9 +140,32 @@ def test_the_wheel_holds_data_and_license(contents):
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "substrate_jax" / "report" / "templates").iterdir()
     }
+    presets = {
+        f"substrate_jax/{path.relative_to(ROOT).as_posix()}"
+        for path in (ROOT / "experiments" / "presets").glob("*/*.flags")
+    }
     assert templates
-    assert weights | templates | {"substrate_jax/py.typed"} <= set(contents)
+    assert presets
+    assert weights | templates | presets | {"substrate_jax/py.typed"} <= set(contents)
     assert [name for name in contents if name.endswith("/LICENSE")]
+
+
+def test_what_an_index_shows_is_well_formed(source, built, contents, wheel):
+    """As twine checks it, but for how the README renders."""
+    (sdist,) = built.glob("*.tar.gz")
+    folder = sdist.name.removesuffix(".tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.removeprefix(f"{folder}/") for name in archive.getnames()}
+        in_sdist = archive.extractfile(f"{folder}/PKG-INFO").read()
+    assert {name for name in contents if name.startswith("substrate_jax/")} <= names
+    assert {"LICENSE", "README.md", "pyproject.toml", "setup.cfg"} <= names
+    with zipfile.ZipFile(wheel) as archive:
+        in_wheel = archive.read(f"substrate_jax-{__version__}.dist-info/METADATA")
+    for text in (in_sdist, in_wheel):
+        metadata = Metadata.from_email(text, validate=True)
+        assert (metadata.name, str(metadata.version)) == ("substrate-jax", __version__)
+        assert metadata.description_content_type == "text/markdown"
+        assert metadata.description == (source / "README.md").read_text()
 
 
 def check_probe(output, inside):
@@ -157,6 +188,13 @@ def test_the_wheel_works_from_elsewhere(wheel, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     output = call(python, "-c", PROBE, cwd=tmp_path / "elsewhere")
     check_probe(output, inside=tmp_path / "venv")
+    words = ["cka", "--encoders=mini_mae_base,mini_clip_base", "--domains=texture", "--n=24"]
+    words += ["--k=5", "--components=4", "--workers=1", "--nocompilation_cache", "--out=out"]
+    printed = call(python.parent / "substrate-jax", *words, cwd=tmp_path / "elsewhere")
+    assert printed.endswith("report: out/report.html\n")
+    result = json.loads((tmp_path / "elsewhere" / "out" / "result.json").read_text())
+    assert result["command"] == f"substrate-jax {' '.join(words)}"
+    assert result["arguments"]["n"] == 24
 
 
 def test_the_editable_install_works_from_elsewhere(source, tmp_path):
@@ -167,25 +205,47 @@ def test_the_editable_install_works_from_elsewhere(source, tmp_path):
     check_probe(output, inside=source)
 
 
+def distributions(metadata):
+    """Names of what an install needs, and of all that extras for users add to it."""
+    required, optional = set(), set()
+    for line in metadata.splitlines():
+        if found := re.match(r"Requires-Dist: ([\w.-]+)", line):
+            name = found[1].lower().replace("-", "_")
+            extra = re.search(r"extra == .(\w+)", line)
+            if extra is None:
+                required.add(name)
+            elif extra[1] not in ("test", "develop"):
+                optional.add(name)
+    return required, required | optional
+
+
+def imported(text):
+    """Modules that a source imports, those of other packages: at once, and within functions."""
+    tree = ast.parse(text)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    later = {id(node) for function in functions for node in ast.walk(function)}
+    found = {True: set(), False: set()}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = {node.module}
+        else:
+            continue
+        found[id(node) in later] |= {name.split(".")[0] for name in names}
+    ours = set(sys.stdlib_module_names) | {"substrate_jax"}
+    return found[False] - ours, found[True] - ours
+
+
 def test_every_import_is_of_a_required_distribution(wheel):
-    """What the modules import at any level comes from install_requires."""
+    """Or, within a function, of one that an extra names."""
     with zipfile.ZipFile(wheel) as archive:
         modules = [name for name in archive.namelist() if name.endswith(".py")]
         sources = [archive.read(name) for name in modules if not name.startswith(BENCHMARKS)]
         metadata = archive.read(f"substrate_jax-{__version__}.dist-info/METADATA").decode()
-    required = {
-        re.match(r"Requires-Dist: ([\w.-]+)", line)[1].lower().replace("-", "_")
-        for line in metadata.splitlines()
-        if line.startswith("Requires-Dist:") and "extra ==" not in line
-    }
-    imported = set()
-    for node in (node for text in sources for node in ast.walk(ast.parse(text))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            imported.add(node.module.split(".")[0])
-    imported -= set(sys.stdlib_module_names) | {"substrate_jax"}
+    found = [imported(text) for text in sources]
     by_module = importlib.metadata.packages_distributions()
-    for module in sorted(imported):
-        names = {name.lower().replace("-", "_") for name in by_module.get(module, [module])}
-        assert names & required, f"{module} is imported and not required"
+    for kind, allowed in enumerate(distributions(metadata)):
+        for module in sorted(set().union(*(each[kind] for each in found))):
+            names = {name.lower().replace("-", "_") for name in by_module.get(module, [module])}
+            assert names & allowed, f"{module} is imported and not required"
