@@ -66,7 +66,7 @@ def run() -> None:
             judge_tables(tables, make_mesh(FLAGS.mesh), out)
         return
     specs = feature_files.chosen_specs()
-    scores = chosen_scores(FLAGS.scores)
+    scores = chosen_scores(FLAGS.scores, specs)
     if FLAGS.components < 1:
         raise ValueError(f"components={FLAGS.components}: give 1 or more")
     least = 2 * (FLAGS.components + 2)
@@ -84,16 +84,24 @@ def run() -> None:
         compute(specs, files, sources, scores, mesh, out)
 
 
-def chosen_scores(words: list[str]) -> list[str] | None:
-    """The scores of --scores; None for all that need no source head."""
+def chosen_scores(words: list[str], specs) -> list[str] | None:
+    """The scores of --scores; None for all that the encoders allow.
+
+    Raises:
+        ValueError: none, an unknown one, or one that asks for classes that no encoder has.
+    """
     if words == ["all"]:
         return None
     from substrate_jax.analyses.transferability.scores.table import SCORES, SOURCE
 
-    known = [name for name, score in SCORES.items() if SOURCE not in score.needs]
-    unknown = [word for word in words if word not in known]
-    if unknown or not words:
-        raise ValueError(f"scores={','.join(words)!r}: give all, or some of {', '.join(known)}")
+    if not words or any(word not in SCORES for word in words):
+        raise ValueError(f"scores={','.join(words)!r}: give all, or some of {', '.join(SCORES)}")
+    of_classes = [word for word in words if SOURCE in SCORES[word].needs]
+    if of_classes and not any(spec.paradigm == "supervised" for spec in specs):
+        raise ValueError(
+            f"scores={','.join(of_classes)!r}: no encoder of this run was trained on classes; "
+            "leave them out, or give one that was"
+        )
     return list(dict.fromkeys(words))
 
 
@@ -115,9 +123,10 @@ def compute(specs, files, sources, scores, mesh, out: Path) -> None:
     with stages("accuracy"):
         accuracy = truth.accuracies(encoders, names, sources, features, halves, mesh, out)
     source_accuracy, unlike = source_accuracies([*specs, *files.specs])
+    heads, without_classes = source_heads(encoders, files, features, halves, scores)
     bar = launch.progress_bar("scores", len(halves), "target")
     with stages("score"), bar as progress:
-        table, reasons = measure_targets(
+        tables, reasons = measure_targets(
             features,
             halves,
             {name: files.image_set(name, source) for name, source in sources.items()},
@@ -127,6 +136,8 @@ def compute(specs, files, sources, scores, mesh, out: Path) -> None:
             accuracy=accuracy,
             truth=Path(FLAGS.truth).name,
             scores=scores,
+            source_probabilities=heads,
+            without_classes=without_classes,
             k=FLAGS.components,
             draws=FLAGS.bootstrap,
             alpha=FLAGS.alpha,
@@ -138,8 +149,39 @@ def compute(specs, files, sources, scores, mesh, out: Path) -> None:
         return
     said = left_out + reasons + unlike + feature_files.notes(specs, files, sources, features)
     described = files.described(launch.describe_run("transferability", mesh, records, said))
-    result = TransferabilityResult(described, {"panel": table})
+    result = TransferabilityResult(described, tables)
     launch.publish(result, transferability_page, transferability_summary, out, stages)
+
+
+def source_heads(encoders, files, features, targets, scores: list[str] | None):
+    """What encoders see of the classes they were trained on, and why others have none.
+
+    Returns:
+        Target -> encoder -> probabilities, and encoder -> reason.
+
+    Raises:
+        ValueError: scores that need classes, and no encoder that has any.
+    """
+    from substrate_jax.analyses.transferability.scores.table import SCORES, SOURCE
+    from substrate_jax.encoders.source_head import class_probabilities, reason_without_classes
+
+    asked = [name for name in scores or () if SOURCE in SCORES[name].needs]
+    if scores is not None and not asked:
+        return {}, {}
+    reasons = {one.name: reason_without_classes(one) for one in encoders}
+    without = {name: reason for name, reason in reasons.items() if reason is not None}
+    without |= {spec.name: "of it there are only features" for spec in files.specs}
+    having = [one for one in encoders if one.name not in without]
+    if asked and not having:
+        raise ValueError(
+            f"scores={','.join(asked)!r}: no encoder of this run has the classifier that it was "
+            "trained with; leave them out, or give one that has"
+        )
+    found = {
+        target: {one.name: class_probabilities(one, features[target][one.name]) for one in having}
+        for target in targets
+    }
+    return found, without
 
 
 def source_accuracies(specs) -> tuple[list[float | None], list[str]]:

@@ -202,7 +202,10 @@ BAD = {
     "direction without a table": ({"direction": ["fu=1"]}, "direction='fu=1' without --table"),
     "direction without a sign": ({"table": ["medmnist"], "direction": ["fu"]}, "direction='fu'"),
     "unknown score": ({"scores": ["logme", "leap"]}, "scores='logme,leap': give all, or some"),
-    "a score that needs a head": ({"scores": ["leep"]}, "scores='leep': give all, or some"),
+    "a score that needs a head": (
+        {"scores": ["leep"]},
+        "scores='leep': no encoder of this run was trained",
+    ),
     "one draw": ({"bootstrap": 1}, "bootstrap=1; give 0"),
     "no components": ({"components": 0}, "components=0: give 1 or more"),
     "few images": ({"domains": "texture", "n": 20}, "20 images are too few for 16 components"),
@@ -226,3 +229,27 @@ def test_bad_flags_end_in_one_line(case, tmp_path):
         run(tmp_path / "out", **changes)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_encoders_with_classes_are_asked_for_them(files):
+    from experiments.common import features as feature_files
+    from substrate_jax.encoders import load_encoder
+
+    encoders = [load_encoder(name) for name in ("mini_vit_base", "mini_clip_base")]
+    rows = np.random.default_rng(0).normal(size=(6, 96)).astype(np.float32)
+    features = {"sky": dict.fromkeys(("mini_vit_base", "mini_clip_base", "one"), rows)}
+    with flagsaver.flagsaver(features=[f"one={files[0].partition('=')[2]}"]):
+        opened = feature_files.open_files([])
+    heads, without = launcher.source_heads(encoders, opened, features, ["sky"], None)
+    assert {name: found.shape for name, found in heads["sky"].items()} == {
+        "mini_vit_base": (6, 100)
+    }
+    assert without == {
+        "mini_clip_base": "it was not trained on classes (image text)",
+        "one": "of it there are only features",
+    }
+    assert launcher.source_heads(encoders, opened, features, ["sky"], ["logme"]) == ({}, {})
+    with pytest.raises(
+        ValueError, match="scores='leep': no encoder of this run has the classifier"
+    ):
+        launcher.source_heads(encoders[1:], opened, features, ["sky"], ["leep", "logme"])

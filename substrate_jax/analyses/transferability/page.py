@@ -85,7 +85,9 @@ def transferability_page(result: TransferabilityResult) -> Page:
 def _heading(name: str, table: JudgedTable) -> str:
     found = table.judgment
     models, targets = counted(len(found.models), "model"), counted(len(found.targets), "target")
-    return f"{'This panel' if table.targets else name}: {models}, {targets}"
+    called = "This panel" if table.targets else name
+    called = "Those of them that were trained on classes" if table.without is not None else called
+    return f"{called}: {models}, {targets}"
 
 
 def _tiles(result: TransferabilityResult) -> Iterator[tuple[str, str, str]]:
@@ -119,6 +121,8 @@ def _blocks(name: str, table: JudgedTable, slug: str, alone: bool) -> Iterator[B
     if table.choice:
         yield Prose([_choice_in_words(table.choice)], title="Choosing in two steps")
     yield _per_target(table, slug)
+    if table.without:
+        yield _without_classes(table, slug)
     if table.targets:
         lines = [
             f"{target}: {images_in_words(of.images, of.fitted + of.held_out)} "
@@ -239,3 +243,13 @@ def _per_target(table: JudgedTable, slug: str) -> Table:
     caption = "Also in the form that --table reads."
     title = "Accuracies and scores"
     return Table(title, caption, columns, rows, f"table_{slug}.csv", folded=True)
+
+
+def _without_classes(table: JudgedTable, slug: str) -> Table:
+    columns = [Column("model", "Model"), Column("why", "Why it is not among these")]
+    rows = [{"model": model, "why": why} for model, why in (table.without or {}).items()]
+    caption = (
+        "LEEP and NCE ask an encoder's own classifier, which these have not. The other scores are "
+        "those of the whole panel; the static order is that of the encoders in this table."
+    )
+    return Table("Encoders without classes", caption, columns, rows, f"without_{slug}.csv")

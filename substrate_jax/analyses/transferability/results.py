@@ -42,7 +42,9 @@ class JudgedTable:
         truth: what the accuracy is of, "probe", "finetune" or the name of a file; None for a
             published table.
         targets: what was measured; None for a published table.
-        seconds: score -> its time over all models and targets; None for a published table.
+        seconds: score -> its time over all models and targets; None for a published table, and for
+            a part of another.
+        without: model of the run's own panel that is not among these -> why; None where all are.
     """
 
     accuracy: Float[np.ndarray, "m t"]
@@ -53,6 +55,7 @@ class JudgedTable:
     truth: str | None = None
     targets: Mapping[str, Target] | None = None
     seconds: Mapping[str, float] | None = None
+    without: Mapping[str, str] | None = None
 
     @property
     def order(self) -> Sequence[int]:
@@ -67,7 +70,8 @@ class TransferabilityResult:
 
     Attributes:
         run: how it was made.
-        tables: name -> table; `panel` is that of the run's own encoders.
+        tables: name -> table; `panel` is that of the run's own encoders, `classifiers` of those of
+            them that were trained on classes, where these are not all.
     """
 
     run: Run = dataclasses.field(metadata=INLINE)

@@ -21,14 +21,15 @@ from jaxtyping import Float
 
 from substrate_jax.analyses.cka.compare import compare_encoders
 from substrate_jax.analyses.transferability.filters import judge_filter
-from substrate_jax.analyses.transferability.judgment import judge
+from substrate_jax.analyses.transferability.judgment import Judgment, judge
 from substrate_jax.analyses.transferability.results import JudgedTable, Target
-from substrate_jax.analyses.transferability.scores.table import score_encoders
+from substrate_jax.analyses.transferability.scores.table import SCORES, SOURCE, score_encoders
 from substrate_jax.analyses.transferability.truth import Halves, halve, held_out_accuracy
 from substrate_jax.features import Features
 from substrate_jax.report.run import ImageSet
 from substrate_jax.substrate import pairwise_pcka
 
+PANEL, CLASSIFIERS = "panel", "classifiers"
 ALIGNMENT, PCKA = "alignment", "pcka"
 PARAMETERS, SOURCE_ACCURACY = "parameters", "source_accuracy"
 
@@ -84,14 +85,20 @@ def measure_targets(
     accuracy: Mapping[str, Float[np.ndarray, " m"]] | None = None,
     truth: str = "probe",
     scores: Sequence[str] | None = None,
+    source_probabilities: Mapping[str, Mapping[str, Float[np.ndarray, "n _"]]] | None = None,
+    without_classes: Mapping[str, str] | None = None,
     k: int = 16,
     draws: int = 1000,
     alpha: float = 0.05,
     seed: int = 0,
     mesh: Mesh | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
-) -> tuple[JudgedTable, list[str]]:
+) -> tuple[dict[str, JudgedTable], list[str]]:
     """Scores of every encoder for every target, judged by held-out accuracy.
+
+    LEEP and NCE are of encoders with classes of their own. Where not all have any, the encoders
+    that have, three at least, are judged in a table apart, by all scores: as computed in the whole
+    panel, and beside the static order of these encoders alone.
 
     Args:
         features: target -> features of the encoders, all in one order.
@@ -103,7 +110,11 @@ def measure_targets(
         accuracy: target -> that of every encoder, where it was measured elsewhere; by default that
             of a probe on the held-out half.
         truth: what the accuracy is of: "probe", "finetune", or the name of a file.
-        scores: names in `scores.table.SCORES`; None for all that need no source head.
+        scores: names in `scores.table.SCORES`; None for all, those that need a source head if there
+            is any.
+        source_probabilities: target -> encoder -> [n, S] of the classes it was trained on, of the
+            rows of its features; of those that have classes.
+        without_classes: other encoder -> why it has none.
         k: components of subs-rank.
         draws: bootstrap samples of targets and of models.
         alpha: level of calibration, and of the least tau.
@@ -112,8 +123,9 @@ def measure_targets(
         progress: called with (targets done, targets).
 
     Returns:
-        The table, and notes: a sentence per score that has no value somewhere and is left out,
-        and per target on which most encoders are equally good.
+        `PANEL` -> the table, `CLASSIFIERS` -> that of encoders with classes if it is another; and
+        notes: a sentence per score that has no value somewhere and is left out, and per target on
+        which most encoders are equally good.
 
     Raises:
         ValueError: fewer than three encoders, or one whose features are constant on a target.
@@ -131,7 +143,10 @@ def measure_targets(
         measured.append(
             _accuracies(name, blocks, parts, seed) if accuracy is None else accuracy[name]
         )
-        tables.append(score_encoders(fitted, labels, scores=scores, k=k, seed=seed))
+        heads = (source_probabilities or {}).get(name, {})
+        heads = {encoder: rows[parts.fit] for encoder, rows in heads.items()}
+        options = {"scores": scores, "source_probabilities": heads, "k": k, "seed": seed}
+        tables.append(score_encoders(fitted, labels, **options))
         aligned.append(_alignment(fitted, alpha, mesh))
         count = int(parts.fit.sum())
         targets[name] = Target(images[name], parts.classes, count, len(parts.fit) - count)
@@ -141,12 +156,19 @@ def measure_targets(
         score: np.stack([table.values[:, column] for table in tables], axis=1)
         for column, score in enumerate(names)
     }
-    reasons = [
-        f"{score} is left out: {_reason(score, encoders, list(halves), value, tables)}"
-        for score, value in values.items()
-        if np.isnan(value).any()
-    ]
-    values = {score: value for score, value in values.items() if not np.isnan(value).any()}
+    reasons, of_heads = [], {}
+    without = dict(without_classes or {})
+    for score, value in list(values.items()):
+        unknown = np.isnan(value)
+        if not unknown.any():
+            continue
+        del values[score]
+        with_classes = np.array([encoder not in without for encoder in encoders])
+        if SOURCE in SCORES[score].needs and not unknown[with_classes].any():
+            of_heads[score] = value
+            continue
+        why = _reason(score, encoders, list(halves), value, tables)
+        reasons.append(f"{score} is left out: {why}")
     values[ALIGNMENT] = np.stack(aligned, axis=1)
     if len(halves) > 1:
         values[PCKA] = _pcka_with_others(features, halves, k, mesh)
@@ -155,28 +177,55 @@ def measure_targets(
         if len(known) == len(encoders):
             values[name] = np.tile(np.array(known, np.float64)[:, None], (1, len(halves)))
     accuracies = np.stack(measured, axis=1)
-    judged = judge(
-        accuracies,
-        values,
-        models=encoders,
-        targets=list(halves),
-        families=families,
-        draws=draws,
-        alpha=alpha,
-        seed=seed,
-    )
+    seconds = {
+        score: float(sum(table.seconds[column] for table in tables))
+        for column, score in enumerate(names)
+    } | {"principal coordinates, shared": float(sum(table.shared_seconds for table in tables))}
+
+    def judged(rows: list[int], scores: Mapping[str, np.ndarray]) -> Judgment:
+        return judge(
+            accuracies[rows],
+            {name: value[rows] for name, value in scores.items()},
+            models=[encoders[row] for row in rows],
+            targets=list(halves),
+            families=[families[row] for row in rows],
+            draws=draws,
+            alpha=alpha,
+            seed=seed,
+        )
+
+    everyone = list(range(len(encoders)))
     choice = None
     if {"subs_rank", "logme"} <= values.keys():
         choice = judge_filter(
             accuracies, values["subs_rank"], values["logme"], draws=draws, seed=seed
         )
-    seconds = {
-        score: float(sum(table.seconds[column] for table in tables))
-        for column, score in enumerate(names)
-    } | {"principal coordinates, shared": float(sum(table.shared_seconds for table in tables))}
-    directions = dict.fromkeys(values, 1)
-    table = JudgedTable(accuracies, values, directions, judged, choice, truth, targets, seconds)
-    return table, reasons + _saturated(accuracies, list(halves))
+    panel = JudgedTable(
+        accuracies,
+        values,
+        dict.fromkeys(values, 1),
+        judged(everyone, values),
+        choice,
+        truth,
+        targets,
+        seconds,
+    )
+    found, rows = {PANEL: panel}, [i for i in everyone if encoders[i] not in without]
+    if of_heads and len(rows) > 2:
+        scores_of_heads = {name: value[rows] for name, value in (of_heads | values).items()}
+        found[CLASSIFIERS] = JudgedTable(
+            accuracies[rows],
+            scores_of_heads,
+            dict.fromkeys(scores_of_heads, 1),
+            judged(rows, of_heads | values),
+            None,
+            truth,
+            without=without,
+        )
+    elif of_heads:
+        count = f"{len(rows)} of {len(encoders)} encoders"
+        reasons.append(f"{', '.join(of_heads)}: only {count} have classes, too few to be ranked.")
+    return found, reasons + _saturated(accuracies, list(halves))
 
 
 def _accuracies(

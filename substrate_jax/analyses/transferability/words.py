@@ -8,6 +8,7 @@ from substrate_jax.analyses.transferability.results import JudgedTable, Transfer
 from substrate_jax.analyses.transferability.scores.table import SCORES
 from substrate_jax.analyses.transferability.targets import (
     ALIGNMENT,
+    PANEL,
     PARAMETERS,
     PCKA,
     SOURCE_ACCURACY,
@@ -81,9 +82,12 @@ def title_of(score: str) -> str:
 
 
 def findings(tables: Mapping[str, JudgedTable]) -> str:
-    """The finding of one table; of several, how many have a score that beats the static order."""
-    if len(tables) == 1:
-        return finding(*tables.values())
+    """The finding of one table; of several, how many have a score that beats the static order.
+
+    A run's own panel speaks for the part of it that is a table too.
+    """
+    if len(tables) == 1 or PANEL in tables:
+        return finding(tables.get(PANEL) or next(iter(tables.values())))
     scored = {name: table for name, table in tables.items() if own_scores(table)}
     better = [name for name, table in scored.items() if _surely_better(table)]
     order = "the order of the models on the other targets"

@@ -10,6 +10,8 @@ from substrate_jax.analyses.transferability.page import transferability_page
 from substrate_jax.analyses.transferability.results import TransferabilityResult
 from substrate_jax.analyses.transferability.targets import (
     ALIGNMENT,
+    CLASSIFIERS,
+    PANEL,
     PARAMETERS,
     PCKA,
     SOURCE_ACCURACY,
@@ -41,7 +43,7 @@ def target(seed: int, n: int = 96, classes: int = 3, *, labeled: bool = True) ->
 def measured(features, **options):
     halves, left_out = labeled_halves(features)
     images = {name: ImageSet("made", "0", "", 3) for name in features}
-    table, reasons = measure_targets(
+    tables, reasons = measure_targets(
         features,
         halves,
         images,
@@ -49,7 +51,8 @@ def measured(features, **options):
         parameters=options.pop("parameters", [5, 4, 3, 2, 1]),
         **{"scores": SCORES, "k": 4, "draws": 100} | options,
     )
-    return table, left_out + reasons
+    part = tables.get(CLASSIFIERS)
+    return (tables[PANEL], *([part] if part else []), left_out + reasons)
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +173,85 @@ def test_refused(case):
     with pytest.raises(ValueError, match=message) as caught:
         measured(features())
     assert "\n" not in str(caught.value)
+
+
+def classes_seen(seed: int, n: int = 96, classes: int = 4) -> np.ndarray:
+    """Probabilities of source classes that say something of the labels of `target`."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, classes)) + 1.5 * np.eye(3, classes)[np.arange(n) % 3]
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def with_classes():
+    """Three of the encoders have classes, `poor` and `noise` have none."""
+    features = {name: target(seed) for seed, name in enumerate(("sky", "sea"))}
+    heads = {
+        name: {encoder: classes_seen(10 * j + i) for i, encoder in enumerate(ENCODERS[:3])}
+        for j, name in enumerate(features)
+    }
+    without = {"poor": "it was not trained on classes (self supervised)", "noise": "a file"}
+    scores = ["leep", "nce", "logme"]
+    options = {"source_probabilities": heads, "without_classes": without, "scores": scores}
+    return heads, measured(features, **options, draws=0)
+
+
+def test_leep_and_nce_are_judged_on_the_encoders_with_classes(with_classes):
+    heads, (table, part, notes) = with_classes
+    assert notes == []
+    assert table.judgment.models == ENCODERS
+    assert not {"leep", "nce"} & set(table.scores)
+    assert part.judgment.models == ENCODERS[:3]
+    assert set(part.without) == set(ENCODERS[3:])
+    assert (part.scores["logme"] == table.scores["logme"][:3]).all()
+    assert (part.accuracy == table.accuracy[:3]).all()
+    halves, _ = labeled_halves({name: target(seed) for seed, name in enumerate(("sky", "sea"))})
+    for j, name in enumerate(heads):
+        fit, labels = halves[name].fit, halves[name].labels
+        for i, encoder in enumerate(ENCODERS[:3]):
+            theta, y = heads[name][encoder][fit], labels[fit]
+            # Nguyen et al. 2020, eqs. 1 to 3, and Tran et al. 2019, eq. 6, sum by sum.
+            joint = np.zeros((3, 4))
+            counted = np.zeros((3, 4))
+            for row, label in zip(theta, y, strict=True):
+                joint[label] += row / len(y)
+                counted[label, row.argmax()] += 1 / len(y)
+            leep = np.mean(
+                [
+                    np.log(sum(joint[label, z] / joint[:, z].sum() * row[z] for z in range(4)))
+                    for row, label in zip(theta, y, strict=True)
+                ]
+            )
+            nce = sum(
+                counted[k, z] * np.log(counted[k, z] / counted[:, z].sum())
+                for k in range(3)
+                for z in range(4)
+                if counted[k, z]
+            )
+            assert part.scores["leep"][i, j] == pytest.approx(leep, abs=1e-12)
+            assert part.scores["nce"][i, j] == pytest.approx(nce, abs=1e-12)
+
+
+def test_encoders_without_classes_are_named_on_the_page(with_classes, tmp_path):
+    _, (table, part, _) = with_classes
+    result = TransferabilityResult(RUN, {PANEL: table, CLASSIFIERS: part})
+    text = write_report(result, transferability_page(result), tmp_path).read_text("utf-8")
+    plain = " ".join(text.split())
+    assert plain.index(finding(table)) < plain.index("Those of them")
+    assert "Those of them that were trained on classes: 3 models, 2 targets" in plain
+    assert "it was not trained on classes (self supervised)" in plain
+    assert "classifiers: 3 models" in transferability_summary(result)
+
+
+def test_two_encoders_with_classes_are_too_few_and_all_need_no_table_apart():
+    features = {"sky": target(0)}
+    heads = {"sky": {name: classes_seen(i) for i, name in enumerate(ENCODERS)}}
+    two = {"sky": {name: heads["sky"][name] for name in ENCODERS[:2]}}
+    without = dict.fromkeys(ENCODERS[2:], "none")
+    options = {"scores": ["leep", "h_score"], "draws": 0}
+    table, notes = measured(features, source_probabilities=two, without_classes=without, **options)
+    assert "leep" not in table.scores
+    assert notes == ["leep: only 2 of 5 encoders have classes, too few to be ranked."]
+    table, notes = measured(features, source_probabilities=heads, **options)
+    assert "leep" in table.scores
+    assert notes == []
