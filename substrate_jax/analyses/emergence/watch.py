@@ -185,6 +185,9 @@ class Watcher:
             step: after so many.
             network: in evaluation mode.
             classifies: whether its classifier is trained.
+
+        Raises:
+            ValueError: features that are not finite, as training has run away.
         """
         path = self.path(training, step)
         if path.is_file():
@@ -192,7 +195,15 @@ class Watcher:
         if self._encoder is None:
             self._encoder = WatchedNetwork(network, "student", self.preprocess)
         self._encoder.update(network)
-        found = extract([self._encoder], self._source, mesh=self.mesh, batch_size=self.batch_size)
+        try:
+            found = extract(
+                [self._encoder], self._source, mesh=self.mesh, batch_size=self.batch_size
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"{training}: no finite features after step {step}; lower the learning rate, in "
+                "another folder"
+            ) from error
         features = np.asarray(found["student"])
         accuracy = float("nan")
         if classifies:
