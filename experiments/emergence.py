@@ -68,7 +68,6 @@ def run() -> None:
                 "learning_rate": FLAGS.learning_rate,
                 "train_batch": FLAGS.train_batch,
                 "seed": FLAGS.seed,
-                "dtype": FLAGS.dtype,
                 "probe_images": probes,
                 "data": [len(sources[0]), sources[0].fingerprint],
                 "test_data": [len(sources[1]), sources[1].fingerprint],
@@ -137,7 +136,6 @@ def make_plan(sources, against: list[str]):
 
 def compute(plan, sources, probes: int, specs, against: list[str], mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
-    import jax.numpy as jnp
     import numpy as np
 
     from substrate_jax.analyses.emergence import compare
@@ -171,7 +169,6 @@ def compute(plan, sources, probes: int, specs, against: list[str], mesh, out: Pa
             preprocess,
             checkpoints=out / "checkpoints",
             mesh=mesh,
-            dtype=jnp.dtype(FLAGS.dtype),
             progress=lambda what: None if launch.is_quiet() else what,
         )
     found = watched(plan, watcher)

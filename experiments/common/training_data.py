@@ -22,7 +22,9 @@ flags.DEFINE_string(
     "mini_resnet18",
     "What is trained: resnet18, convnext_atto, vit_tiny, or mini_ before one of them.",
 )
-flags.DEFINE_integer("seeds", 2, "Trainings of each kind, from --seed on.", lower_bound=1)
+flags.DEFINE_integer(
+    "seeds", 2, "Trainings of each kind, from --seed on.", lower_bound=1, upper_bound=1_000
+)
 flags.DEFINE_integer("train_batch", 64, "Images of a training step.", lower_bound=2)
 
 

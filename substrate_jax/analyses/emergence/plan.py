@@ -95,6 +95,10 @@ def make_plan(
         raise ValueError(f"epochs={epochs}: give 1 or more")
     if not 0 < learning_rate < float("inf"):
         raise ValueError(f"learning_rate={learning_rate}: give a positive number")
+    if min(seeds) < 0 or max(seeds) >= 2**32:
+        raise ValueError(f"seeds {min(seeds)} to {max(seeds)}: give them from 0, below 2^32")
+    if epochs * images // batch_size >= 2**31:
+        raise ValueError(f"epochs={epochs}: these are more than 2^31 steps; give fewer")
     recipe = Recipe("supervised", epochs, "adamw", learning_rate, batch_size=batch_size)
     steps, per_epoch = max(1, epochs * images // batch_size), images // batch_size
     watched = watch_steps(per_epoch, steps)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -37,7 +36,6 @@ def train(
     *,
     checkpoints: Path | None = None,
     mesh: Mesh | None = None,
-    dtype: Any = jnp.float32,
     progress: Callable[[str], str | None] = lambda _: None,
 ) -> None:
     """Train all that a plan has; the watcher keeps what is found.
@@ -49,7 +47,6 @@ def train(
         preprocess: gives mean and standard deviation of the pixels.
         checkpoints: folder for resuming; none are written without it.
         mesh: where to run; all devices by default.
-        dtype: of the arithmetic.
         progress: what is trained -> label of a progress bar, or None.
 
     Raises:
@@ -76,7 +73,6 @@ def train(
             checkpoints=folder,
             save_every=max(plan.per_epoch, -(-plan.steps // 20)),
             mesh=mesh,
-            dtype=dtype,
             watch=watch,
             watch_at=plan.watched,
             progress=progress("labels" if learns_labels else "self-supervised"),

@@ -33,6 +33,7 @@ def test_trainings_are_objectives_by_seeds():
         ({"batch_size": 101}, "train_batch=101: there are 100 images"),
         ({"batch_size": 1}, "train_batch=1"),
         ({"epochs": 0}, "epochs=0"),
+        ({"epochs": 10**12}, "epochs=1000000000000: these are more than"),
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
     ],
@@ -40,6 +41,12 @@ def test_trainings_are_objectives_by_seeds():
 def test_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         make_plan("mini_resnet18", ["supervised"], [0], 100, **options)
+
+
+@pytest.mark.parametrize("seeds", [[-1, 0], [2**32 - 1, 2**32]])
+def test_refuses_seeds_that_no_key_takes(seeds):
+    with pytest.raises(ValueError, match="below 2"):
+        make_plan("mini_resnet18", ["supervised"], seeds, 100)
 
 
 def test_shuffled_labels_are_as_many_of_each_and_say_nothing():
