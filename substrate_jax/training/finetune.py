@@ -53,14 +53,15 @@ class Classifier(nnx.Module):
         self.head.weight[...] = jnp.zeros_like(self.head.weight[...])
 
     def __call__(self, images: UInt8[Array, "n s s 3"]) -> Float[Array, "n classes"]:
-        """Logits."""
-        return self.head(self.network.features(normalize(images, self.preprocess)))
+        """Logits, in the dtype of the weights."""
+        pixels = normalize(images, self.preprocess).astype(self.head.weight[...].dtype)
+        return self.head(self.network.features(pixels))
 
     def loss(
         self, images: UInt8[Array, "n s s 3"], labels: Int[Array, " n"], key: Array
     ) -> tuple[Array, dict[str, Array]]:
         """Cross entropy of shifted and mirrored images, and the accuracy on them."""
-        logits = self(crop_and_flip(key, images, padding=images.shape[1] // 8))
+        logits = self(crop_and_flip(key, images, padding=images.shape[1] // 8)).astype(jnp.float32)
         value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return value, {"accuracy": (logits.argmax(-1) == labels).mean()}
 

@@ -155,6 +155,27 @@ def read_training_data(
     )
 
 
+def read_images(source: Source, preprocess: Preprocess, *, skip_bad: bool = False) -> LabeledImages:
+    """All images of one set; without labels they are of one class, 0.
+
+    Args:
+        source: with labels or without.
+        preprocess: how they are resized and cropped.
+        skip_bad: leave out images that cannot be read.
+
+    Raises:
+        ValueError: an image that cannot be read, or none that can.
+    """
+    given = source
+    if source.labels is None:
+        given = dataclasses.replace(source, labels=np.zeros(len(source), np.int64))
+    words = dict(zip(_label_words(given), _labels(given).tolist(), strict=True))
+    names = sorted(words, key=lambda word: words[word])
+    found = _read(given, names, preprocess, skip_bad)
+    own = dataclasses.replace(found.source, labels=None) if source.labels is None else found.source
+    return dataclasses.replace(found, source=own)
+
+
 def _read(
     source: Source, names: list[str], preprocess: Preprocess, skip_bad: bool
 ) -> LabeledImages:

@@ -126,9 +126,10 @@ class SimCLR(nnx.Module):
             jnp.asarray(v, jnp.float32)[None, None, None]
             for v in (self.preprocess.mean, self.preprocess.std)
         )
-        features = self.network.features((views - mean) / std)
+        pixels = ((views - mean) / std).astype(self.hidden.weight[...].dtype)
+        features = self.network.features(pixels)
         z = self.projection(jax.nn.relu(self.hidden(features)))
-        z = unit(z)
+        z = unit(z.astype(jnp.float32))
         similarity = z @ z.T / self.temperature
         n = len(images)
         similarity = jnp.where(jnp.eye(2 * n, dtype=bool), -jnp.inf, similarity)

@@ -1,4 +1,4 @@
-"""Which rows a training takes: epoch by epoch, or a share of every class."""
+"""Which rows a training takes: epoch by epoch, or a share or a number of every class."""
 
 import functools
 
@@ -64,6 +64,37 @@ def labeled_rows(
                 f"fraction={fraction:g} leaves class {label} without images, as it has "
                 f"{len(rows)}; give {1 / len(rows):.2g} or more"
             )
-        order = np.random.default_rng([seed, int(label)]).permutation(len(rows))
-        kept.append(rows[order[:count]])
+        kept.append(rows[_drawn(len(rows), count, seed, int(label))])
     return np.sort(np.concatenate(kept))
+
+
+def rows_per_class(labels: Int[np.ndarray, " n"], count: int, seed: int) -> Int[np.ndarray, " m"]:
+    """As many rows of every class; those of a smaller count are among them.
+
+    Args:
+        labels: [n] classes.
+        count: of rows, 1 or more.
+        seed: of the draw.
+
+    Raises:
+        ValueError: more rows than a class has.
+
+    Example:
+        >>> labels = np.repeat([0, 1], [20, 5])
+        >>> rows = rows_per_class(labels, 3, 0)
+        >>> np.bincount(labels[rows]).tolist(), set(rows) < set(rows_per_class(labels, 5, 0))
+        ([3, 3], True)
+    """
+    kept = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        if not 1 <= count <= len(rows):
+            raise ValueError(
+                f"{count} images of each class: class {label} has {len(rows)}; give 1 to as many"
+            )
+        kept.append(rows[_drawn(len(rows), count, seed, int(label))])
+    return np.sort(np.concatenate(kept))
+
+
+def _drawn(n: int, count: int, seed: int, label: int) -> Int[np.ndarray, " m"]:
+    return np.random.default_rng([seed, label]).permutation(n)[:count]

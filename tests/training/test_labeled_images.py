@@ -6,7 +6,11 @@ import pytest
 from substrate_jax.data.decode import UnreadableImage
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.data.sources import Source
-from substrate_jax.training.labeled_images import read_training_data, split_sources
+from substrate_jax.training.labeled_images import (
+    read_images,
+    read_training_data,
+    split_sources,
+)
 
 SIZE = Preprocess(8)
 
@@ -86,3 +90,17 @@ def test_unreadable_images_are_left_out_or_named():
 def test_refuses(train, test, n, message):
     with pytest.raises(ValueError, match=message):
         split_sources(train, test, n=n)
+
+
+def test_a_set_without_labels_is_of_one_class_and_keeps_none():
+    found = read_images(make(None), SIZE)
+    assert found.images[:, 0, 0, 0].tolist() == list(range(8))
+    assert found.labels.tolist() == [0] * 8
+    assert found.source.labels is None
+    numbered = read_images(make([7, 3, 7, 5]), SIZE)
+    assert numbered.labels.tolist() == [2, 0, 2, 1]
+    assert numbered.source.labels.tolist() == [7, 3, 7, 5]
+    some = read_images(make(None, bad=(0, 5)), SIZE, skip_bad=True)
+    assert some.ids == ("1", "2", "3", "4", "6", "7")
+    with pytest.raises(UnreadableImage):
+        read_images(make(None, bad=(0,)), SIZE)

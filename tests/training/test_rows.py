@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from substrate_jax.training.rows import epoch_rows, labeled_rows
+from substrate_jax.training.rows import epoch_rows, labeled_rows, rows_per_class
 
 
 def test_every_epoch_takes_every_row_once():
@@ -40,3 +40,17 @@ def test_shares_are_of_every_class_and_nested():
 def test_bad_shares_are_refused(fraction, match):
     with pytest.raises(ValueError, match=match):
         labeled_rows(np.repeat([0, 1], [10, 100]), fraction, 0)
+
+
+def test_so_many_rows_of_every_class_are_nested_and_the_first_of_the_shares():
+    labels = np.repeat([0, 1, 2], [10, 20, 30])
+    few, more = rows_per_class(labels, 3, 5), rows_per_class(labels, 7, 5)
+    assert np.bincount(labels[few]).tolist() == [3, 3, 3]
+    assert set(few) < set(more)
+    # Of one seed, three of ten are those that 30 % of ten are.
+    own = labeled_rows(labels, 0.3, 5)
+    assert set(few[labels[few] == 0]) == set(own[labels[own] == 0])
+    assert set(few) != set(rows_per_class(labels, 3, 6))
+    for count in (0, 11):
+        with pytest.raises(ValueError, match=f"{count} images of each class: class 0 has 10"):
+            rows_per_class(labels, count, 0)
