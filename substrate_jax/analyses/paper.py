@@ -51,3 +51,7 @@ EMERGENCE = {
     "peak": 0.58,
     "epoch": 5,
 }
+
+# Percent of OrganAMNIST by a ResNet-50 that was pretrained on substrates without labels and then
+# fine-tuned, and by what it is compared with; its three other sets are within a point.
+PRETRAINED = (97.3, 94.6)

@@ -19,6 +19,7 @@ ALL = [
 AT_HAND = {
     "distill": ("--data=digits", "--test_data="),
     "emergence": ("--data=digits", "--test_data="),
+    "unlabeled": ("--data=digits",),
 }
 
 
