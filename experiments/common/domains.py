@@ -15,8 +15,8 @@ flags.adopt_module_key_flags(components)
 flags.DEFINE_string(
     "domains",
     "sample",
-    "Groups (sample, paper4, paper8), names or NAME=SOURCE, with SOURCE tfds:..., dir:..., npz:... "
-    "or one of docs/domains.md.",
+    "Groups (sample, paper4, paper8), names or NAME=SOURCE, with SOURCE dir:..., parquet:..., "
+    "hfds:..., wds:..., tfds:... or another of docs/domains.md.",
 )
 
 

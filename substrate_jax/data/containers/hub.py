@@ -15,7 +15,6 @@ Not guaranteed: that a set in the cache is complete, where its files do not say 
 """
 
 import contextlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -33,6 +32,7 @@ from substrate_jax.data.spec_options import query_of, split_place
 
 OPTIONS = (*tables.OPTIONS, "config", "revision")
 CONVERTED = "refs/convert/parquet"
+_FOLDER = ("/", ".", "~")  # what a name that is a folder begins with
 _DEFAULT, _PARTIAL = "default", "partial-"
 _OF = re.compile(r"(.+)-(\d{5})-of-(\d{5})(?:-[0-9a-f]+)?")
 
@@ -61,9 +61,9 @@ def open_hub_set(
     """
     place, split = split_place(text)
     folder = user_path(place, f"hfds:{text}")
-    if folder.is_dir() and arrow.is_saved(folder):
+    if arrow.is_saved(folder):
         return arrow.open_saved(folder, split, options, orientation)
-    if place.startswith(("/", ".", "~")):
+    if place.startswith(_FOLDER):
         raise ValueError(
             f"hfds:{readable(text)}: no data set saved there; give a folder that save_to_disk "
             "wrote, or parquet:PATH for one of Parquet files"
@@ -91,7 +91,7 @@ def hub_set_bytes(text: str, options: Mapping[str, str]) -> int:
     place, split = split_place(text)
     repository, _, split = text.partition(":")
     what = f"hfds:{readable(text)}"
-    if os.path.isdir(os.path.expanduser(place)) or place.startswith(("/", ".", "~")):
+    if place.startswith(_FOLDER) or arrow.is_saved(user_path(place, what)):
         return 0
     with _missing(repository, what):
         if _cached(repository, split or None, options, what) is not None:

@@ -9,6 +9,7 @@ only one that can hold any. `label` and `id` are used where they are there; `non
 set whose labels are all -1, which is how Hugging Face writes that it has none, has none.
 """
 
+import collections
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -200,7 +201,14 @@ def _ids(cells: Sequence[Any], column: str, what: str) -> tuple[str, ...]:
             f"{what}: {cells[odd]!r:.40} of row {odd} in column {column!r} is no id; choose texts "
             "or whole numbers with ?id=NAME, or give ?id=none"
         )
-    return tuple(text_of(c) if isinstance(c, (str, bytes)) else str(c) for c in cells)
+    ids = tuple(text_of(c) if isinstance(c, (str, bytes)) else str(c) for c in cells)
+    if len(set(ids)) < len(ids):
+        twice = next(row_id for row_id, count in collections.Counter(ids).items() if count > 1)
+        raise ValueError(
+            f"{what}: {twice!r} is twice in column {column!r}; choose another with ?id=NAME, or "
+            "give ?id=none"
+        )
+    return ids
 
 
 def _labels(

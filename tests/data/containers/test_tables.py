@@ -147,7 +147,7 @@ def test_files_of_other_columns_and_other_files_are_refused(tmp_path):
     (tmp_path / "e").mkdir()
     one_line(f"parquet:{tmp_path}/e", "no file in .* ends in .parquet or .pq")
     twice = written(tmp_path / "f.parquet", {"image": [png(1), png(2)], "id": ["a", "a"]})
-    one_line(twice, "id 'a' appears twice")
+    one_line(twice, "'a' is twice in column 'id'; choose another .* [?]id=none")
     assert open_source(f"{twice}?id=none").ids == ("f/000000", "f/000001")
 
 
