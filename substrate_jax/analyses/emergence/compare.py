@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from substrate_jax.analyses.emergence.alignment import TITLES, alignment
-from substrate_jax.analyses.emergence.plan import SUPERVISED, Plan
+from substrate_jax.analyses.emergence.plan import SHUFFLED, SUPERVISED, Plan
 from substrate_jax.analyses.emergence.results import Rise, Training
 from substrate_jax.analyses.emergence.rise import Estimate, half_rise, lead
 from substrate_jax.analyses.emergence.spectrum import spectrum
@@ -131,7 +131,7 @@ def rises(steps: Sequence[int], curves: Sequence[Training], *, level: float = 0.
 
     Returns:
         The accuracy first. Leads are over the accuracy of the same objective: the classifier's, or
-        the probe's where no classifier is trained.
+        the probe's where no classifier is trained; where labels are shuffled there are none.
     """
     found = []
     for objective in dict.fromkeys(one.objective for one in curves):
@@ -140,6 +140,8 @@ def rises(steps: Sequence[int], curves: Sequence[Training], *, level: float = 0.
         halves = {key: _halves(steps, values, key[0]) for key, values in named}
         learned = np.isfinite(named[0][1]).all()
         base = halves[("accuracy" if learned else "probe_accuracy", "")]
+        if objective == SHUFFLED:  # whose accuracy rises by chance alone
+            base = np.full(len(of), np.nan)
         for (curve, target), values in named:
             if not np.isfinite(values).any():
                 continue

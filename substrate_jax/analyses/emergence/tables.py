@@ -75,7 +75,8 @@ def controls_table(result: EmergenceResult) -> Table:
     ]
     caption = (
         "The same, for other targets and other trainings. Leads are over the accuracy of the same "
-        "training, or over the probe's where no classifier is trained."
+        "training, or over the probe's where no classifier is trained; where labels are shuffled "
+        "there is none to lead."
     )
     columns = [Column("trained", "Trained"), Column("curve", "Curve"), *COLUMNS, *HIDDEN]
     return Table(

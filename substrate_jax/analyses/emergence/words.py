@@ -75,14 +75,15 @@ def middle_step(half: Float[np.ndarray, " s"]) -> str:
     """The mean time of half rise over seeds, in the logarithm of 1 + step.
 
     Example:
-        >>> middle_step(np.array([1.0, 7.0])), middle_step(np.array([np.nan]))
-        ('3', 'never')
+        >>> [middle_step(np.array(half)) for half in ([1.0, 7.0], [1.0, np.nan], [np.nan])]
+        ['3', '1 (1 of 2 seeds)', 'never']
     """
     known = half[np.isfinite(half)]
     if not len(known):
         return "never"
     step = float(2 ** np.log2(1 + known).mean() - 1)
-    return f"{step:.0f}" if step >= 10 else f"{step:.1f}".removesuffix(".0")
+    text = f"{step:.0f}" if step >= 10 else f"{step:.1f}".removesuffix(".0")
+    return text if len(known) == len(half) else f"{text} ({len(known)} of {len(half)} seeds)"
 
 
 def finding(result: EmergenceResult) -> str:

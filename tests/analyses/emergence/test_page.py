@@ -6,7 +6,7 @@ import io
 import pytest
 
 from substrate_jax.analyses.emergence.page import emergence_page
-from substrate_jax.analyses.emergence.plan import SUPERVISED
+from substrate_jax.analyses.emergence.plan import SHUFFLED, SUPERVISED
 from substrate_jax.analyses.emergence.words import emergence_summary, finding
 from substrate_jax.report.page import Figures, Prose, Table
 from tests.analyses.emergence.synthetic import PLAN, result
@@ -83,6 +83,12 @@ def test_few_seeds_are_warned_of(drawn):
     assert "One seed has no interval" in caveats(
         emergence_page(result(seeds=1, objectives=[SUPERVISED]))
     )
+
+
+def test_nothing_leads_an_accuracy_that_is_chance(found):
+    leads = [one.lead for one in found.rises if one.objective == SHUFFLED]
+    assert leads
+    assert all(lead.seeds == 0 for lead in leads)
 
 
 def test_the_summary_is_a_table(found):
