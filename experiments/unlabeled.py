@@ -56,7 +56,9 @@ flags.DEFINE_string(
     "tune_test", None, "Test images of the sets of --tune, under the same names; not all need any."
 )
 flags.DEFINE_list("label_counts", ["5"], "Labeled images of each class to fine-tune on, or all.")
-flags.DEFINE_integer("tune_steps", 200, "Steps of every fine-tuning.", lower_bound=1)
+flags.DEFINE_integer(
+    "tune_steps", 200, "Steps of every fine-tuning.", lower_bound=1, upper_bound=10**9
+)
 flags.DEFINE_float(
     "pretraining_rate", None, "Learning rate of pretraining; the student's usual one without it."
 )
@@ -155,14 +157,17 @@ def open_images() -> "tuple[Source, dict[str, tuple[Source, Source]]]":
 
 
 def check_labels(plan: "Plan", images: "Source", sets) -> None:
-    """Refuse what the labels of the images do not allow, before any is read.
+    """Refuse what the images or their labels do not allow, before any is read.
 
     Raises:
-        ValueError: pretraining on labels without them, or a class that is too small.
+        ValueError: too many steps, pretraining on labels without them, or a class that is too
+            small.
     """
     from substrate_jax.analyses.unlabeled.plan import way
     from substrate_jax.analyses.unlabeled.train import labeled
 
+    if plan.steps(len(images)) >= 2**31:
+        raise ValueError(f"epochs={plan.epochs}: these are more than 2^31 steps; give fewer")
     if images.labels is None and any(way(one).labels for one in plan.pretrainings):
         raise ValueError(
             f"pretrain_on=supervised: {images.name} has no labels; leave it out, or give labels"

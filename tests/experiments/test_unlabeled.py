@@ -148,6 +148,8 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, monkey
         ({"label_counts": ["9"]}, "label_counts: data: 9 images of each class: class 0 has 8"),
         ({"pretraining_rate": 0.0}, "pretraining_rate: 0: give numbers above 0"),
         ({"epochs": 0}, "epochs: 0: give 1 or more"),
+        ({"epochs": 10**12}, "epochs=1000000000000: these are more than 2.31 steps; give fewer"),
+        ({"seed": 2**32}, "seeds up to 4294967297: give them from 0, below 2.32"),
         ({"seeds": 1}, "seeds=1: give 2 or more"),
         ({"train_batch": 3}, "batch_size=3: a CKA loss needs batches of 4 or more"),
         ({"student": "resnet19"}, "student='resnet19': choose one of resnet18, "),

@@ -154,6 +154,8 @@ def check_plan(plan: Plan) -> None:
         raise ValueError(f"epochs: {plan.epochs}: give 1 or more")
     if len(plan.seeds) < 2:
         raise ValueError(f"seeds={len(plan.seeds)}: give 2 or more; intervals are over them")
+    if max(plan.seeds) >= 2**32:
+        raise ValueError(f"seeds up to {max(plan.seeds)}: give them from 0, below 2^32")
     compared = {METHODS[way(one).method].needs for one in plan.pretrainings if way(one).method}
     if plan.batch_size < 4 and "target" in compared:
         raise ValueError(f"batch_size={plan.batch_size}: a CKA loss needs batches of 4 or more")

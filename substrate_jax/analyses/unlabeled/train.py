@@ -18,15 +18,15 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Int, UInt8
 
 from substrate_jax.analyses.distillation.targets import padded
 from substrate_jax.analyses.distillation.train import parts
-from substrate_jax.analyses.emergence.spectrum import spectrum
 from substrate_jax.analyses.rates import train_at_best_rate
+from substrate_jax.analyses.unlabeled.measures import Features, measure
 from substrate_jax.analyses.unlabeled.plan import ALL, SCRATCH, SIMCLR, Condition, Plan, way
 from substrate_jax.analyses.unlabeled.results import Pretrained, Tuned
-from substrate_jax.data.preprocess import Preprocess, normalize
+from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.data.tensors import tensor_bytes
 from substrate_jax.encoders.networks.layers import constant_rngs
 from substrate_jax.encoders.networks.network import Network
@@ -36,7 +36,6 @@ from substrate_jax.encoders.weights import (
     fill,
     read_safetensors,
 )
-from substrate_jax.losses import cka_loss
 from substrate_jax.losses.target import SubstrateTarget
 from substrate_jax.report.files import write_file
 from substrate_jax.training.distillation import Student, student_loss
@@ -50,10 +49,8 @@ from substrate_jax.training.rows import epoch_rows, rows_per_class
 from substrate_jax.training.students import student_config, student_optimizer
 
 MEASURED = 1_024  # images whose features say whether they collapsed
-FLAT = 1e-3  # of the largest deviation: below it a feature counts as constant
 
 Images = UInt8[np.ndarray, "n s s 3"]
-_cka_loss = jax.jit(cka_loss)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,23 +93,6 @@ class Setting:
         """Of a pretrained network's weights."""
         letters = (c if c.isalnum() or c in ".-" else "_" for c in pretraining)
         return self.weights / f"{''.join(letters)}_{seed}.safetensors"
-
-
-class Features(nnx.Module):
-    """Images to the pooled features of a network.
-
-    Args:
-        network: in evaluation mode.
-        preprocess: gives mean and standard deviation of the pixels.
-    """
-
-    def __init__(self, network: Network, preprocess: Preprocess):
-        self.network = network
-        self.preprocess = preprocess
-
-    def __call__(self, images: UInt8[Array, "b s s 3"]) -> Float[Array, "b d"]:
-        """Features."""
-        return self.network.features(normalize(images, self.preprocess))
 
 
 def pretrain(
@@ -167,47 +147,6 @@ def pretrain(
         elif seeds:
             _pretrain(setting, name, seeds, images, labels, targets, done)
     return [found[name, seed] for name in plan.pretrainings for seed in plan.seeds]
-
-
-def measure(
-    name: str,
-    seed: int,
-    features: Float[np.ndarray, "n d"],
-    target: Float[np.ndarray, "n k"] | None,
-    fitted: Fitted | None,
-) -> Pretrained:
-    """What features say of a pretrained network.
-
-    Args:
-        name: of the way.
-        seed: of it.
-        features: of images that it was pretrained on.
-        target: that alignment is with.
-        fitted: what came of the training.
-
-    Example:
-        >>> x = np.array([[1.0, 5.0], [3.0, 5.0], [2.0, 5.0], [2.0, 5.0]])
-        >>> found = measure("scratch", 0, x, None, None)
-        >>> found.constant, round(found.effective_rank, 3), found.variation < 0.05
-        (0.5, 1.0, True)
-    """
-    x = np.asarray(features, np.float64)
-    deviations = x.std(axis=0)
-    square = float(np.square(x).sum(axis=1).mean())
-    found = spectrum(features)
-    return Pretrained(
-        pretraining=name,
-        seed=seed,
-        loss=fitted.records[-1]["loss"] if fitted and fitted.records else float("nan"),
-        alignment=float("nan") if target is None else 1 - float(_cka_loss(features, target)),
-        rankme=found.rankme,
-        effective_rank=found.effective_rank,
-        deviation=float(np.median(deviations)),
-        variation=float(np.square(deviations).sum() / square) if square else 0.0,
-        constant=float(np.mean(deviations <= FLAT * deviations.max())),
-        images_per_second=fitted.rows_per_second if fitted else float("nan"),
-        memory=fitted.memory if fitted else 0,
-    )
 
 
 def _views_loss(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from substrate_jax.analyses.unlabeled.measures import measure
 from substrate_jax.analyses.unlabeled.plan import WAYS, check_plan
-from substrate_jax.analyses.unlabeled.train import measure
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders.networks.layers import constant_rngs
 from substrate_jax.training.finetune import Classifier
