@@ -203,7 +203,7 @@ BAD = {
     "direction without a sign": ({"table": ["medmnist"], "direction": ["fu"]}, "direction='fu'"),
     "unknown score": ({"scores": ["logme", "leap"]}, "scores='logme,leap': give all, or some"),
     "a score that needs a head": (
-        {"scores": ["leep"]},
+        {"scores": ["leep"], "encoders": ["mini_mae_base", "mini_dinov2_base"]},
         "scores='leep': no encoder of this run was trained",
     ),
     "one draw": ({"bootstrap": 1}, "bootstrap=1; give 0"),
