@@ -333,8 +333,8 @@ def image_numbers(known: list[str], sources, features, store, mesh):
 
 def write_answers(answers: "Answers", ids, out: Path) -> None:
     """Write predictions.csv, a line for each image."""
-    from substrate_jax.report.files import write_file
     from substrate_jax.report.text import csv_text
+    from substrate_jax.report.writing import write_file
 
     columns = ("id", "domain", "probability", "p_value", "abstained")
     rows = zip(

@@ -76,8 +76,8 @@ def compute(recipe, sources, steps: int, checkpoints: Path, out: Path) -> None:
     from substrate_jax.encoders import encoder_spec
     from substrate_jax.encoders.weights import file_sha256, parameter_count
     from substrate_jax.mesh import make_mesh
-    from substrate_jax.report.files import write_file
     from substrate_jax.report.values import plain
+    from substrate_jax.report.writing import write_file
     from substrate_jax.training.mini_panel import measure_member, read_images, train_member
 
     name, start, commit = FLAGS.encoder, time.time(), git_commit()
@@ -124,7 +124,7 @@ def compute(recipe, sources, steps: int, checkpoints: Path, out: Path) -> None:
 
 def write_card(out: Path) -> None:
     """Rewrite the card of the members in a folder, and say where it is."""
-    from substrate_jax.report.files import write_file
+    from substrate_jax.report.writing import write_file
     from substrate_jax.training.mini_panel import card
 
     print(f"card: {write_file(out / 'README.md', card(out))}")

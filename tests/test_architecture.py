@@ -78,8 +78,8 @@ def test_help_of_a_command_waits_for_nothing_heavy(command):
     assert not packages_loaded(f"import experiments.{command}") & HEAVY
 
 
-# Of the report, what results may use: it draws nothing.
-PLAIN = {"substrate_jax.report.run", "substrate_jax.report.values"}
+# Of the report, what results and computations may use: it draws nothing.
+PLAIN = {f"substrate_jax.report.{name}" for name in ("run", "values", "writing")}
 
 
 def is_of_a_page(path: Path) -> bool:

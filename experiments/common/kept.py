@@ -52,8 +52,8 @@ class Kept(Generic[RecordType]):
 
     def keep(self, record: RecordType) -> None:
         """Add one, in place of one that has its key."""
-        from substrate_jax.report.files import write_file
         from substrate_jax.report.text import csv_text
+        from substrate_jax.report.writing import write_file
 
         self.known[record.key] = record
         if launch.is_first_process():

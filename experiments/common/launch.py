@@ -169,7 +169,7 @@ def claim(folder: Path) -> Iterator[Path]:
 def _lock(folder: Path) -> Iterator[None]:
     import fcntl
 
-    from substrate_jax.report.files import remove_unfinished
+    from substrate_jax.report.writing import remove_unfinished
 
     with traces.writable("out", str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -227,7 +227,7 @@ def keep_arguments(path: Path, arguments: dict[str, Any]) -> None:
     Raises:
         ValueError: the run was begun with other arguments.
     """
-    from substrate_jax.report.files import write_file
+    from substrate_jax.report.writing import write_file
 
     if not path.is_file():
         write_file(path, json.dumps(arguments, indent=1) + "\n")

@@ -9,7 +9,6 @@ results are equal with one version of matplotlib.
 """
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from substrate_jax.report.html import render
 from substrate_jax.report.page import Page
 from substrate_jax.report.run import Result
 from substrate_jax.report.values import plain
+from substrate_jax.report.writing import write_file
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")
-_UNFINISHED = ".unfinished"  # how temporary names end
 
 
 def write_result(result: Result, folder: str | Path) -> Path:
@@ -72,33 +71,6 @@ def write_report(result: Result, page: Page, folder: str | Path) -> Path:
     for picture in page.pictures:
         write_file(Path(folder) / "figures" / f"{picture.key}.png", picture.png)
     return write_file(Path(folder) / "report.html", document)
-
-
-def write_file(path: Path, content: bytes | str) -> Path:
-    """Write to a temporary name beside `path` and rename, so that readers see all of it or none.
-
-    A process that is killed meanwhile leaves that name behind, see `remove_unfinished`.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes left behind in `write_file`, in a folder and those in it.
-
-    Args:
-        folder: one that no other process writes to.
-    """
-    for pattern in (f".*{_UNFINISHED}", f"*/.*{_UNFINISHED}"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
 
 
 def _json(value: Any, indent: str = "") -> str:

@@ -5,15 +5,11 @@ import json
 
 import pytest
 
-from substrate_jax.report.files import (
-    remove_unfinished,
-    write_file,
-    write_report,
-    write_result,
-)
+from substrate_jax.report.files import write_report, write_result
 from substrate_jax.report.page import Figures, Page, Picture, Prose, Section
 from substrate_jax.report.run import Run
 from substrate_jax.report.values import plain
+from substrate_jax.report.writing import remove_unfinished, write_file
 from tests.report.document import Document
 from tests.report.tiny import tiny_result
 

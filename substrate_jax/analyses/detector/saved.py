@@ -55,7 +55,7 @@ def write(path: Path, arrays: Mapping[str, Any], described: Mapping[str, Any]) -
         Path of the JSON file.
     """
     # Matplotlib comes with it, which loading and using a detector do without.
-    from substrate_jax.report.files import write_file
+    from substrate_jax.report.writing import write_file
 
     base = _base(path)
     content = tensor_bytes(

@@ -34,7 +34,7 @@ from substrate_jax.data.tensors import tensor_bytes
 from substrate_jax.encoders.networks.network import Network
 from substrate_jax.features import extract
 from substrate_jax.features.protocol import PlainSpec
-from substrate_jax.report.files import write_file
+from substrate_jax.report.writing import write_file
 from substrate_jax.training.labeled_images import LabeledImages
 
 

@@ -37,7 +37,7 @@ from substrate_jax.encoders.weights import (
     read_safetensors,
 )
 from substrate_jax.losses.target import SubstrateTarget
-from substrate_jax.report.files import write_file
+from substrate_jax.report.writing import write_file
 from substrate_jax.training.distillation import Student, student_loss
 from substrate_jax.training.finetune import Classifier
 from substrate_jax.training.labeled_images import TrainingData
