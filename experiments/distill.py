@@ -30,7 +30,7 @@ from .common import (
 from .common import encoders as panel
 
 if TYPE_CHECKING:
-    from substrate_jax.analyses.distillation.plan import Plan
+    from substrate_jax.analyses.distill.plan import Plan
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(panel)
@@ -99,9 +99,9 @@ def plan_of_flags() -> "Plan":
     """What --methods, --targets and the others ask for.
 
     Raises:
-        ValueError: see `analyses.distillation.plan.check_plan`.
+        ValueError: see `analyses.distill.plan.check_plan`.
     """
-    from substrate_jax.analyses.distillation.plan import LABELS_ALONE, TARGETS, Plan, check_plan
+    from substrate_jax.analyses.distill.plan import LABELS_ALONE, TARGETS, Plan, check_plan
     from substrate_jax.training.distillation import METHODS
 
     methods = list(METHODS) if FLAGS.methods == ["all"] else FLAGS.methods
@@ -162,11 +162,11 @@ def compute(plan: "Plan", specs, sources, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
     import numpy as np
 
-    from substrate_jax.analyses.distillation.effects import outcomes
-    from substrate_jax.analyses.distillation.page import distill_page
-    from substrate_jax.analyses.distillation.results import DistillResult, Training
-    from substrate_jax.analyses.distillation.train import Setting, fraction_rows, parts, train
-    from substrate_jax.analyses.distillation.words import distill_summary
+    from substrate_jax.analyses.distill.effects import outcomes
+    from substrate_jax.analyses.distill.page import distill_page
+    from substrate_jax.analyses.distill.results import DistillResult, Training
+    from substrate_jax.analyses.distill.train import Setting, fraction_rows, parts, train
+    from substrate_jax.analyses.distill.words import distill_summary
     from substrate_jax.training.distillation import Teacher
     from substrate_jax.training.students import student_config
 

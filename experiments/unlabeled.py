@@ -311,7 +311,7 @@ def compute(plan: "Plan", specs, source, sources, mesh, out: Path) -> None:
 
 def described_sets(plan: "Plan", sets, pixels):
     """What the labeled sets are, and how much of them was seen before."""
-    from substrate_jax.analyses.distillation.train import parts
+    from substrate_jax.analyses.distill.train import parts
     from substrate_jax.analyses.unlabeled.results import TuneSet
     from substrate_jax.data.domains import resolve_domains
 

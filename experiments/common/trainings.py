@@ -11,8 +11,8 @@ from . import encoders as panel
 from . import launch, training_data
 
 if TYPE_CHECKING:
-    from substrate_jax.analyses.distillation.plan import Plan
-    from substrate_jax.analyses.distillation.results import TeacherResult
+    from substrate_jax.analyses.distill.plan import Plan
+    from substrate_jax.analyses.distill.results import TeacherResult
     from substrate_jax.data.sources import Source
     from substrate_jax.features import Features
     from substrate_jax.losses.target import SubstrateTarget
@@ -53,7 +53,7 @@ def make_targets(
     """Targets by name, each written to OUT/targets.
 
     Args:
-        names: as `analyses.distillation.targets.make_target` takes them.
+        names: as `analyses.distill.targets.make_target` takes them.
         k: components.
         source: the images that they are of.
         labels: of the images, for targets that say classes.
@@ -62,8 +62,8 @@ def make_targets(
         out: folder.
         stages: seconds.
     """
-    from substrate_jax.analyses.distillation.plan import FILE
-    from substrate_jax.analyses.distillation.targets import PIXELS, UNTRAINED, make_target
+    from substrate_jax.analyses.distill.plan import FILE
+    from substrate_jax.analyses.distill.targets import PIXELS, UNTRAINED, make_target
     from substrate_jax.encoders import untrained
     from substrate_jax.features.image_readers import image_readers
     from substrate_jax.report.text import slugs
@@ -114,7 +114,7 @@ def make_teacher(
     plan: "Plan", data: "TrainingData", rows, mesh, out: Path
 ) -> "tuple[Classifier, TeacherResult]":
     """The plan's encoder, fine-tuned on labeled images, and what it is worth."""
-    from substrate_jax.analyses.distillation.results import TeacherResult
+    from substrate_jax.analyses.distill.results import TeacherResult
     from substrate_jax.encoders import encoder_spec
     from substrate_jax.training.finetune import RECIPE, fine_tune
     from substrate_jax.training.predict import predict

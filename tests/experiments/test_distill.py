@@ -10,7 +10,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import distill as launcher
-from substrate_jax.analyses.distillation import train
+from substrate_jax.analyses.distill import train
 
 SHORT = {
     "encoders": ["mini_mae_base", "mini_dinov2_base"],

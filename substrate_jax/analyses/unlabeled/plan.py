@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
-from substrate_jax.analyses.distillation.plan import ENCODER, FILE
-from substrate_jax.analyses.distillation.plan import PIXELS as PIXELS_TARGET
-from substrate_jax.analyses.distillation.plan import SHUFFLED as SHUFFLED_TARGET
-from substrate_jax.analyses.distillation.plan import SUBSTRATE as SUBSTRATE_TARGET
-from substrate_jax.analyses.distillation.plan import UNTRAINED as UNTRAINED_TARGET
+from substrate_jax.analyses.distill.plan import ENCODER, FILE
+from substrate_jax.analyses.distill.plan import PIXELS as PIXELS_TARGET
+from substrate_jax.analyses.distill.plan import SHUFFLED as SHUFFLED_TARGET
+from substrate_jax.analyses.distill.plan import SUBSTRATE as SUBSTRATE_TARGET
+from substrate_jax.analyses.distill.plan import UNTRAINED as UNTRAINED_TARGET
 from substrate_jax.training.distillation import METHODS
 
 ALL = 0  # as a number of labels: every one

@@ -20,8 +20,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int, UInt8
 
-from substrate_jax.analyses.distillation.targets import padded
-from substrate_jax.analyses.distillation.train import parts
+from substrate_jax.analyses.distill.targets import padded
+from substrate_jax.analyses.distill.train import parts
 from substrate_jax.analyses.rates import train_at_best_rate
 from substrate_jax.analyses.unlabeled.measures import Features, measure
 from substrate_jax.analyses.unlabeled.plan import ALL, SCRATCH, SIMCLR, Condition, Plan, way

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from jaxtyping import Float
 from numpy import ndarray
 
-from substrate_jax.analyses.distillation.plan import Condition, Plan
+from substrate_jax.analyses.distill.plan import Condition, Plan
 from substrate_jax.analyses.effects import Effect
 from substrate_jax.report.run import ImageSet, Run
 from substrate_jax.report.values import INLINE

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy import stats
 
-from substrate_jax.analyses.distillation.effects import best_rate, outcomes
-from substrate_jax.analyses.distillation.results import Training
-from tests.analyses.distillation.test_plan import changed
+from substrate_jax.analyses.distill.effects import best_rate, outcomes
+from substrate_jax.analyses.distill.results import Training
+from tests.analyses.distill.test_plan import changed
 
 PLAN = changed(fractions=(0.1,), epochs=(4,), rates=(0.1, 0.3), weights=(1.0,))
 

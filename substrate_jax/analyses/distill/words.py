@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 
-from substrate_jax.analyses.distillation.plan import ENCODER, TARGETS, Condition
-from substrate_jax.analyses.distillation.results import DistillResult, Outcome
+from substrate_jax.analyses.distill.plan import ENCODER, TARGETS, Condition
+from substrate_jax.analyses.distill.results import DistillResult, Outcome
 from substrate_jax.analyses.effects import signed
 from substrate_jax.report.text import counted, points, text_table
 from substrate_jax.training.distillation import METHODS

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from substrate_jax.analyses.distillation.plan import Condition, Plan
-from substrate_jax.analyses.distillation.results import Training
-from substrate_jax.analyses.distillation.targets import padded
+from substrate_jax.analyses.distill.plan import Condition, Plan
+from substrate_jax.analyses.distill.results import Training
+from substrate_jax.analyses.distill.targets import padded
 from substrate_jax.analyses.rates import train_at_best_rate
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders.networks.layers import constant_rngs

@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from substrate_jax.analyses import paper
-from substrate_jax.analyses.distillation.effects import gains
-from substrate_jax.analyses.distillation.plan import Condition
-from substrate_jax.analyses.distillation.results import DistillResult, Outcome
-from substrate_jax.analyses.distillation.words import (
+from substrate_jax.analyses.distill.effects import gains
+from substrate_jax.analyses.distill.plan import Condition
+from substrate_jax.analyses.distill.results import DistillResult, Outcome
+from substrate_jax.analyses.distill.words import (
     condition_title,
     finding,
     main_outcome,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from substrate_jax import kernels
-from substrate_jax.analyses.distillation.targets import make_target, padded
+from substrate_jax.analyses.distill.targets import make_target, padded
 from substrate_jax.features import Features
 from substrate_jax.substrate import Substrate
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from substrate_jax.analyses.distillation.plan import LABELS_ALONE, Condition, Plan
-from substrate_jax.analyses.distillation.results import Outcome, Training
+from substrate_jax.analyses.distill.plan import LABELS_ALONE, Condition, Plan
+from substrate_jax.analyses.distill.results import Outcome, Training
 from substrate_jax.analyses.effects import Effect, effect
 from substrate_jax.analyses.rates import best_rate
 

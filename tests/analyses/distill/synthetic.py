@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from substrate_jax.analyses.distillation.effects import outcomes
-from substrate_jax.analyses.distillation.plan import LABELS_ALONE, SUBSTRATE, Plan
-from substrate_jax.analyses.distillation.results import DistillResult, TeacherResult, Training
+from substrate_jax.analyses.distill.effects import outcomes
+from substrate_jax.analyses.distill.plan import LABELS_ALONE, SUBSTRATE, Plan
+from substrate_jax.analyses.distill.results import DistillResult, TeacherResult, Training
 from substrate_jax.report.run import EncoderRecord, ImageSet, Run
 
 SEEDS = (0, 1, 2, 3, 4)

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from substrate_jax.analyses.distillation.plan import TARGETS, Condition, Plan, check_plan
+from substrate_jax.analyses.distill.plan import TARGETS, Condition, Plan, check_plan
 from substrate_jax.training.distillation import METHODS
 
 PLAN = Plan(

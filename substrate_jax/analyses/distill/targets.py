@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
-from substrate_jax.analyses.distillation.plan import (
+from substrate_jax.analyses.distill.plan import (
     ENCODER,
     FILE,
     LABELS,

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from substrate_jax.analyses.distillation.page import distill_page
-from substrate_jax.analyses.distillation.words import distill_summary, finding
+from substrate_jax.analyses.distill.page import distill_page
+from substrate_jax.analyses.distill.words import distill_summary, finding
 from substrate_jax.report.files import write_report
-from tests.analyses.distillation.synthetic import SEEDS, synthetic_result
+from tests.analyses.distill.synthetic import SEEDS, synthetic_result
 from tests.report.document import Document, read_csv
 
 
