@@ -76,6 +76,8 @@ def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> No
             _fail(f"unexpected argument {argv[1]!r}; flags look like --name=value")
         logging.set_verbosity(logging.WARNING)
         python_logging.getLogger("jax").setLevel(python_logging.WARNING)
+        # It warns where it cannot keep its list of fonts, and goes on without.
+        python_logging.getLogger("matplotlib").setLevel(python_logging.ERROR)
         try:
             with signals.ending_on_signals(), compiled.repaired(_configure_jax()):
                 if join:
