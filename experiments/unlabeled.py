@@ -115,7 +115,7 @@ def plan_of_flags() -> "Plan":
         labels=labels,
         tune_steps=FLAGS.tune_steps,
         rates=training_runs.rates(),
-        seeds=range(FLAGS.seed, FLAGS.seed + FLAGS.seeds),
+        seeds=list(range(FLAGS.seed, FLAGS.seed + FLAGS.seeds)),
         batch_size=FLAGS.train_batch,
         components=FLAGS.components,
     )

@@ -22,6 +22,7 @@ SHORT = {
     "tune_steps": 2,
     "train_batch": 32,
     "components": 4,
+    "mesh": "data=1",
     "quiet": True,
 }
 
