@@ -157,7 +157,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, monkey
         ({"tune_test": "a=digits"}, "tune_test='a=digits': it goes with --tune"),
         ({"tune": "a=digits", "tune_test": "b=digits"}, "tune_test: 'b' is no set of --tune: a"),
         ({"tune": "a=digits", "test_data": "digits"}, "test_data='digits': --data is not tested"),
-        ({"tune": "digits"}, "domain 'digits' is unknown; .* or write NAME=SPEC"),
+        ({"tune": "digts"}, "domain 'digts' is unknown; .* or write NAME=SPEC"),
     ],
 )
 def test_bad_flags_end_in_one_line(tmp_path, changes, message):

@@ -20,6 +20,8 @@ def report(tmp_path_factory):
 def test_the_answer_is_the_first_sentence():
     result = synthetic_result(3.0, 1.0)
     scratch, one, net = (result.at(name, 5) for name in result.plan.pretrainings[:3])
+    assert one.gain
+    assert net.ahead
     gains = finding(result)
     assert gains.startswith(
         "With 5 labels per class, pretraining on the panel's substrate gains "
@@ -30,6 +32,7 @@ def test_the_answer_is_the_first_sentence():
     assert "Its features fill 20 of 128 dimensions (RankMe; 9 before pretraining), and no " in gains
     result = synthetic_result(-3.0, 1.0, sets=("cells",))
     loses, one = finding(result), result.at("substrate", 5)
+    assert one.gain
     assert f"loses {-one.gain.mean:.1f} points to none at all (" in loses
     assert "; 3 seeds). It is behind components of " in loses
     nothing = finding(synthetic_result(0.0, 0.0))
