@@ -87,6 +87,8 @@ def run() -> None:
             )
     mesh = make_mesh(FLAGS.mesh)
     sources = training_data.open_training_data()
+    if plan.on_target is not None:
+        components.check_components(specs, len(sources[0]))
     out = Path(FLAGS.out or "runs/distill")
     if FLAGS.dry_run:
         print(described(plan, specs, sources, mesh, out))

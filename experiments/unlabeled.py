@@ -82,6 +82,8 @@ def run() -> None:
     mesh = make_mesh(FLAGS.mesh)
     images, sets = open_images()
     check_labels(plan, images, sets)
+    if specs:
+        components.check_components(specs, len(images))
     out = Path(FLAGS.out or "runs/unlabeled")
     if FLAGS.dry_run:
         print(described(plan, specs, images, sets, mesh, out))

@@ -159,7 +159,9 @@ class MaskedAutoencoder(nnx.Module):
         rngs: nnx.Rngs,
     ):
         config = network.config
-        decoder = ViTConfig(decoder_width, 1, 2, image_size=config.image_size)
+        decoder = ViTConfig(
+            decoder_width, 1, 2, patch_size=config.patch_size, image_size=config.image_size
+        )
         self.network = network
         self.enter = Linear(config.width, decoder_width, rngs=rngs)
         self.mask_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (1, 1, decoder_width)))
@@ -216,7 +218,9 @@ class MaskedConvolution(nnx.Module):
         self.positions = nnx.Param(
             0.02 * jax.random.normal(rngs.params(), (1, self.grid**2, config.width))
         )
-        decoder = ViTConfig(config.width, 1, 2, image_size=config.image_size)
+        decoder = ViTConfig(
+            config.width, 1, 2, patch_size=config.stride, image_size=config.image_size
+        )
         self.block = Block(decoder, rngs=rngs)
         self.leave = Linear(config.width, 3 * config.stride**2, rngs=rngs)
         self.preprocess = preprocess

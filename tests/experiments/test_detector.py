@@ -259,7 +259,7 @@ BAD = {
     "near and far": ({"near": ["depth"], "far": ["depth"]}, "'depth' is given twice"),
     "alpha": ({"alpha": 1e-9}, "alpha=1e-09: no domain has so many images"),
     "no components": ({"components": 0}, "components=0: give 1 or more"),
-    "no source": ({"predict": "dir:"}, "source 'dir:' is unknown"),
+    "no source": ({"predict": "dir:"}, "source 'dir:' names none: give dir:PATH"),
 }  # fmt: skip
 
 

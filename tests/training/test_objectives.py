@@ -163,7 +163,7 @@ def test_hidden_positions_of_a_convolution_contribute_nothing():
 class Means(nnx.Module):
     """A network in name: the mean color, once as features and again as embedding."""
 
-    config = ViTConfig(3, 1, 1, image_size=SIZE, num_classes=3)
+    config = ViTConfig(3, 1, 1, patch_size=SIZE, image_size=SIZE, num_classes=3)
 
     def features(self, images):
         return images.mean((1, 2))
