@@ -113,8 +113,8 @@ def initialize_distributed(
         raise ValueError(f"coordinator={coordinator!r}: give host:port of process 0, or auto")
     if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
         raise ValueError(
-            f"num_processes={num_processes}, process_id={process_id}: give both, "
-            "with 0 <= process_id < num_processes"
+            f"coordinator={coordinator!r}, num_processes={num_processes}, process_id={process_id}: "
+            "give all three, with 0 <= process_id < num_processes"
         )
     jax.distributed.initialize(
         coordinator, num_processes, process_id, shutdown_timeout_seconds=_LONGEST_ALONE

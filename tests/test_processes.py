@@ -16,7 +16,7 @@ from substrate_jax.processes import initialize_distributed
         ((None, 2, 0), "coordinator=None with num_processes=2"),
         (("localhost", 2, 0), "coordinator='localhost': give host:port"),
         (("localhost:1", 2, 2), "0 <= process_id < num_processes"),
-        (("localhost:1", None, 0), "give both"),
+        (("localhost:1", None, 0), "coordinator='localhost:1', .*give all three"),
     ],
 )
 def test_initialize_distributed_refuses(arguments, message):

@@ -288,6 +288,8 @@ def _place(name: str) -> tuple[Path | None, str, str | None]:
         ValueError: a path that leads to no folder.
     """
     text = name.removeprefix(TRANSFORMERS_PREFIX)
+    if not text:
+        raise ValueError(f"encoder {name!r}: give hf:ORG/NAME, or hf:FOLDER")
     folder = user_path(text, name)
     for found in (folder, Path(os.fsdecode(readable_inverse(str(folder))))):
         if found.is_dir():
