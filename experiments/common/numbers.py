@@ -17,13 +17,13 @@ def check_numbers(values: flags.FlagValues) -> None:
             raise ValueError(f"{name}={value}: give a whole number below {MOST:,}")
 
 
-MOST = 1e9  # of a quantity; beyond a float's range bytes would not be a number
+MOST_UNITS = 1e9  # beyond a float's range, bytes would not be a number
 
 
 def hold_to_positive(flag: str, unit: str) -> None:
     """Hold a flag that is defined to None or a number above 0 that some machine may have."""
     flags.register_validator(
         flag,
-        lambda value: value is None or 0 < value < MOST,
-        f"give {unit} above 0, below {MOST:g}",
+        lambda value: value is None or 0 < value < MOST_UNITS,
+        f"give {unit} above 0, below {MOST_UNITS:g}",
     )
