@@ -221,13 +221,7 @@ def compute(plan: "Plan", specs, sources, mesh, out: Path) -> None:
         family=student_config(FLAGS.student, data.classes).family,
         plan=plan,
         level=level,
-        images={
-            name: panel.image_set(spec, spec, images.source)
-            for name, spec, images in (
-                ("train", FLAGS.data or training_data.DATA, data.train),
-                ("test", FLAGS.test_data or FLAGS.data or training_data.DATA, data.test),
-            )
-        },
+        images=dict(zip(("train", "test"), training_data.image_sets(data), strict=True)),
         counts={
             "train": len(data.train),
             "validation": len(parts(plan.rates, data.train.labels)[1]),

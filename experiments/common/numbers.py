@@ -5,6 +5,7 @@ import math
 from absl import flags
 
 MOST = 2**31  # beyond it, arrays and generators of random numbers have their own limits
+MOST_UNITS = 1e9  # beyond a float's range, bytes would not be a number
 
 
 def check_numbers(values: flags.FlagValues) -> None:
@@ -15,9 +16,6 @@ def check_numbers(values: flags.FlagValues) -> None:
             raise ValueError(f"{name}=nan: give a number")
         if isinstance(value, int) and not -MOST < value < MOST:
             raise ValueError(f"{name}={value}: give a whole number below {MOST:,}")
-
-
-MOST_UNITS = 1e9  # beyond a float's range, bytes would not be a number
 
 
 def hold_to_positive(flag: str, unit: str) -> None:

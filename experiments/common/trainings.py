@@ -117,7 +117,7 @@ def make_teacher(
     from substrate_jax.analyses.distill.results import TeacherResult
     from substrate_jax.encoders import encoder_spec
     from substrate_jax.training.finetune import RECIPE, fine_tune
-    from substrate_jax.training.predict import predict
+    from substrate_jax.training.predict import accuracy
 
     encoder = panel.load(encoder_spec(plan.teacher))
     recipe = dataclasses.replace(RECIPE, epochs=FLAGS.teacher_epochs)
@@ -133,7 +133,6 @@ def make_teacher(
         checkpoints=out / "teacher" / f"{plan.teacher}_{plan.main:g}",
         progress=None if launch.is_quiet() else f"teacher, {plan.main:.0%}",
     )
-    predicted = predict(classifier, data.test.images, recipe.batch_size)
-    accuracy = float(100 * (predicted == data.test.labels).mean())
-    result = TeacherResult(plan.teacher, encoder.spec.family, plan.main, accuracy)
+    right = accuracy(classifier, data.test.images, data.test.labels, recipe.batch_size)
+    result = TeacherResult(plan.teacher, encoder.spec.family, plan.main, right)
     return classifier, result

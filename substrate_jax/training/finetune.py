@@ -28,7 +28,7 @@ from substrate_jax.encoders.networks.network import Network
 from substrate_jax.training.augment import crop_and_flip
 from substrate_jax.training.loop import fit
 from substrate_jax.training.mini_panel import Recipe, make_optimizer
-from substrate_jax.training.predict import predict
+from substrate_jax.training.predict import accuracy
 from substrate_jax.training.program import Run
 from substrate_jax.training.rows import epoch_rows
 
@@ -114,8 +114,7 @@ def fine_tuned_accuracy(
         mesh=mesh,
         progress=progress,
     )
-    predicted = predict(trained, images[~fitted], recipe.batch_size)
-    return float(100 * (predicted == labels[~fitted]).mean())
+    return accuracy(trained, images[~fitted], labels[~fitted], recipe.batch_size)
 
 
 def fine_tune(

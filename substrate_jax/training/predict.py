@@ -36,3 +36,10 @@ def outputs(module: Any, images: Images, batch_size: int) -> Float[np.ndarray, "
 def predict(module: Any, images: Images, batch_size: int) -> Int[np.ndarray, " n"]:
     """The likeliest class of each image, by a module that gives logits; see `outputs`."""
     return outputs(module, images, batch_size).argmax(-1)
+
+
+def accuracy(module: Any, images: Images, labels: Int[np.ndarray, " n"], batch_size: int) -> float:
+    """Percent of images whose likeliest class is theirs; NaN of none."""
+    if not len(images):
+        return float("nan")
+    return float(100 * (predict(module, images, batch_size) == labels).mean())

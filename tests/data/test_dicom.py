@@ -6,8 +6,10 @@ import warnings
 
 import cloudpickle
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
+from pydicom.pixels import processing
 
 from substrate_jax.data import UnreadableImage, decode_image, open_source
 from tests.data import fuzz
@@ -15,9 +17,6 @@ from tests.data.containers.files import zip_of
 from tests.data.images import NOISE, encoded, gray_levels
 from tests.data.test_sources import png, write
 from tests.data.test_wild_folders import one_line
-
-pydicom = pytest.importorskip("pydicom")
-processing = pytest.importorskip("pydicom.pixels.processing")
 
 
 def dataset(pixels: np.ndarray, photometric="MONOCHROME2", bits=None, **changes):

@@ -27,7 +27,7 @@ from substrate_jax.losses.target import SubstrateTarget
 from substrate_jax.training.distillation import METHODS, Student, Teacher, student_loss
 from substrate_jax.training.labeled_images import TrainingData
 from substrate_jax.training.loop import Fitted, fit
-from substrate_jax.training.predict import predict
+from substrate_jax.training.predict import accuracy
 from substrate_jax.training.program import Run
 from substrate_jax.training.rows import epoch_rows, labeled_rows
 from substrate_jax.training.students import student_config, student_optimizer
@@ -148,17 +148,15 @@ def _train(
     def finished(i: int, fitted: Fitted[Student]) -> None:
         condition, rate, seed = keys[i]
 
-        def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
-            if not len(images):
-                return float("nan")
-            return float(100 * (predict(fitted.module, images, batch_size) == labels).mean())
-
+        module = fitted.module
         training = Training(
             condition=condition,
             rate=rate,
             seed=seed,
-            validation=accuracy(train.images[validation], train.labels[validation]),
-            accuracy=accuracy(test.images, test.labels),
+            validation=accuracy(
+                module, train.images[validation], train.labels[validation], batch_size
+            ),
+            accuracy=accuracy(module, test.images, test.labels, batch_size),
             loss=fitted.records[-1]["loss"] if fitted.records else float("nan"),
             images_per_second=fitted.rows_per_second,
             memory=fitted.memory,

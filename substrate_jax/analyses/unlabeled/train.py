@@ -43,7 +43,7 @@ from substrate_jax.training.finetune import Classifier
 from substrate_jax.training.labeled_images import TrainingData
 from substrate_jax.training.loop import Fitted, fit
 from substrate_jax.training.objectives import SimCLR
-from substrate_jax.training.predict import outputs, predict
+from substrate_jax.training.predict import accuracy, outputs
 from substrate_jax.training.program import Run
 from substrate_jax.training.rows import epoch_rows, rows_per_class
 from substrate_jax.training.students import student_config, student_optimizer
@@ -288,17 +288,13 @@ def _tune(
     def finished(i: int, fitted: Fitted[Classifier]) -> None:
         condition, rate, seed = keys[i]
 
-        def accuracy(pictures: np.ndarray, labels: np.ndarray) -> float:
-            if not len(pictures):
-                return float("nan")
-            return float(100 * (predict(fitted.module, pictures, 64) == labels).mean())
-
+        module = fitted.module
         tuned = Tuned(
             condition=condition,
             rate=rate,
             seed=seed,
-            validation=accuracy(train.images[validation], train.labels[validation]),
-            accuracy=accuracy(test.images, test.labels),
+            validation=accuracy(module, train.images[validation], train.labels[validation], 64),
+            accuracy=accuracy(module, test.images, test.labels, 64),
             loss=fitted.records[-1]["loss"],
             images_per_second=fitted.rows_per_second,
         )

@@ -224,7 +224,7 @@ def _labels(
         row = int(np.flatnonzero(outside)[0])
         raise ValueError(
             f"{what}: label {labels[row]} of row {row} is none of the {len(columns.names)} classes "
-            f"of column {columns.label!r}; mend it, or give ?label=none"
+            f"of column {columns.label!r}; correct it, or give ?label=none"
         )
     return labels, columns.names
 
