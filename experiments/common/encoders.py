@@ -164,10 +164,13 @@ def open_store(out: Path) -> "FeatureStore":
 
 
 def input_preprocess(spec):
-    """The checkpoint's resize and crop, with the normalization that --normalization asks for."""
+    """The checkpoint's resize and crop, with the normalization that --normalization asks for.
+
+    Of sounds the spectrogram is the checkpoint's own.
+    """
     from substrate_jax.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
-    if FLAGS.normalization == "own":
+    if FLAGS.normalization == "own" or spec.modality == "sound":
         return spec.preprocess
     return dataclasses.replace(spec.preprocess, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
@@ -211,12 +214,17 @@ def image_set(name: str, spec: str, source) -> "ImageSet":
 
 
 def thumbnails(source, count: int = 8) -> list:
-    """A few images from all over a source, for the report; unreadable ones are left out."""
+    """A few images from all over a source, for the report; unreadable ones are left out.
+
+    Of sounds none.
+    """
     import numpy as np
 
     from substrate_jax.data.decode import UnreadableImage
 
     images = []
+    if source.modality == "sound":
+        return images
     for row in np.linspace(0, len(source) - 1, count):
         with contextlib.suppress(UnreadableImage):
             images.append(source[int(row)].image)

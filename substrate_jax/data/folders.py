@@ -26,15 +26,17 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from substrate_jax.data.decode import Orientation, decode_image
 from substrate_jax.data.formats import image_suffixes
 from substrate_jax.data.paths import first_of, read_file, readable, resolved, user_path
-from substrate_jax.data.sources import Source, by_count, digest, oriented, read_named
+from substrate_jax.data.sources import Modality, Source, by_count, digest, oriented, read_named
 from substrate_jax.data.spec_options import NONE, exists
+from substrate_jax.data.unreadable import Unreadable, UnreadableImage
 
 SPLITS = frozenset(
     {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"}
@@ -44,19 +46,23 @@ NO_SUFFIX = "without suffix"
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
-    """Which files of a folder are images, and how they are read.
+    """Which files of a folder are images, or sounds, and how they are read.
 
     Attributes:
       kind: of the source.
       is_image: whether a file is one, by its name or contents.
-      decode: bytes -> pixels.
+      decode: bytes -> pixels, or a sound.
       ending: what names of such files end in, for a message.
+      modality: "image" or "sound".
+      unreadable: raised for a file that cannot be opened.
     """
 
     kind: str
     is_image: Callable[[Path], bool]
-    decode: Callable[[bytes], UInt8[np.ndarray, "h w 3"]]
+    decode: Callable[[bytes], Any]
     ending: str
+    modality: Modality = "image"
+    unreadable: type[Unreadable] = UnreadableImage
 
 
 def open_folder(
@@ -107,7 +113,7 @@ def open_image_files(
       ValueError: as `open_folder`.
     """
     name = f"{kind.kind}:{readable(os.fspath(path))}"
-    roots = _roots(os.fspath(path), name)
+    roots = _roots(os.fspath(path), name, kind.modality)
     common = roots[0] if len(roots) == 1 else Path(os.path.commonpath(roots))
     files: dict[str, Path] = {}
     classes: dict[str, str | None] = {}
@@ -116,7 +122,7 @@ def open_image_files(
         found, others = _list_images(root, kind.is_image, name)
         left_out.update(others)
         if not found:
-            raise no_images(name, root, others, kind.ending)
+            raise no_images(name, root, others, kind.ending, kind.modality)
         below = "" if root == common else f"{readable(root.relative_to(common).as_posix())}/"
         ids = sorted(found)
         files |= {below + row_id: found[row_id] for row_id in ids}
@@ -131,9 +137,12 @@ def open_image_files(
         ids=tuple(ids),
         labels=labels,
         fingerprint=digest(kind.kind, *map(str, roots), *versions),
-        read=lambda row: read_named(ids[row], lambda: kind.decode(read_file(files[ids[row]]))),
+        read=lambda row: read_named(
+            ids[row], lambda: kind.decode(read_file(files[ids[row]])), kind.unreadable
+        ),
         label_names=names,
         left_out=dict(left_out),
+        modality=kind.modality,
     )
 
 
@@ -152,17 +161,23 @@ def class_labels(
     return _numbered(_classes(ids, name, options), name)
 
 
-def no_images(name: str, place: Path, left_out: Mapping[str, int], ending: str = "") -> ValueError:
+def no_images(
+    name: str,
+    place: Path,
+    left_out: Mapping[str, int],
+    ending: str = "",
+    modality: Modality = "image",
+) -> ValueError:
     """The one line that a place without images ends in."""
     beside = f"only {by_count(left_out)}; " if left_out else ""
     ending = ending or " ".join(sorted(image_suffixes()))
     return ValueError(
-        f"{name}: no images in {readable(str(place))}; {beside}give a folder with files that end "
-        f"in {ending}"
+        f"{name}: no {modality}s in {readable(str(place))}; {beside}give a folder with files that "
+        f"end in {ending}"
     )
 
 
-def _roots(text: str, name: str) -> list[Path]:
+def _roots(text: str, name: str, modality: Modality) -> list[Path]:
     """The folders that a path means, or several paths joined by "+"."""
     parts = [text] if exists(text) else _parts(text)
     roots = []
@@ -170,7 +185,7 @@ def _roots(text: str, name: str) -> list[Path]:
         root = resolved(user_path(part, name), name)
         if not root.is_dir():
             raise ValueError(
-                f"{name}: no such folder {readable(str(root))}; give one that holds images"
+                f"{name}: no such folder {readable(str(root))}; give one that holds {modality}s"
             )
         roots.append(root)
     for a, b in itertools.permutations(roots, 2):
@@ -269,7 +284,7 @@ def _classes(ids: Sequence[str], name: str, options: Mapping[str, str]) -> list[
         alone = ids[classes.index(None)]
         folder = next("/".join(part[: depth + 1]) for part in parts if len(part) > depth + 1)
         raise ValueError(
-            f"{name}: {alone!r} lies beside the class folder {folder!r}; put every image in a "
+            f"{name}: {alone!r} lies beside the class folder {folder!r}; put every file in a "
             f"class folder, or none{', or give one split' if depth else ''}"
         )
     return classes

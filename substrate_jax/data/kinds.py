@@ -17,6 +17,8 @@ from substrate_jax.data.folders import open_folder
 from substrate_jax.data.npz import open_npz
 from substrate_jax.data.quickdraw import open_quickdraw, quickdraw_bytes
 from substrate_jax.data.sample import DEFAULT_COUNT, open_sample
+from substrate_jax.data.sound_folders import OPTIONS as SOUND_OPTIONS
+from substrate_jax.data.sound_folders import open_sounds
 from substrate_jax.data.sources import Source
 from substrate_jax.data.spec_options import split_options
 from substrate_jax.data.tfds_records import OPTIONS as TFDS_OPTIONS
@@ -187,6 +189,7 @@ KINDS = {
         lambda spec: hdf5.open_hdf5(spec.place, spec.options, spec.orientation),
         hdf5.OPTIONS,
     ),
+    "wav": Kind("PATH[+PATH]", lambda spec: open_sounds(spec.place, spec.options), SOUND_OPTIONS),
     "dicom": Kind("PATH[+PATH]", lambda spec: open_dicom(spec.place, spec.options), DICOM_OPTIONS),
     "npz": Kind("PATH[:split]", _npz),
     "sample": Kind("NAME[:count]", _sample),

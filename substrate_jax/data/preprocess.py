@@ -27,12 +27,15 @@ References: R. Wightman, PyTorch Image Models, doi:10.5281/zenodo.4414861 (evalu
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
+
+from substrate_jax.data.sources import Modality
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -74,6 +77,9 @@ class Preprocess:
       256
     """
 
+    modality: ClassVar[Modality] = "image"
+    dtype: ClassVar[np.dtype] = np.dtype(np.uint8)  # of what the host prepares
+
     size: int
     crop_fraction: float = 1.0
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -99,6 +105,24 @@ class Preprocess:
             )
         if self.crop_mode not in ("center", "squash"):
             raise ValueError(f"crop_mode={self.crop_mode!r}: give center or squash")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what the host prepares of one image: [s, s, 3]."""
+        return (self.size, self.size, 3)
+
+    @property
+    def label(self) -> str:
+        """The input in a word, for a table: its side in pixels."""
+        return str(self.size)
+
+    def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
+        """The part for the host: `resize_crop`."""
+        return resize_crop(image, self)
+
+    def finish(self, images: UInt8[Array, "n s s 3"]) -> Float[Array, "n s s 3"]:
+        """The part for the devices: `normalize`."""
+        return normalize(images, self)
 
     @property
     def resized(self) -> int:

@@ -1,13 +1,14 @@
-"""Images by row number, whatever holds them.
+"""Images or sounds by row number, whatever holds them.
 
-A `Source` is n rows, each with an image (uint8 [h, w, 3]), a label or None and an id. Ids are
+A `Source` is n rows, each with an image (uint8 [h, w, 3]), a label or None and an id; in a source
+of sounds each has a `sounds.Sound` in place of the image. Ids are
 unique and stable: rows of two runs, two encoders or two machines are matched by id and never by
 position. The fingerprint is a hash of what determines the rows at the price of a directory
 listing: two sources with one fingerprint hold the same images under the same ids.
 
-Every image becomes RGB by the rules of `decode.decode_image`. An image that cannot be read raises
-`UnreadableImage`, so that whoever reads rows can count and name them. Files that were no images are
-counted in `left_out`.
+Every image becomes RGB by the rules of `decode.decode_image`, every sound one channel by those of
+`sounds.decode_sound`. One that cannot be read raises `UnreadableImage` or `UnreadableSound`, so
+that whoever reads rows can count and name them. Other files are counted in `left_out`.
 
 Cost: reading a row is one file read and one decode, safe from many threads.
 """
@@ -15,14 +16,18 @@ Cost: reading a row is one file read and one decode, safe from many threads.
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from substrate_jax.data.decode import Orientation, UnreadableImage
+from substrate_jax.data.decode import Orientation
 from substrate_jax.data.labels import whole_labels
 from substrate_jax.data.paths import first_of
+from substrate_jax.data.sounds import Sound
+from substrate_jax.data.unreadable import Unreadable, UnreadableImage
+
+Modality = Literal["image", "sound"]
 
 
 class Example(NamedTuple):
@@ -33,18 +38,28 @@ class Example(NamedTuple):
     id: str
 
 
+class SoundExample(NamedTuple):
+    """One row of a source of sounds."""
+
+    sound: Sound
+    label: int | None
+    id: str
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """Rows of images under unique ids; `source[i]` decodes row i.
+    """Rows of images, or of sounds, under unique ids; `source[i]` decodes row i.
 
     Args:
       name: what to call it in messages and reports.
       ids: one string per row, unique.
       labels: int64 [n], or None; whole numbers of other types become int64.
       fingerprint: hash of what determines the rows.
-      read: row number -> uint8 [h, w, 3]; called from several threads at once.
+      read: row number -> uint8 [h, w, 3], or a `Sound`; called from several threads at once.
       label_names: name of each label, where known.
       left_out: suffix -> number of files beside the images that were not taken for images.
+      modality: "image" or "sound".
+      rates: samples a second that occur among sounds, where that is known before they are decoded.
 
     Raises:
       ValueError: no rows, a repeated id, labels of another length, or such that are no whole
@@ -61,14 +76,16 @@ class Source:
     ids: tuple[str, ...]
     labels: Int64[np.ndarray, " n"] | None
     fingerprint: str
-    read: Callable[[int], UInt8[np.ndarray, "h w 3"]]
+    read: Callable[[int], Any]
     label_names: tuple[str, ...] = ()
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    modality: Modality = "image"
+    rates: tuple[int, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "ids", tuple(self.ids))
         if not self.ids:
-            raise ValueError(f"{self.name}: no images; give a source with at least one")
+            raise ValueError(f"{self.name}: no {self.modality}s; give a source with at least one")
         if len(set(self.ids)) < len(self.ids):
             seen = set()
             twice = next(i for i in self.ids if i in seen or seen.add(i))
@@ -84,9 +101,11 @@ class Source:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, row: int) -> Example:
+    def __getitem__(self, row: int) -> Any:
+        """An `Example`, or a `SoundExample`."""
         label = None if self.labels is None else int(self.labels[row])
-        return Example(self.read(range(len(self))[row]), label, self.ids[row])
+        kind = Example if self.modality == "image" else SoundExample
+        return kind(self.read(range(len(self))[row]), label, self.ids[row])
 
     @property
     def left_out_note(self) -> str:
@@ -99,12 +118,11 @@ class Source:
         """
         if not self.left_out:
             return ""
-        total = sum(self.left_out.values())
-        return (
-            f"{self.name}: left out {total} file{'s' if total > 1 else ''} that "
-            f"{'are no images by their' if total > 1 else 'is no image by its'} suffix: "
-            f"{by_count(self.left_out)}"
+        total, kind = sum(self.left_out.values()), self.modality
+        what = (
+            f"files that are no {kind}s by their" if total > 1 else f"file that is no {kind} by its"
         )
+        return f"{self.name}: left out {total} {what} suffix: {by_count(self.left_out)}"
 
     def select(self, rows: Sequence[int]) -> "Source":
         """The given rows, in the given order, under their old ids."""
@@ -153,19 +171,23 @@ def take(source: Source, n: int, seed: int = 0) -> Source:
       True
     """
     if not 1 <= n <= len(source):
-        raise ValueError(f"n={n}: {source.name} has {len(source)} images; give 1 to {len(source)}")
+        raise ValueError(
+            f"n={n}: {source.name} has {len(source)} {source.modality}s; give 1 to {len(source)}"
+        )
     order = sorted(range(len(source)), key=lambda row: digest(str(seed), source.ids[row]))
     return source.select(order[:n])
 
 
-def read_named(row_id: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `read` returns; if the image is unreadable, the error names the row."""
+def read_named(
+    row_id: str, read: Callable[[], Any], unreadable: type[Unreadable] = UnreadableImage
+) -> Any:
+    """What `read` returns; if it is `unreadable`, the error names the row."""
     try:
         return read()
-    except (UnreadableImage, OSError) as error:
+    except (Unreadable, OSError) as error:
         # Of an OSError the reason alone: its own text repeats the path, in Python's notation.
         reason = getattr(error, "strerror", None) or str(error)
-        raise UnreadableImage(f"{row_id}: {reason}") from error
+        raise unreadable(f"{row_id}: {reason}") from error
 
 
 def oriented(fingerprint: str, orientation: Orientation) -> str:

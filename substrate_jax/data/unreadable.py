@@ -1,5 +1,13 @@
-"""What every reader of images raises for one that it cannot read."""
+"""What every reader of images and sounds raises for one that it cannot read."""
 
 
-class UnreadableImage(ValueError):
-    """An image that cannot be decoded: truncated, empty, or of no known format."""
+class Unreadable(ValueError):
+    """A file that cannot be decoded: truncated, empty, or of no known format."""
+
+
+class UnreadableImage(Unreadable):
+    """An image that cannot be decoded."""
+
+
+class UnreadableSound(Unreadable):
+    """A sound that cannot be decoded."""

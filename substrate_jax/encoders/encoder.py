@@ -19,16 +19,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 from substrate_jax.data import preprocess as preprocessing
 from substrate_jax.data.paths import readable, readable_inverse, user_path
 from substrate_jax.data.preprocess import Preprocess
+from substrate_jax.data.spectrogram import AnyPreprocess
 from substrate_jax.encoders import hub
 from substrate_jax.encoders import weights as checkpoints
-from substrate_jax.encoders.networks.network import Config, Network
+from substrate_jax.encoders.networks.network import Config, Network, input_shape
 from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX, EncoderSpec, encoder_spec
 from substrate_jax.encoders.transformers.format import (
     transformers_encoder,
@@ -38,7 +38,7 @@ from substrate_jax.encoders.transformers.format import (
 
 
 class Encoder:
-    """A frozen network: images to features.
+    """A frozen network: images, or spectrograms of sounds, to features.
 
     Attributes:
         spec: the record in the registry.
@@ -98,18 +98,21 @@ class Encoder:
             return partial(_features, self._merge, self.dtype), self._leaves
         return partial(_taps, self._merge, self.dtype, names=tuple(names)), self._leaves
 
-    def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n d"]:
-        """Pooled penultimate features of normalized images, float32."""
+    def __call__(self, images: Float[Array, "n ..."]) -> Float[Array, "n d"]:
+        """Pooled penultimate features of normalized images [n, h, w, 3], float32.
+
+        Or of spectrograms, where the encoder is one of sounds: what its `preprocess` gives.
+        """
         self._check(images)
         return self._features(self._placed, images)
 
     def taps(
-        self, images: Float[Array, "n h w 3"], names: Sequence[str] | None = None
+        self, images: Float[Array, "n ..."], names: Sequence[str] | None = None
     ) -> dict[str, Array]:
         """Intermediate arrays by module name, all from one pass; `features` is among them.
 
         Args:
-            images: normalized images.
+            images: as for a call.
             names: which; all by default. `tap_names()` lists them.
 
         Raises:
@@ -130,16 +133,19 @@ class Encoder:
         """Every name `taps` knows, in order of computation."""
         return tuple(list_taps(self.spec.config))
 
-    def preprocess(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[Array, "n h w 3"]:
-        """Resize, crop and normalize as the weights expect."""
-        return preprocessing.preprocess(images, self.spec.preprocess)
+    def preprocess(self, images: Sequence[Any]) -> Float[Array, "n ..."]:
+        """What the weights expect, of images uint8 [h, w, 3] or of sounds (`data.sounds.Sound`)."""
+        spec = self.spec.preprocess
+        if isinstance(spec, Preprocess):
+            return preprocessing.preprocess(images, spec)
+        return spec.finish(jnp.stack([spec.prepare(sound) for sound in images]))
 
     def _check(self, images) -> None:
-        size = self.spec.config.image_size
-        if images.ndim != 4 or images.shape[1:] != (size, size, 3):
+        shape = input_shape(self.spec.config)
+        if images.shape[1:] != shape:
             raise ValueError(
-                f"images of shape {images.shape}: {self.name} takes [n, {size}, {size}, 3]; "
-                "see its preprocess method"
+                f"{self.spec.modality}s of shape {images.shape}: {self.name} takes "
+                f"[n, {', '.join(map(str, shape))}]; see its preprocess method"
             )
 
 
@@ -162,7 +168,7 @@ def list_taps(config: Config) -> Mapping[str, tuple[tuple[int, ...], str]]:
         features = module.features(images, lambda name, value: traced.append((name, value)))
         traced.append(("features", features))
 
-    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *input_shape(config)), jnp.float32)
     jax.eval_shape(record, state, image)
     first: dict[int, str] = {}
     found = {
@@ -176,7 +182,7 @@ def load_encoder(
     weights: str | Path | None = None,
     *,
     dtype: jnp.dtype = jnp.float32,
-    preprocess: Preprocess | None = None,
+    preprocess: AnyPreprocess | None = None,
 ) -> Encoder:
     """An encoder with its weights.
 
@@ -201,12 +207,14 @@ def load_encoder(
     """
     if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
         raise ValueError(f"dtype={jnp.dtype(dtype).name}: choose float32 or bfloat16")
-    if name.startswith(TRANSFORMERS_PREFIX):
-        path = find_transformers(name, weights)
+    record = None if name.startswith(TRANSFORMERS_PREFIX) else encoder_spec(name)
+    if record is None or record.checkpoint.startswith(TRANSFORMERS_PREFIX):
+        path = find_transformers(record.checkpoint if record else name, weights)
         sha256 = transformers_sha256(path)
         spec, arrays = transformers_encoder(path, readable(name))
+        spec = spec if record is None else _agreed(record, spec)
     else:
-        spec = encoder_spec(name)
+        spec = record
         path = find_weights(spec, weights)
         sha256 = hub.checked_sha256(path, spec.sha256)
         arrays = checkpoints.read_safetensors(path)
@@ -251,8 +259,8 @@ def find_spec(name: str, weights: str | Path | None = None) -> EncoderSpec:
 
 def is_at_hand(spec: EncoderSpec, weights: str | Path | None = None) -> bool:
     """Whether the weights can be had without a download."""
-    if spec.name.startswith(TRANSFORMERS_PREFIX):
-        found, repository, revision = _place(spec.name)
+    if spec.checkpoint.startswith(TRANSFORMERS_PREFIX):
+        found, repository, revision = _place(spec.checkpoint)
         if found is None:
             found = hub.local_snapshot(repository, revision, _folder(weights))
         return found is not None and not hub.missing_files(found)
@@ -275,6 +283,22 @@ def find_transformers(
     """The folder of a checkpoint in transformers' format; see `find_weights`."""
     found, repository, revision = _place(name)
     return found or hub.find_snapshot(repository, revision, _folder(weights), files)
+
+
+def _agreed(record: EncoderSpec, found: EncoderSpec) -> EncoderSpec:
+    """The record of a checkpoint in transformers' format, which its files must agree with.
+
+    Raises:
+        ValueError: they do not.
+    """
+    for what in ("config", "preprocess"):
+        known, read = getattr(record, what), getattr(found, what)
+        if known != read:
+            raise ValueError(
+                f"{record.name}: its files describe another {what} ({read}) than its record "
+                f"({known}); load them as hf:FOLDER"
+            )
+    return record
 
 
 def _folder(weights: str | Path | None) -> Path | None:

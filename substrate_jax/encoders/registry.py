@@ -12,10 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from substrate_jax.data.preprocess import Preprocess
+from substrate_jax.data.sources import Modality
+from substrate_jax.data.spectrogram import AnyPreprocess
 from substrate_jax.encoders.networks.network import Config
 
-Paradigm = Literal["supervised", "self_supervised", "masked_reconstruction", "image_text"]
+Paradigm = Literal[
+    "supervised", "self_supervised", "masked_reconstruction", "image_text", "sound_text"
+]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,9 @@ class EncoderSpec:
         name: the name users give.
         config: shape of the network; its type says the family.
         paradigm: what the weights were trained on.
-        preprocess: resize, crop and normalization the weights expect.
-        checkpoint: hub id of the weights (`timm/NAME.TAG`), or the bundled file's name.
+        preprocess: resize, crop and normalization the weights expect; of sounds their spectrogram.
+        checkpoint: hub id of the weights (`timm/NAME.TAG`, `hf:ORG/NAME` in transformers' format),
+            or the name of a file.
         license: license of the weights.
         paper: arXiv id of the method.
         panel: "paper" for the panel of arXiv:2606.07882, "mini" for bundled stand-ins, else None.
@@ -40,7 +44,7 @@ class EncoderSpec:
     name: str
     config: Config
     paradigm: Paradigm
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     checkpoint: str
     license: str
     paper: str
@@ -57,8 +61,13 @@ class EncoderSpec:
 
     @property
     def width(self) -> int:
-        """Features per image."""
+        """Features per image or sound."""
         return self.config.width
+
+    @property
+    def modality(self) -> Modality:
+        """What it takes: "image" or "sound"."""
+        return self.preprocess.modality
 
     @property
     def bundled(self) -> bool:
@@ -81,7 +90,8 @@ def paradigm_groups(paradigm: str) -> frozenset[str]:
     """The groups of encoders that were trained so.
 
     `discriminative` follows the paper: trained on labels or by self-supervised contrast or
-    distillation. Image-text towers form a group of their own.
+    distillation. Image-text towers form a group of their own, towers of sound and text none: groups
+    choose among encoders of images.
 
     Example:
         >>> sorted(paradigm_groups("supervised")), sorted(paradigm_groups("masked_reconstruction"))
@@ -89,6 +99,8 @@ def paradigm_groups(paradigm: str) -> frozenset[str]:
     """
     if paradigm == "masked_reconstruction":
         return frozenset({"mim"})
+    if paradigm == "sound_text":
+        return frozenset()
     if paradigm in ("supervised", "self_supervised"):
         return frozenset({"discriminative", paradigm})
     return frozenset({paradigm})

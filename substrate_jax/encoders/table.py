@@ -25,7 +25,8 @@ COLUMNS = (
 HEADING = """# Encoders
 
 Generated from the registry by `python -m substrate_jax.encoders.table`. Licenses are those of the
-weights. A checkpoint id is that of the repository on the hub.
+weights. A checkpoint id is that of the repository on the hub. The input of images is a side in
+pixels, that of sounds a length and a rate.
 
 CLIP towers by OpenAI, DFN and MetaCLIP were trained with quick GELU, which timm computes in its
 `quickgelu` variants of the same repository, and with exact GELU under the plain names. DFN's and
@@ -56,7 +57,7 @@ def row(spec: EncoderSpec, count: int) -> tuple[str, ...]:
         spec.paradigm,
         f"{count / 1e6:.2f} M",
         str(spec.width),
-        str(spec.preprocess.size),
+        spec.preprocess.label,
         spec.license,
         spec.checkpoint,
     )
@@ -104,9 +105,8 @@ def family_table() -> str:
     for family, names in sorted(by_family.items()):
         sizes = sorted(counts[name] / 1e6 for name in names)
         panel = ", ".join(name for name in names if encoder_spec(name).panel == "paper")
-        lines.append(
-            f"| {family} | {len(names)} | {sizes[0]:.1f} to {sizes[-1]:,.0f} M | {panel} |"
-        )
+        largest = f" to {sizes[-1]:,.0f}" if sizes[-1] >= sizes[0] + 1 else ""
+        lines.append(f"| {family} | {len(names)} | {sizes[0]:.1f}{largest} M | {panel} |")
     total = sum(len(names) for names in by_family.values())
     lines.append(f"| all | {total} | | {len(list_encoders('paper'))} |")
     return "\n".join(lines) + "\n"

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped
 
-from substrate_jax.data.preprocess import normalize
+from substrate_jax.data.spectrogram import row_bytes
 from substrate_jax.features.pixels import Batch, Pixels
 from substrate_jax.features.plan import Missing, Plan
 from substrate_jax.features.protocol import Extractor
@@ -56,13 +56,13 @@ def program(encoder: Extractor, mesh: Mesh, rows: int) -> tuple[jax.stages.Compi
     kept = _COMPILED.setdefault(encoder, {})
     if (mesh, preprocess, rows) not in kept:
 
-        def forward(state, pixels: UInt8[Array, "n h w 3"]) -> Float[Array, "n d"]:
-            return function(state, normalize(pixels, preprocess)).astype(jnp.float32)
+        def forward(state, pixels: Shaped[Array, "n ..."]) -> Float[Array, "n d"]:
+            return function(state, preprocess.finish(pixels)).astype(jnp.float32)
 
         split, copied = NamedSharding(mesh, ROWS), NamedSharding(mesh, EVERYWHERE)
         jitted = jax.jit(forward, in_shardings=(copied, split), out_shardings=split)
-        shape = (rows, preprocess.size, preprocess.size, 3)
-        lowered = jitted.lower(state, jax.ShapeDtypeStruct(shape, jnp.uint8))
+        prepared = jax.ShapeDtypeStruct((rows, *preprocess.shape), preprocess.dtype)
+        lowered = jitted.lower(state, prepared)
         expected, given = (rows, spec.width), jax.tree.leaves(lowered.out_info)[0].shape
         if given != expected:
             raise ValueError(
@@ -78,7 +78,7 @@ def device_bytes(plan: Plan, name: str) -> DeviceBytes:
     encoder = plan.encoders[name]
     compiled, state = program(encoder, plan.mesh, plan.batch_rows)
     analysis = compiled.memory_analysis()
-    row = 3 * encoder.spec.preprocess.size**2 + 4 * encoder.spec.width  # uint8 pixels, features
+    row = row_bytes(encoder.spec.preprocess) + 4 * encoder.spec.width  # pixels, features
     return DeviceBytes(
         weights=sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
         batches=IN_FLIGHT * (plan.batch_rows // plan.mesh.shape[DATA_AXIS]) * row,

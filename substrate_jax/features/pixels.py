@@ -1,4 +1,4 @@
-"""Batches of pixels, decoded ahead of the devices in threads or in worker processes.
+"""Batches of pixels, or of sounds, decoded ahead of the devices in threads or in worker processes.
 
 Every image is decoded once and brought to each distinct resize and crop that the encoders of its
 batch ask for. Threads suit a few cores: Pillow lets go of Python's lock while it decodes and
@@ -17,11 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 
-from substrate_jax.data.decode import UnreadableImage
-from substrate_jax.data.preprocess import Preprocess, resize_crop
 from substrate_jax.data.sources import Source
+from substrate_jax.data.spectrogram import AnyPreprocess
+from substrate_jax.data.unreadable import Unreadable
 
 PREFETCH = 2  # batches decoded ahead of the one being computed
 
@@ -32,14 +32,14 @@ class Batch(NamedTuple):
     chunk: int
     start: int
     stop: int
-    resizes: tuple[Preprocess, ...]  # one of each distinct `pixels` key
+    resizes: tuple[AnyPreprocess, ...]  # one of each distinct `pixels` key
 
 
 class Pixels(NamedTuple):
     """A decoded batch: an array for each resize, padded with zeros; why rows are unreadable."""
 
     batch: Batch
-    arrays: Mapping[tuple, UInt8[np.ndarray, "n s s 3"]]
+    arrays: Mapping[tuple, Shaped[np.ndarray, "n ..."]]  # of pixels uint8 [n, s, s, 3]
     unreadable: Mapping[int, str]
 
 
@@ -64,17 +64,16 @@ def decode_ahead(
 
 
 def _blank(batch: Batch, rows: int) -> dict[tuple, np.ndarray]:
-    shapes = {spec.pixels: (rows, spec.size, spec.size, 3) for spec in batch.resizes}
-    return {key: np.zeros(shape, np.uint8) for key, shape in shapes.items()}
+    return {spec.pixels: np.zeros((rows, *spec.shape), spec.dtype) for spec in batch.resizes}
 
 
 def _decode_row(source: Source, batch: Batch, row: int, arrays) -> str | None:
     """Fill one row of the arrays, or say why it cannot be."""
     try:
-        image = source[row].image
+        found = source.read(row)
         for spec in batch.resizes:
-            arrays[spec.pixels][row - batch.start] = resize_crop(image, spec)
-    except UnreadableImage as error:
+            arrays[spec.pixels][row - batch.start] = spec.prepare(found)
+    except Unreadable as error:
         return str(error)
     return None
 

@@ -22,6 +22,7 @@ import jax
 from jax.sharding import Mesh
 
 from substrate_jax.data.sources import Source, digest
+from substrate_jax.data.spectrogram import check_modality, row_bytes
 from substrate_jax.features import processes
 from substrate_jax.features.pixels import Batch
 from substrate_jax.features.protocol import Extractor
@@ -90,7 +91,7 @@ class Plan:
         size = len(chunks)
         if passes > 1:
             resizes = {e.spec.preprocess.pixels: e.spec.preprocess for e in self.encoders.values()}
-            row = sum(3 * spec.size**2 for spec in resizes.values())
+            row = sum(map(row_bytes, resizes.values()))
             size = max(1, HOST_PIXELS // (row * self.chunk_rows))
         for start in range(0, len(chunks), size):
             yield chunks[start : start + size]
@@ -117,12 +118,15 @@ def make_plan(
     """The plan of `extract`, whose arguments these are.
 
     Raises:
-      ValueError: no encoder, two of one name, a batch without rows, or no store to read from.
+      ValueError: no encoder, two of one name, one of sounds for images or the reverse, a batch
+        without rows, or no store to read from.
     """
     by_name = {encoder.spec.name: encoder for encoder in encoders}
     if not by_name or len(by_name) < len(encoders):
         names = [encoder.spec.name for encoder in encoders]
         raise ValueError(f"encoders={names}: give at least one, and none twice")
+    for encoder in encoders:
+        check_modality(encoder.spec, source)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: give at least 1")
     if store is None and not gather:

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from substrate_jax.data.decode import UnreadableImage
 from substrate_jax.data.sources import Source, digest
+from substrate_jax.data.unreadable import Unreadable
 from substrate_jax.features.protocol import Extractor
 from substrate_jax.processes import exchange as exchange_values
 from substrate_jax.version import __version__
@@ -71,15 +71,17 @@ def given(
 
 
 def some_images(source: Source) -> dict[str, str]:
-    """Digests of the pixels of the first, the middle and the last image."""
+    """Digests of the pixels, or samples, of the first, the middle and the last row."""
     found = {}
     for row in (0, len(source) // 2, len(source) - 1):
         try:
-            image = source[row].image
-        except UnreadableImage:
-            found[f"image {source.ids[row]}"] = "unreadable"
+            item = source.read(row)
+        except Unreadable:
+            said = "unreadable"
         else:
-            found[f"image {source.ids[row]}"] = digest(str(image.shape), image.tobytes())
+            pixels, *rate = [item] if source.modality == "image" else item
+            said = digest(str(pixels.shape), pixels.tobytes(), *map(str, rate))
+        found[f"{source.modality} {source.ids[row]}"] = said
     return found
 
 

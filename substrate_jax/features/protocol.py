@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array
 
-from substrate_jax.data.preprocess import Preprocess
+from substrate_jax.data.spectrogram import AnyPreprocess
 
 
 @runtime_checkable
@@ -29,8 +29,8 @@ class ExtractorSpec(Protocol):
         ...
 
     @property
-    def preprocess(self) -> Preprocess:
-        """Resize, crop and normalization of the images it is given."""
+    def preprocess(self) -> AnyPreprocess:
+        """Resize, crop and normalization of the images it is given; of sounds their spectrogram."""
         ...
 
 
@@ -44,13 +44,14 @@ class PlainSpec:
         preprocess: resize, crop and normalization of the images it is given.
 
     Example:
+        >>> from substrate_jax.data import Preprocess
         >>> PlainSpec("pixels", 3072, Preprocess(32)).width
         3072
     """
 
     name: str
     width: int
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
 
 
 @runtime_checkable
@@ -75,7 +76,8 @@ class Extractor(Protocol):
     def functional(self) -> tuple[Callable[[Any, Array], Array], Any]:
         """`(function, state)` with `function(state, images)` -> [n, width], and no side effects.
 
-        Images are float32 [n, h, w, 3], already normalized. The state is an argument, so that
+        Images are float32 [n, h, w, 3], already normalized; spectrograms of sounds are what their
+        preprocessing gives. The state is an argument, so that
         weights are no constants of the program. The function must not change during the
         extractor's life: its compiled program is kept with it, from one source to the next.
         """

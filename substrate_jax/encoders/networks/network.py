@@ -1,7 +1,10 @@
-"""What all networks have in common, and the configs that say their shape."""
+"""What all networks have in common, and the configs that say their shape.
+
+A network of images has an `ImageConfig`, one of sounds a `SoundConfig`.
+"""
 
 import functools
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from flax import nnx
@@ -16,18 +19,13 @@ class Config(Protocol):
     family: ClassVar[str]
 
     @property
-    def image_size(self) -> int:
-        """Side of the images, pixels."""
-        ...
-
-    @property
     def num_classes(self) -> int:
         """Outputs of the classifier, 0 for none."""
         ...
 
     @property
     def width(self) -> int:
-        """Features per image."""
+        """Features per image or sound."""
         ...
 
     def build(self, rngs: nnx.Rngs) -> "Network[Any]":
@@ -35,16 +33,49 @@ class Config(Protocol):
         ...
 
 
+class ImageConfig(Config, Protocol):
+    """Shape of a network of images."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images, pixels."""
+        ...
+
+
+@runtime_checkable
+class SoundConfig(Config, Protocol):
+    """Shape of a network of sounds."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the spectrogram of one sound."""
+        ...
+
+
+def input_shape(config: Config) -> tuple[int, ...]:
+    """Shape of one image or of the spectrogram of one sound, as a network takes it.
+
+    Example:
+        >>> from substrate_jax.encoders.networks.swin import SwinConfig
+        >>> input_shape(SwinConfig((2, 2, 6, 2), (96, 192, 384, 768)))
+        (224, 224, 3)
+    """
+    if isinstance(config, SoundConfig):
+        return config.input_shape
+    size = cast(ImageConfig, config).image_size
+    return (size, size, 3)
+
+
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 
 class Network(nnx.Module, Generic[ConfigType]):
-    """Images to pooled features, and those to logits.
+    """Images, or spectrograms of sounds, to pooled features, and those to logits.
 
     Attributes:
         config: shape of the network.
         classifiers: paths of the linear maps from features to logits, which features do not need;
-            the first is that of `classify`.
+            the first is that of `classify`. None for networks of no classes.
     """
 
     config: ConfigType
@@ -74,4 +105,6 @@ class Network(nnx.Module, Generic[ConfigType]):
 
     def _classifier(self) -> Linear | None:
         """The map from features to logits, wherever the checkpoint has it."""
+        if not self.classifiers:
+            return None
         return functools.reduce(getattr, self.classifiers[0].split("."), self)

@@ -11,6 +11,7 @@ normalized last map. Module names are timm's.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -201,15 +202,25 @@ class Stage(nnx.Module):
         )
 
 
+def run_stages(stages: Iterable[Stage], x: Float[Array, "n s s c"], tap: Tap) -> Array:
+    """The stages one after another, tapped as `layers.index` and their blocks."""
+    for index, stage in enumerate(stages):
+        if stage.downsample is not None:
+            x = stage.downsample(x)
+        x = run_blocks(stage.blocks, x, tap, f"layers.{index}.blocks")
+        tap(f"layers.{index}", x)
+    return x
+
+
 class PatchEmbed(nnx.Module):
     """Each patch, flattened, times one matrix, and normalized."""
 
-    def __init__(self, config: SwinConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SwinConfig, *, in_channels: int = 3, rngs: nnx.Rngs):
         size, channels = config.patch_size, config.channels[0]
-        self.proj = Conv(3, channels, size, stride=size, bias=True, std=0.02, rngs=rngs)
+        self.proj = Conv(in_channels, channels, size, stride=size, bias=True, std=0.02, rngs=rngs)
         self.norm = LayerNorm(channels, eps=config.eps)
 
-    def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n s s c"]:
+    def __call__(self, images: Float[Array, "n h w i"]) -> Float[Array, "n s s c"]:
         """Embed the patches."""
         return self.norm(self.proj(images))
 
@@ -230,12 +241,7 @@ class Swin(Network[SwinConfig]):
         """Pooled penultimate features."""
         x = self.patch_embed(images)
         tap("patch_embed", x)
-        for index, stage in enumerate(self.layers):
-            if stage.downsample is not None:
-                x = stage.downsample(x)
-            x = run_blocks(stage.blocks, x, tap, f"layers.{index}.blocks")
-            tap(f"layers.{index}", x)
-        x = self.norm(x)
+        x = self.norm(run_stages(self.layers, x, tap))
         tap("norm", x)
         return x.mean((1, 2))
 

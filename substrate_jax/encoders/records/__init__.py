@@ -3,3 +3,4 @@
 # ruff: noqa: F401, I001
 from substrate_jax.encoders.records import resnet, regnet, efficientnet, convnext
 from substrate_jax.encoders.records import mobilevit, maxvit, vit, swin, beit, mini
+from substrate_jax.encoders.records import sounds

@@ -10,6 +10,7 @@ own default where a file leaves it out; every key of the checkpoint is used or d
 Features are what transformers pools before a classifier or projection:
 
     class token after the last LayerNorm    vit, vit_mae (nothing masked), dinov2, clip
+    a mean over space, before projections   clap, of sounds
     attention-pooling head                  siglip
     `pooler_output`, a spatial mean         all others
 
@@ -27,6 +28,7 @@ from jaxtyping import Float
 
 from substrate_jax.data.paths import first_of
 from substrate_jax.data.preprocess import Preprocess
+from substrate_jax.data.spectrogram import AnyPreprocess
 from substrate_jax.encoders.hub import (
     CONFIG,
     INDEX,
@@ -39,11 +41,17 @@ from substrate_jax.encoders.hub import (
     shards,
     weight_map,
 )
+from substrate_jax.encoders.networks.interpolation import cubic_weights
 from substrate_jax.encoders.networks.network import Config
 from substrate_jax.encoders.registry import EncoderSpec
+from substrate_jax.encoders.transformers.clap import sound_preprocess
 from substrate_jax.encoders.transformers.configs import square_side
 from substrate_jax.encoders.transformers.keys import rename
-from substrate_jax.encoders.transformers.model_types import MODEL_TYPES, model_options
+from substrate_jax.encoders.transformers.model_types import (
+    MODEL_TYPES,
+    SOUND_TYPES,
+    model_options,
+)
 from substrate_jax.encoders.transformers.options import Options, refuse
 from substrate_jax.encoders.transformers.preprocessing import preprocess_of, settings_of
 from substrate_jax.encoders.weights import read_safetensors
@@ -52,7 +60,9 @@ from substrate_jax.encoders.weights import read_safetensors
 _STEMS = {"mobilevitv2": "stem.conv.weight"}
 
 
-def from_transformers(config: Options, preprocessor: Options | None) -> tuple[Config, Preprocess]:
+def from_transformers(
+    config: Options, preprocessor: Options | None
+) -> tuple[Config, AnyPreprocess]:
     """Our config and preprocessing of a checkpoint of transformers.
 
     Args:
@@ -60,7 +70,7 @@ def from_transformers(config: Options, preprocessor: Options | None) -> tuple[Co
         preprocessor: content of preprocessor_config.json.
 
     Returns:
-        A config of one of our families, without a head, and what its images go through.
+        A config of one of our families, without a head, and what its images or sounds go through.
 
     Raises:
         ValueError: a model type, option or preprocessing that we do not compute, named; or no
@@ -75,6 +85,9 @@ def from_transformers(config: Options, preprocessor: Options | None) -> tuple[Co
     """
     name, options = model_options(config)
     try:
+        if name in SOUND_TYPES:
+            sound = sound_preprocess(preprocessor)
+            return SOUND_TYPES[name].build(options, sound), sound
         return _translated(name, options, preprocessor)
     except (TypeError, ArithmeticError) as error:
         raise ValueError(
@@ -147,14 +160,7 @@ def resample_bicubic(table: Float[np.ndarray, "1 t c"], grid: int) -> Float[np.n
         raise ValueError(f"pos_embed has {count} patch positions, which is not a square number")
     if side == grid:
         return table
-    center = (np.arange(grid)[:, None] + 0.5) * (side / grid) - 0.5
-    taps = np.floor(center).astype(int) + np.arange(-1, 3)
-    x, a = np.abs(center - taps), -0.75
-    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
-    far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
-    weights = np.zeros((grid, side))
-    rows = np.broadcast_to(np.arange(grid)[:, None], taps.shape)
-    np.add.at(weights, (rows, np.clip(taps, 0, side - 1)), np.where(x <= 1, near, far))
+    weights = cubic_weights((np.arange(grid) + 0.5) * (side / grid) - 0.5, side)
     square = table[0, 1:].astype(np.float64).reshape(side, side, -1)
     resampled = np.einsum("yh,xw,hwc->yxc", weights, weights, square, optimize=True)
     patches = resampled.reshape(1, grid**2, -1).astype(table.dtype)
@@ -225,7 +231,8 @@ def transformers_spec(folder: Path, name: str) -> EncoderSpec:
     """
     config = read_json(folder / CONFIG)
     ours, preprocess = from_transformers(config, _preprocessor(folder)[1])
-    kind = MODEL_TYPES[model_options(config)[0]]
+    name_of_type = model_options(config)[0]
+    kind = MODEL_TYPES.get(name_of_type) or SOUND_TYPES[name_of_type]
     return EncoderSpec(
         name=name,
         config=ours,
@@ -242,20 +249,23 @@ def transformers_encoder(folder: Path, name: str) -> tuple[EncoderSpec, dict[str
     transformers_files(folder)
     spec = transformers_spec(folder, name)
     config, preprocessor = read_json(folder / CONFIG), _preprocessor(folder)[1]
+    arrays = read_transformers_arrays(folder)
+    if not isinstance(spec.preprocess, Preprocess):
+        return spec, to_timm(config, arrays)
     kind = MODEL_TYPES[model_options(config)[0]]
-    arrays = to_timm(
+    return spec, to_timm(
         config,
-        read_transformers_arrays(folder),
+        arrays,
         image_size=spec.preprocess.size,
         flip_channels=settings_of(preprocessor, kind.processor)["do_flip_channel_order"],
     )
-    return spec, arrays
 
 
 def _preprocessor(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The file that says how images are prepared, and what it says; found as transformers does."""
+    """The file that says how inputs are prepared, and what it says; found as transformers does."""
     if (folder / PROCESSOR).is_file():
-        nested = read_json(folder / PROCESSOR).get("image_processor")
-        if isinstance(nested, dict):
-            return folder / PROCESSOR, nested
+        parts = read_json(folder / PROCESSOR)
+        for nested in map(parts.get, ("image_processor", "feature_extractor")):
+            if isinstance(nested, dict):
+                return folder / PROCESSOR, nested
     return folder / PREPROCESSOR, read_json(folder / PREPROCESSOR)

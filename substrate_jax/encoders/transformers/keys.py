@@ -13,10 +13,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from substrate_jax.data.paths import first_of
+from substrate_jax.encoders.transformers import clap
 from substrate_jax.encoders.transformers.names import FUSED, HEADS, NAMES
 from substrate_jax.encoders.transformers.options import Options
 from substrate_jax.encoders.weights import COUNTER
 from substrate_jax.encoders.wrappers import check_values, unwrapped
+
+_TABLES = NAMES | {"clap": clap.NAMES}
 
 
 def _compile(pattern: str) -> re.Pattern:
@@ -31,7 +34,7 @@ def rename(
     """The arrays of the features under timm's names, queries, keys and values fused.
 
     Args:
-        model_type: a key of `NAMES`.
+        model_type: a key of `NAMES`, or "clap".
         options: the config, defaults filled in.
         arrays: the checkpoint.
 
@@ -40,7 +43,7 @@ def rename(
             another dtype than floating point, not finite, or variances below zero.
     """
     source = f"{model_type} checkpoint"
-    names = NAMES[model_type]
+    names = _TABLES[model_type]
     rows = names.rows(options) if callable(names.rows) else names.rows
     patterns = [(_compile(pattern), replacement) for pattern, replacement in rows]
     dropped = [_compile(pattern) for pattern in (*HEADS, *names.dropped)]

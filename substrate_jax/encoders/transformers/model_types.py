@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from substrate_jax.data.spectrogram import SoundPreprocess
 from substrate_jax.encoders.hub import CONFIG
 from substrate_jax.encoders.networks.network import Config
 from substrate_jax.encoders.registry import Paradigm
-from substrate_jax.encoders.transformers import configs
+from substrate_jax.encoders.transformers import clap, configs
 from substrate_jax.encoders.transformers.options import (
     BEIT,
     BEIT_SUPPORTED,
@@ -40,27 +41,47 @@ from substrate_jax.encoders.transformers.options import (
 )
 
 
-@dataclass(frozen=True)
-class ModelType:
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
     """One architecture of transformers.
 
     Args:
-        build: our config, from the options and the side of the images.
         defaults: transformers' default of every option that decides the output.
         supported: values that an option may have, where it may not have all.
-        processor: the preprocessor's name where its file has none.
-        any_size: whether the images may differ in size from the config's `image_size`.
         paradigm: what its published weights were trained on.
         paper: arXiv id.
     """
 
-    build: Callable[[Options, int], Config]
     defaults: Options
     supported: Mapping[str, tuple]
-    processor: str
-    any_size: bool
     paradigm: Paradigm
     paper: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelType(Architecture):
+    """An architecture of images.
+
+    Args:
+        build: our config, from the options and the side of the images.
+        processor: the preprocessor's name where its file has none.
+        any_size: whether the images may differ in size from the config's `image_size`.
+    """
+
+    build: Callable[[Options, int], Config]
+    processor: str
+    any_size: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundType(Architecture):
+    """An architecture of sounds.
+
+    Args:
+        build: our config, from the options and what is done to a sound.
+    """
+
+    build: Callable[[Options, SoundPreprocess], Config]
 
 
 MODEL_TYPES = {
@@ -191,12 +212,22 @@ MODEL_TYPES = {
         paper="2206.02680",
     ),
 }
+SOUND_TYPES = {
+    "clap": SoundType(
+        build=clap.clap,
+        defaults=clap.CLAP,
+        supported=clap.CLAP_SUPPORTED,
+        paradigm="sound_text",
+        paper="2211.06687",
+    ),
+}
 # Beyond these a file is damaged, and making the network would take forever.
 _MOST = {
     "num_hidden_layers": 1_000,
     "num_stages": 16,
     "depths": 1_000,
     "image_size": 8_192,
+    "spec_size": 8_192,
     "window_size": 64,
     "width_coefficient": 100,
     "depth_coefficient": 100,
@@ -209,9 +240,9 @@ TOWERS = {"clip": "vision_config", "siglip": "vision_config"}
 
 
 def model_options(config: Options) -> tuple[str, dict[str, Any]]:
-    """The key of `MODEL_TYPES` and every option that decides the output, as transformers reads it.
+    """The architecture and every option that decides the output, as transformers reads it.
 
-    Of an image-text model the options of its image tower.
+    Of an image-text model the options of its image tower, of CLAP those of its tower of sounds.
 
     Raises:
         ValueError: a model type or the value of an option that we do not compute.
@@ -227,13 +258,15 @@ def model_options(config: Options) -> tuple[str, dict[str, Any]]:
         config = config.get(f"{TOWERS[name]}_dict") or config.get(TOWERS[name]) or {}
         if not isinstance(config, Mapping):
             raise ValueError(f"{CONFIG}: {TOWERS[name]}={config!r} is not supported; give options")
-    name = name.removesuffix("_vision_model")
-    if name not in MODEL_TYPES:
+    elif name == "clap":
+        config = clap.tower_options(config)
+    name = name.removesuffix("_vision_model").removesuffix("_audio_model")
+    kind = MODEL_TYPES.get(name) or SOUND_TYPES.get(name)
+    if kind is None:
         raise ValueError(
             f"{CONFIG}: model_type={model_type!r} is not supported; give one of "
-            f"{', '.join(MODEL_TYPES)}"
+            f"{', '.join(MODEL_TYPES)}, or of sounds {', '.join(SOUND_TYPES)}"
         )
-    kind = MODEL_TYPES[name]
     given = {key: config[key] for key in kind.defaults if config.get(key) is not None}
     options = dict(kind.defaults) | {
         key: tuple(value) if isinstance(value, list) else value for key, value in given.items()

@@ -107,10 +107,7 @@ _SIGLIP = (
     ("head.mlp.fc(1|2).~", "attn_pool.mlp.fc{0}.{1}"),
 )
 _SWIN_BLOCK = "encoder.layers.*.blocks.*"
-_SWIN = (
-    _PATCHES,
-    ("embeddings.norm.~", "patch_embed.norm.{0}"),
-    ("layernorm.~", "norm.{0}"),
+SWIN_STAGES = (
     (
         f"{_SWIN_BLOCK}.attention.self.(query|key|value).~",
         _fuse("layers.{}.blocks.{}.attn"),
@@ -129,6 +126,12 @@ _SWIN = (
         "encoder.layers.*.downsample.(norm|reduction).~",
         lambda stage, part, leaf: f"layers.{int(stage) + 1}.downsample.{part}.{leaf}",
     ),
+)
+_SWIN = (
+    _PATCHES,
+    ("embeddings.norm.~", "patch_embed.norm.{0}"),
+    ("layernorm.~", "norm.{0}"),
+    *SWIN_STAGES,
 )
 _CONVNEXT = (
     ("embeddings.patch_embeddings.~", "stem.0.{0}"),
