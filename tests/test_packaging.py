@@ -39,7 +39,7 @@ import numpy as np
 from substrate_jax.kernels import pairwise_cka
 x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
 found["cka"] = np.asarray(pairwise_cka([x, 2 * x])).tolist()
-from substrate_jax.encoders.encoder import find_weights
+from substrate_jax.encoders.find import find_weights
 from substrate_jax.encoders.registry import encoder_spec
 found["weights"] = [find_weights(encoder_spec(name)).is_file() for name in found["encoders"]]
 print(json.dumps(found))

@@ -1,10 +1,13 @@
 """Samples to mel spectrograms: what a sound goes through before its network.
 
-Samples x at the encoder's rate, of one constant length, are cut into frames of w samples, h apart
-and weighted by Hann's window; reflected at both ends where frames are centered. With F the Fourier
-transform of m points and B the filters, triangles on the mel scale,
+Samples x at the encoder's rate, of one constant length, are cut into frames of m samples, h apart
+and weighted by Hann's window of w samples in their middle; where frames are centered, the first is
+about the first sample and the ends are reflected. With F the Fourier transform of m points and B
+the filters, triangles on the mel scale,
 
     y[t, k] = sum_f B[f, k] |F(frame_t)[f]|^2,      spectrogram = 10 log10(max(y, 1e-10))   dB
+
+cut off below at a number of dB under its maximum where there is a range.
 
 The work is in two parts, as for images. `SoundPreprocess.prepare` runs on the host: another rate,
 then the constant length. `SoundPreprocess.finish` is array operations on the devices, in float32.
@@ -20,7 +23,7 @@ frames interpolated to that length, and the middle of each third of the places a
 of a shorter sound four times the same. They are then computed on the host, for their number of
 frames varies, and a fifth plane says by 1 or 0 whether the sound was longer.
 
-Cost: O(samples log m) and 4 w / h bytes a sample for the frames.
+Cost: O(samples (m / h) log m) and 4 m / h bytes a sample for the frames.
 
 Not guaranteed: transformers cuts out of longer sounds at random; here a sound gives one answer.
 
@@ -54,12 +57,16 @@ class SoundPreprocess:
     Args:
       rate: samples a second.
       samples: of the constant length.
-      window: samples of a frame.
+      window: samples of Hann's window.
+      points: samples of a frame, and of its Fourier transform; as many as of the window by default.
       hop: samples from one frame to the next.
       bands: filters on the mel scale.
       low, high: frequencies between which they lie, Hz.
       scale: "htk" for the formula with peaks of 1, "slaney" for the one that is linear below 1 kHz
         with areas of 1.
+      centered: whether the first frame is about the first sample; otherwise it begins there.
+      gain: by which samples are multiplied.
+      span: dB below its maximum at which a spectrogram is cut off; None for no such limit.
       fill: what follows a shorter sound.
       parts: whether the parts of a longer sound are wanted beside the whole.
 
@@ -83,6 +90,10 @@ class SoundPreprocess:
     low: float = 0.0
     high: float = 14_000.0
     scale: Scale = "slaney"
+    points: int | None = None
+    centered: bool = True
+    gain: float = 1.0
+    span: float | None = None
     fill: Fill = "repeatpad"
     parts: bool = False
 
@@ -99,16 +110,24 @@ class SoundPreprocess:
             if getattr(self, name) not in get_args(known):
                 choices = " or ".join(get_args(known))
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {choices}")
-        if self.samples <= self.window // 2:
+        if self.frame < self.window:
+            raise ValueError(f"points={self.points}: give at least window={self.window}")
+        least = self.frame // 2 + 1 if self.centered else self.frame
+        if self.samples < least:
             raise ValueError(
-                f"samples={self.samples}: give more than half of window={self.window}, which is "
-                "reflected at both ends"
+                f"samples={self.samples}: give {least} or more, for frames of {self.frame} samples"
             )
+
+    @property
+    def frame(self) -> int:
+        """Samples of a frame."""
+        return self.window if self.points is None else self.points
 
     @property
     def frames(self) -> int:
         """Frames of the constant length."""
-        return 1 + self.samples // self.hop
+        around = 2 * (self.frame // 2) if self.centered else 0
+        return 1 + (self.samples + around - self.frame) // self.hop
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -229,16 +248,20 @@ def decibels(
       spec: frames and filters.
       xp: `jax.numpy`, or `numpy` on the host.
     """
-    half = spec.window // 2
-    around = [(0, 0)] * (samples.ndim - 1) + [(half, half)]
-    samples = xp.pad(samples, around, mode="reflect")
-    count = 1 + (samples.shape[-1] - spec.window) // spec.hop
-    rows = np.arange(count)[:, None] * spec.hop + np.arange(spec.window)
-    frames = samples[..., rows] * hann(spec.window)
+    if spec.centered:
+        half = spec.frame // 2
+        around = [(0, 0)] * (samples.ndim - 1) + [(half, half)]
+        samples = xp.pad(samples, around, mode="reflect")
+    count = 1 + (samples.shape[-1] - spec.frame) // spec.hop
+    rows = np.arange(count)[:, None] * spec.hop + np.arange(spec.frame)
+    frames = samples[..., rows] * window_of(spec)
     spectrum = xp.fft.rfft(frames)
     power = xp.square(spectrum.real) + xp.square(spectrum.imag)
     energies = _product(power, mel_filters(spec), xp)
-    return (10 * xp.log10(xp.maximum(energies, np.float32(FLOOR)))).astype(np.float32)
+    levels = (10 * xp.log10(xp.maximum(energies, np.float32(FLOOR)))).astype(np.float32)
+    if spec.span is None:
+        return levels
+    return xp.maximum(levels, levels.max((-2, -1), keepdims=True) - np.float32(spec.span))
 
 
 def _product(power, filters, xp):
@@ -248,14 +271,18 @@ def _product(power, filters, xp):
 
 
 @functools.lru_cache
-def hann(length: int) -> Float32[np.ndarray, " w"]:
-    """Hann's window of one period, sin^2(pi i / w).
+def window_of(spec: SoundPreprocess) -> Float32[np.ndarray, " m"]:
+    """Hann's window of one period, sin^2(pi i / w), in the middle of a frame, times the gain.
 
     Example:
-      >>> hann(4).tolist()
-      [0.0, 0.5, 1.0, 0.5]
+      >>> window_of(SoundPreprocess(window=4, points=8)).tolist()
+      [0.0, 0.0, 0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
     """
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
+    before = (spec.frame - spec.window) // 2
+    frame = np.zeros(spec.frame)
+    inside = np.arange(spec.window) * (2 * np.pi / spec.window)
+    frame[before : before + spec.window] = 0.5 - 0.5 * np.cos(inside)
+    return (spec.gain * frame).astype(np.float32)
 
 
 # Scale -> (Hz to mels, mels to Hz). Slaney's is linear up to 1 kHz, 15 mels, and logarithmic above
@@ -278,7 +305,7 @@ _MELS = {
 
 @functools.lru_cache
 def mel_filters(spec: SoundPreprocess) -> Float32[np.ndarray, "f k"]:
-    """Triangles in Hz whose corners lie evenly on the mel scale; rows are the window's frequencies.
+    """Triangles in Hz whose corners lie evenly on the mel scale; rows are the frame's frequencies.
 
     Example:
       >>> mel_filters(SoundPreprocess()).shape
@@ -287,7 +314,7 @@ def mel_filters(spec: SoundPreprocess) -> Float32[np.ndarray, "f k"]:
     to_mels, to_hertz = _MELS[spec.scale]
     ends = to_mels(np.array([spec.low, spec.high], np.float64))
     corners = to_hertz(np.linspace(*ends, spec.bands + 2))
-    hertz = np.linspace(0, spec.rate / 2, spec.window // 2 + 1)[:, None]
+    hertz = np.arange(spec.frame // 2 + 1)[:, None] * (spec.rate / spec.frame)
     left, middle, right = corners[:-2], corners[1:-1], corners[2:]
     rising, falling = (hertz - left) / (middle - left), (right - hertz) / (right - middle)
     filters = np.maximum(0, np.minimum(rising, falling))

@@ -1,12 +1,8 @@
-"""Vision encoders as Flax NNX modules, and the registry of their checkpoints."""
+"""Encoders of images and sounds as Flax NNX modules, and the registry of their checkpoints."""
 
 import substrate_jax.encoders.records  # noqa: F401  registers every encoder
-from substrate_jax.encoders.encoder import (
-    Encoder,
-    find_spec,
-    is_at_hand,
-    load_encoder,
-)
+from substrate_jax.encoders.encoder import Encoder, load_encoder
+from substrate_jax.encoders.find import find_spec, is_at_hand
 from substrate_jax.encoders.registry import (
     GROUPS,
     EncoderSpec,

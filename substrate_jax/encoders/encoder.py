@@ -9,11 +9,9 @@ equal to timm's `forward_head(forward_features(x), pre_logits=True)`.
 import contextlib
 import dataclasses
 import functools
-import os
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +21,17 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from substrate_jax.data import preprocess as preprocessing
-from substrate_jax.data.paths import readable, readable_inverse, user_path
+from substrate_jax.data.paths import readable
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.data.spectrogram import AnyPreprocess
 from substrate_jax.encoders import hub
 from substrate_jax.encoders import weights as checkpoints
+from substrate_jax.encoders.find import find_transformers, find_weights
 from substrate_jax.encoders.networks.network import Config, Network, input_shape
 from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX, EncoderSpec, encoder_spec
 from substrate_jax.encoders.transformers.format import (
     transformers_encoder,
     transformers_sha256,
-    transformers_spec,
 )
 
 
@@ -233,58 +231,6 @@ def load_encoder(
     return Encoder(spec, module, source=source, sha256=sha256, revision=revision, dtype=dtype)
 
 
-def find_weights(spec: EncoderSpec, weights: str | Path | None = None) -> Path:
-    """The file an encoder's weights are in, fetched from the hub if need be.
-
-    Raises:
-        ValueError: it is nowhere to be had; the message says where to put it.
-    """
-    if weights is None and spec.bundled:
-        return Path(str(resources.files("substrate_jax") / "mini" / spec.checkpoint))
-    folder = _folder(weights)
-    if folder is not None and not folder.is_dir():
-        if not folder.is_file():
-            raise ValueError(f"weights {str(folder)!r} for {spec.name}: no such file or folder")
-        return folder
-    return hub.find_file(spec.name, spec.checkpoint, spec.revision, folder)
-
-
-def find_spec(name: str, weights: str | Path | None = None) -> EncoderSpec:
-    """The record of a registered encoder, or of one in transformers' format from its configs."""
-    if name.startswith(TRANSFORMERS_PREFIX):
-        folder = find_transformers(name, weights, hub.TRANSFORMERS_CONFIGS)
-        return transformers_spec(folder, readable(name))
-    return encoder_spec(name)
-
-
-def is_at_hand(spec: EncoderSpec, weights: str | Path | None = None) -> bool:
-    """Whether the weights can be had without a download."""
-    if spec.checkpoint.startswith(TRANSFORMERS_PREFIX):
-        found, repository, revision = _place(spec.checkpoint)
-        if found is None:
-            found = hub.local_snapshot(repository, revision, _folder(weights))
-        return found is not None and not hub.missing_files(found)
-    if spec.bundled:
-        return True
-    if weights is None:
-        return hub.is_cached(spec.checkpoint, spec.revision)
-    try:
-        find_weights(spec, weights)
-    except ValueError:
-        return False
-    return True
-
-
-def find_transformers(
-    name: str,
-    weights: str | Path | None = None,
-    files: tuple[str, ...] = hub.TRANSFORMERS_FILES,
-) -> Path:
-    """The folder of a checkpoint in transformers' format; see `find_weights`."""
-    found, repository, revision = _place(name)
-    return found or hub.find_snapshot(repository, revision, _folder(weights), files)
-
-
 def _agreed(record: EncoderSpec, found: EncoderSpec) -> EncoderSpec:
     """The record of a checkpoint in transformers' format, which its files must agree with.
 
@@ -299,29 +245,6 @@ def _agreed(record: EncoderSpec, found: EncoderSpec) -> EncoderSpec:
                 f"({known}); load them as hf:FOLDER"
             )
     return record
-
-
-def _folder(weights: str | Path | None) -> Path | None:
-    return None if weights is None else user_path(weights, f"weights {str(weights)!r}")
-
-
-def _place(name: str) -> tuple[Path | None, str, str | None]:
-    """hf:FOLDER -> FOLDER; hf:ORG/NAME@REVISION -> None, ORG/NAME, REVISION.
-
-    Raises:
-        ValueError: a path that leads to no folder.
-    """
-    text = name.removeprefix(TRANSFORMERS_PREFIX)
-    if not text:
-        raise ValueError(f"encoder {name!r}: give hf:ORG/NAME, or hf:FOLDER")
-    folder = user_path(text, name)
-    for found in (folder, Path(os.fsdecode(readable_inverse(str(folder))))):
-        if found.is_dir():
-            return found, "", None
-    if text.startswith(("/", "~", "./", "../")) or folder.exists():
-        raise ValueError(f"{name}: no such folder {str(folder)!r}; give one of a checkpoint")
-    repository, _, revision = text.partition("@")
-    return None, repository, revision or None
 
 
 def _precision(dtype: jnp.dtype) -> contextlib.AbstractContextManager:

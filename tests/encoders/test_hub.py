@@ -21,7 +21,7 @@ from substrate_jax.encoders import (
     registry,
     select_encoders,
 )
-from substrate_jax.encoders.encoder import find_weights
+from substrate_jax.encoders.find import find_weights
 from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.encoders.weights import file_sha256
 from tests.encoders.networks.modules import arrays_of

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from substrate_jax.encoders import load_encoder
-from substrate_jax.encoders.encoder import find_weights
+from substrate_jax.encoders.find import find_weights
 from substrate_jax.encoders.source_head import class_probabilities, reason_without_classes
 
 

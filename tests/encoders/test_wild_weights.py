@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from substrate_jax.data import route
 from substrate_jax.encoders import load_encoder, untrained
-from substrate_jax.encoders.encoder import find_transformers, is_at_hand
+from substrate_jax.encoders.find import find_transformers, is_at_hand
 from substrate_jax.encoders.networks.resnet import ResNetConfig
 from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.encoders.registry import encoder_spec
