@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from substrate_jax.version import __version__
 
 if TYPE_CHECKING:
-    from substrate_jax import losses
+    from substrate_jax import losses, plot
     from substrate_jax.analyses.cka.compare import compare_encoders
     from substrate_jax.analyses.detector.detector import DomainDetector
     from substrate_jax.data.domains import open_source
@@ -48,12 +48,13 @@ __all__ = [
     "make_mesh",
     "open_source",
     "pcka",
+    "plot",
 ]
 
 
 def __getattr__(name: str):
-    if name == "losses":
-        return importlib.import_module(f"{__name__}.losses")
+    if name in ("losses", "plot"):
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

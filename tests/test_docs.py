@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from substrate_jax.encoders import encoder_spec, list_encoders, table
+from substrate_jax.encoders import encoder_spec, list_encoders, registry, table
 from substrate_jax.encoders.weights import parameter_count
 from substrate_jax.features import Features
 from tests.test_doctests import Checker
@@ -18,6 +18,7 @@ from tests.test_doctests import Checker
 ROOT = Path(__file__).parents[1]
 APPLICATIONS = ROOT / "docs" / "applications.md"
 EMBEDDING = ROOT / "docs" / "embedding.md"
+TUTORIAL = ROOT / "docs" / "tutorials" / "add_encoder.md"
 
 
 @pytest.mark.parametrize("path", table.documents(ROOT), ids=lambda path: path.name)
@@ -42,12 +43,14 @@ def test_the_text_table_has_a_line_for_each_encoder():
     assert len({line.index("timm/") for line in lines if "timm/" in line}) == 1
 
 
-def test_examples_of_the_applications_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("path", [APPLICATIONS, TUTORIAL], ids=lambda path: path.stem)
+def test_examples_of_a_page_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
     report = []
     runner = doctest.DocTestRunner(Checker(), verbose=False, optionflags=doctest.ELLIPSIS)
-    text = APPLICATIONS.read_text().replace("```", "")
-    test = doctest.DocTestParser().get_doctest(text, {}, APPLICATIONS.name, None, 0)
+    text = path.read_text().replace("```", "")
+    test = doctest.DocTestParser().get_doctest(text, {}, path.name, None, 0)
     runner.run(test, out=report.append)
     assert runner.tries > 8
     assert not runner.failures, "".join(report)

@@ -81,6 +81,7 @@ from ..validate import (
     check_unmasked,
     compute_dtype,
 )
+from .calibrated import Calibration
 from .enumeration import (
     MOST_ROWS,
     log_least_p,
@@ -95,40 +96,6 @@ from .permutation_moments import cka_null_moments
 
 METHODS = ("closed_form", "permutation")
 SKEWNESSES = ("auto", "exact", "gamma")
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Calibration:
-    """Scores read against their null, all arrays of one shape ([E, E] for pairs of encoders).
-
-    Attributes:
-      score: calibrated score max((observed - tau) / (1 - tau), 0).
-      tau: upper alpha quantile of the null; a constant to differentiation.
-      p_value: P(null >= observed).
-      observed: the score as it was.
-      method: "closed_form" or "permutation".
-      log10_p_value: of `p_value`, also where that underflows (then an approximation of the tail);
-        by default its logarithm.
-      skewness: of the closed form's tail, "exact" or "gamma"; None for a sample.
-
-    Example:
-      >>> found = Calibration(*map(jnp.asarray, (0.5, 0.2, 0.01, 0.6)), method="permutation")
-      >>> float(found.log10_p_value)
-      -2.0
-    """
-
-    score: Float[Array, "*shape"]
-    tau: Float[Array, "*shape"]
-    p_value: Float[Array, "*shape"]
-    observed: Float[Array, "*shape"]
-    method: str = dataclasses.field(metadata={"static": True})
-    log10_p_value: Float[Array, "*shape"] | None = None
-    skewness: str | None = dataclasses.field(default=None, metadata={"static": True})
-
-    def __post_init__(self):
-        if self.log10_p_value is None and self.p_value is not None:
-            object.__setattr__(self, "log10_p_value", jnp.log10(self.p_value))
 
 
 def rescale(observed, tau):

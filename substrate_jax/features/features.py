@@ -118,6 +118,12 @@ class Features(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.arrays)
 
+    def _repr_markdown_(self) -> str:
+        labels = "no labels" if self.labels is None else f"{len(np.unique(self.labels))} labels"
+        rows = [f"| {name} | {block.shape[1]:,} |" for name, block in self.arrays.items()]
+        head = ["| encoder | width |", "|---|---:|"]
+        return "\n".join([f"Features of {len(self.ids):,} rows, {labels}", "", *head, *rows])
+
     @classmethod
     def read(cls, path: str | os.PathLike, *, pool: str | None = None) -> "Features":
         """Features made elsewhere, or by `write`; `substrate_jax.features.files` lists the formats.

@@ -132,9 +132,16 @@ def fitting(text: str, size: float, room: float) -> str:
     return drawable(text, longest)
 
 
+class Drawn(Figure):
+    """A figure that a notebook shows, without pyplot."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        return png(self), {"width": css_width(self)}
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches, at the resolution of `png`, to which type is fitted."""
-    return Figure(figsize=(width, height), dpi=CSS_DPI * PIXEL_RATIO, facecolor="white")
+    return Drawn(figsize=(width, height), dpi=CSS_DPI * PIXEL_RATIO, facecolor="white")
 
 
 class Drawing:

@@ -92,6 +92,16 @@ class Substrate:
         """Number of components."""
         return self.basis.shape[1]
 
+    def _repr_markdown_(self) -> str:
+        title = f"Substrate of {len(self.encoders)} encoders, {sum(self.widths):,} features"
+        head = ["| component | share of variance | of the first so many |", "|---:|---:|---:|"]
+        shares = np.asarray(self.explained_variance_ratio, np.float64)
+        rows = [
+            f"| {i} | {share:.1%} | {total:.1%} |"
+            for i, (share, total) in enumerate(zip(shares, shares.cumsum(), strict=True))
+        ]
+        return "\n".join([title, "", *head, *rows])
+
     @property
     def mean(self) -> Float[Array, " D"]:
         """Mean of every feature over the images it was fitted on."""
