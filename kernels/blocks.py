@@ -6,10 +6,16 @@ it is made for some rows at a time, as many as keep the largest array within `BL
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Shaped
 
+from .validate import axis_size
+
+State, Share = TypeVar("State"), TypeVar("Share")
 BLOCK_ENTRIES = 1 << 24  # of the largest array held at once: 64 MiB of float32
 
 
@@ -36,3 +42,35 @@ def split_rows(lists: Shaped[Array, "E n k"], size: int, fill) -> Shaped[Array, 
     encoders, local, width = lists.shape
     padded = jnp.pad(lists, ((0, 0), (0, -local % size), (0, 0)), constant_values=fill)
     return padded.reshape(encoders, -1, size, width).swapaxes(0, 1)
+
+
+def visit_all(
+    meet: Callable[[State, Share], State], start: State, own: Share, axis_name=None
+) -> State:
+    """What is left of `start` when `meet` has been given the shares of all devices in turn.
+
+    Args:
+      meet: (state, share of a device) -> state.
+      start: varied over the devices, as its successors are.
+      own: share of this device, arrays of one shape on all.
+      axis_name: mesh axis the devices are on; None for one.
+
+    Example:
+      >>> mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+      >>> rows = jax.sharding.PartitionSpec("rows")
+      >>> def total(x):
+      ...     return visit_all(lambda state, share: state + share.sum(), 0 * x, x, "rows")
+      >>> jax.shard_map(total, mesh=mesh, in_specs=rows, out_specs=rows)(jnp.arange(3.0)).tolist()
+      [3.0, 3.0, 3.0]
+    """
+    devices = axis_size(axis_name)
+    if devices == 1:
+        return meet(start, own)
+    onward = [(device, (device + 1) % devices) for device in range(devices)]
+
+    def visit(_, state):
+        found, share = state
+        # Sent before it is looked at, so that both may happen at once.
+        return meet(found, share), jax.lax.ppermute(share, axis_name, onward)
+
+    return jax.lax.fori_loop(0, devices, visit, (start, own))[0]

@@ -22,7 +22,8 @@ It is not symmetric, and cycle(X, X), the share of rows with a reciprocal neighb
 
 Cost, for E encoders, D = sum d_e: 2 n^2 D flops for the neighbors, n k D for their similarities,
 and E^2 n k^2 comparisons. Memory: n D, n k E indices, and one block of rows. The rows may be
-sharded: every device gathers the candidates and keeps its own queries.
+sharded: they go round the devices in a ring, twice for CKNNA, which then takes n k d flops
+per encoder on each device; cycle-kNN has the n k indices of one encoder in turn on each.
 
 Where rows are far from the origin, K is formed of differences of directions (`directions`), as the
 neighbors are: both measures are those of exact arithmetic at mean/spread of 1e4 too. Where all rows
@@ -54,9 +55,8 @@ from ..arithmetic import (
     pmax,
     psum,
     root,
-    valid_rows,
 )
-from ..blocks import block_size, first_row, split_rows
+from ..blocks import block_size, first_row, split_rows, visit_all
 from ..validate import all_rows, check_blocks, compute_dtype
 from .directions import directions
 from .search import check_k, neighbor_lists
@@ -97,7 +97,7 @@ def pairwise_cknna(
     References:
       Huh et al. 2024.
     """
-    neighbors, _ = _neighbors(blocks, k, mask, block_rows, axis_name)
+    neighbors = _neighbors(blocks, k, mask, block_rows, axis_name)
     dtype = compute_dtype(*blocks)
     weights, marks = [], []
     for block, indices in zip(blocks, neighbors, strict=True):
@@ -165,7 +165,7 @@ def cycle_knn(
     References:
       Huh et al. 2024.
     """
-    neighbors, everyone = _neighbors(blocks, k, mask, block_rows, axis_name)
+    neighbors = _neighbors(blocks, k, mask, block_rows, axis_name)
     local = neighbors.shape[1]
     size = block_size(block_rows, local, k * k)
     numbers = jnp.pad(jnp.arange(local, dtype=jnp.int32), (0, -local % size)).reshape(-1, size)
@@ -175,14 +175,18 @@ def cycle_knn(
         back = (lists[indices] == numbers[:, None, None]) & (indices >= 0)[:, :, None]
         return jnp.sum(jnp.any(back, axis=(1, 2)), dtype=jnp.int32)
 
-    def block(pair):
-        indices, numbers = pair  # [E, b, k], [b]
-        return jax.lax.map(
-            lambda lists: jax.lax.map(lambda one: returning(lists, one, numbers), indices), everyone
-        )
+    steps = split_rows(neighbors, size, -1), numbers  # [b, E, r, k], [b, r]
 
-    parts = jax.lax.map(block, (split_rows(neighbors, size, -1), numbers))
-    total = psum(jnp.sum(parts, axis=0), axis_name).astype(compute_dtype(*blocks))
+    def through(lists):  # steps of all encoders, and back by this one
+        everyone = gather_rows(lists, axis_name)
+
+        def block(pair):
+            indices, numbers = pair
+            return jax.lax.map(lambda one: returning(everyone, one, numbers), indices)
+
+        return jnp.sum(jax.lax.map(block, steps), axis=0)
+
+    total = psum(jax.lax.map(through, neighbors), axis_name).astype(compute_dtype(*blocks))
     scales = normalized_blocks(blocks, mask, axis_name)[1]
     varied = scales != 0
     total = nan_pairs(jnp.where(varied[:, None] & varied[None, :], total, 0), scales)
@@ -191,11 +195,10 @@ def cycle_knn(
 
 
 def _neighbors(blocks, k, mask, block_rows, axis_name):
-    """[E, local, k] neighbors of the local rows, and those of all rows."""
+    """[E, local, k] neighbors of the local rows."""
     check_blocks(blocks, mask)
     check_k("k", k, all_rows(blocks[0].shape[0], axis_name))
-    lists = neighbor_lists(blocks, k, mask=mask, block_rows=block_rows, axis_name=axis_name)
-    return lists, gather_rows(lists, axis_name, axis=1)
+    return neighbor_lists(blocks, k, mask=mask, block_rows=block_rows, axis_name=axis_name)
 
 
 def _similarities(x, indices, mask, block_rows, axis_name):
@@ -213,38 +216,39 @@ def _similarities(x, indices, mask, block_rows, axis_name):
     finite = jnp.all(jnp.isfinite(unit), axis=1)
     mark = pmax(jnp.any(~finite).astype(jnp.int32), axis_name)
     x, unit = (jnp.where(finite[:, None], a, 0) for a in (x, unit))
-    valid = valid_rows(local, mask, axis_name) & gather_rows(finite, axis_name)
-    everyone = directions(gather_rows(x, axis_name), gather_rows(unit, axis_name), valid, k)
-    points, depths, zeros, _, scale, centered = everyone
-
-    def mine(a):
-        return jax.lax.dynamic_slice_in_dim(a, first_row(local, axis_name), local)
+    valid = finite if mask is None else finite & mask
+    points, depths, zeros, _, scale, centered = directions(x, unit, valid, k, axis_name)
 
     # u_i'(u_j - mean u) = (c + w_i)'(w_j - mean w), and c'w_j is less the depth of j.
     count = count_rows(local, mask, axis_name).astype(x.dtype)
-    mean = psum(jnp.sum(mine(points), axis=0), axis_name) / count
-    depth = psum(jnp.sum(mine(depths)), axis_name) / count
-    kept = mine(valid & ~zeros)[:, None]
-    spread = psum(jnp.sum(jnp.where(kept, mine(points) - mean[None], 0) ** 2), axis_name) / count
+    mean = psum(jnp.sum(points, axis=0), axis_name) / count
+    depth = psum(jnp.sum(depths), axis_name) / count
+    kept = (valid & ~zeros)[:, None]
+    centered_points, depths = points - mean[None, :], depths - depth  # cancels less than later
+    spread = psum(jnp.sum(jnp.where(kept, centered_points, 0) ** 2), axis_name) / count
     eps = jnp.finfo(x.dtype).eps
     least = 8 * eps * scale
     noise = jnp.where(centered, jnp.where(spread > least**2, 0, jnp.inf), least)
     size = block_size(block_rows, local, k * x.shape[1])
-
-    def block(pair):
-        rows, near, here = (
-            pair  # the mean is taken off the neighbors, which cancels less than later
-        )
-        value = jnp.einsum(
-            "bd,bkd->bk", rows, points[near] - mean[None, None, :], precision=HIGHEST
-        )
-        value -= depths[near] - depth
-        return jnp.where(here & (near >= 0) & (jnp.abs(value) > noise), value, 0)
-
-    blocks = (
-        split_rows(mine(points)[None], size, 0)[:, 0],
+    queried = (
+        split_rows(points[None], size, 0)[:, 0],
         split_rows(indices[None], size, -1)[:, 0],
         split_rows(kept[None], size, False)[:, 0],
     )
-    values = jax.lax.map(block, blocks).reshape(-1, k)[:local]
+
+    def meet(total, share):  # adds the similarities to the neighbors that are in the share
+        first, them, depths = share
+
+        def block(given):
+            rows, near, here = given
+            place = near - first
+            inside = here & (near >= 0) & (place >= 0) & (place < local)
+            place = jnp.clip(place, 0, local - 1)
+            value = jnp.einsum("bd,bkd->bk", rows, them[place], precision=HIGHEST) - depths[place]
+            return jnp.where(inside & (jnp.abs(value) > noise), value, 0)
+
+        return total + jax.lax.map(block, queried).reshape(-1, k)[:local]
+
+    own = jnp.asarray(first_row(local, axis_name), jnp.int32), centered_points, depths
+    values = visit_all(meet, 0 * indices.astype(x.dtype), own, axis_name)
     return values, jnp.where(mark > 0, jnp.nan, 0)

@@ -27,7 +27,7 @@ deviation to 1e-7 R, so beyond R = 1e6 neighbors are those of rounded rows, and 
 of rows far apart from each other keep 1e-7 for cosines in all but the largest.
 
 Cost: two products of the rows with a vector, and where a center is taken some ten passes over them
-and a sort of n numbers.
+and a sort of n numbers. Rows may be sharded: sums, one row and n numbers travel.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..arithmetic import divide, matmul, root
+from ..arithmetic import divide, gather_rows, matmul, pmax, psum, root
+from ..blocks import first_row
 
 NEAR = 15 / 16  # the cosine with the center from which differences are taken
+MOST = jnp.iinfo(jnp.int32).max
 
 
 class Directions(NamedTuple):
@@ -64,25 +66,32 @@ class Directions(NamedTuple):
 
 
 def directions(
-    x: Float[Array, "n d"], unit: Float[Array, "n d"], counts: Bool[Array, " n"], k: int
+    x: Float[Array, "n d"],
+    unit: Float[Array, "n d"],
+    counts: Bool[Array, " n"],
+    k: int,
+    axis_name=None,
 ) -> Directions:
-    """The directions of the rows.
+    """The directions of the rows, seen from one center for all shards.
 
     Args:
       x: finite rows, of any norms.
       unit: the same with norm 1, or 0 where they are.
       counts: rows that count; the others are 0 in both.
       k: neighbors that are looked for.
+      axis_name: mesh axis the rows are sharded over, if any.
     """
     fixed = jax.lax.stop_gradient(unit)
-    pull = matmul(fixed, matmul(counts.astype(unit.dtype)[None], fixed)[0])
-    center = jnp.argmax(jnp.where(counts, pull, -jnp.inf))
-    close = counts & (matmul(fixed, fixed[center]) > NEAR)
-    centered = 2 * jnp.sum(close, dtype=jnp.int32) > jnp.sum(counts, dtype=jnp.int32)
+    total = psum(matmul(counts.astype(unit.dtype)[None], fixed)[0], axis_name)
+    pull = matmul(fixed, total)
+    center = _first_largest(jnp.where(counts, pull, -jnp.inf), axis_name)
+    close = counts & (matmul(fixed, _one_row(fixed, center, axis_name)) > NEAR)
+    enough = 2 * jnp.sum(close, dtype=jnp.int32) - jnp.sum(counts, dtype=jnp.int32)
+    centered = psum(enough, axis_name) > 0
     none = 0 * pull
     plain = unit, none, none != 0, none != 0, none[0] + 1
     points, depths, zeros, outlying, scale = jax.lax.cond(
-        centered, lambda x: _differences(x, counts, center, k), lambda _: plain, x
+        centered, lambda x: _differences(x, counts, center, k, axis_name), lambda _: plain, x
     )
     return Directions(points, depths, zeros, outlying, scale, centered)
 
@@ -119,7 +128,21 @@ def some(found: Directions, take) -> Directions:
     )
 
 
-def _differences(x, counts, center, k):
+def _first_largest(values, axis_name):
+    """Number, over all shards, of the first row with the largest value."""
+    numbers = first_row(len(values), axis_name) + jnp.arange(len(values), dtype=jnp.int32)
+    largest = pmax(jnp.max(values), axis_name)
+    return -pmax(-jnp.min(jnp.where(values == largest, numbers, MOST)), axis_name)
+
+
+def _one_row(x, number, axis_name):
+    """Row `number`, over all shards, on every device."""
+    index = number - first_row(len(x), axis_name)
+    here = (index >= 0) & (index < len(x))
+    return psum(jnp.where(here, x[jnp.clip(index, 0, len(x) - 1)], 0), axis_name)
+
+
+def _differences(x, counts, center, k, axis_name):
     """The fields but the last of `Directions` as seen from one of the rows."""
     kind = jnp.finfo(x.dtype)
     half = (kind.nmant + 1) // 2 - 1  # of the digits, the leading one aside
@@ -132,7 +155,7 @@ def _differences(x, counts, center, k):
         x, jnp.minimum(rounded(reach, 0), 2.0 ** (kind.maxexp - 1))
     )  # by a power of 2: exact
     norm = root(jnp.sum(x**2, axis=1))
-    origin, length = (jax.lax.stop_gradient(a[center]) for a in (x, norm))
+    origin, length = (_one_row(jax.lax.stop_gradient(a), center, axis_name) for a in (x, norm))
     ratio = rounded(divide(norm, length), half)[:, None]
     high = rounded(origin, half)
     exact = (jax.lax.stop_gradient(x) - ratio * high[None]) - ratio * (origin - high)[None]
@@ -147,8 +170,8 @@ def _differences(x, counts, center, k):
     depths = jnp.where(zeros, 1, jnp.sum(points**2, axis=1) / 2)
     # Half of the rows, and k beside any, are no deeper than this.
     fixed = jax.lax.stop_gradient(depths)
-    count = jnp.sum(counts, dtype=jnp.int32)
-    usual = jnp.sort(jnp.where(counts, fixed, jnp.inf))
+    count = psum(jnp.sum(counts, dtype=jnp.int32), axis_name)
+    usual = jnp.sort(gather_rows(jnp.where(counts, fixed, jnp.inf), axis_name))
     usual = usual[jnp.clip(k, (count - 1) // 2, count - 1)]
     usual = jnp.maximum(usual, kind.eps**2)
     # 1 - u_i'u_j is at most (|w_i| + |w_j|)^2 / 2: 64 of these for rows that are not outlying.

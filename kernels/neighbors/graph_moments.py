@@ -30,7 +30,7 @@ Third central moment
     transitive ones (a -> b -> c, a -> c), which `graph_sums` counts.
 
 Cost, for each graph: 2 n k^2 look-ups and, for each block of rows, n k entries scattered; memory
-for two arrays of a block of rows by n and by k^2.
+for the n k indices of one graph at a time and two arrays of a block of rows by n and by k^2.
 
 References:
     Mantel (1967), The detection of disease clustering and a generalized regression approach.
@@ -45,9 +45,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..arithmetic import divide, psum
+from ..arithmetic import divide, gather_rows, psum
 from ..blocks import block_size, first_row
 from ..nulls.partitions import EDGES, Partition, third_moments
+from ..validate import all_rows
 
 
 @jax.tree_util.register_dataclass
@@ -131,7 +132,6 @@ class GraphSums:
 
 def graph_sums(
     neighbors: Int[Array, "E n k"],
-    everyone: Int[Array, "E N k"],
     ks: tuple[int, ...],
     *,
     mask=None,
@@ -143,7 +143,6 @@ def graph_sums(
 
     Args:
       neighbors: lists of the local rows, nearest first, -1 where absent.
-      everyone: those of all rows.
       ks: numbers of neighbors, each at most k.
       mask: [n] local rows that count.
       axis_name: mesh axis the rows are sharded over, if any.
@@ -151,7 +150,7 @@ def graph_sums(
       dtype: of the sums.
     """
     _, local, k = neighbors.shape
-    rows = everyone.shape[1]
+    rows = all_rows(local, axis_name)
     cuts = jnp.asarray(ks, jnp.int32)
     size = block_size(block_rows, local, rows + 1 + k * k)
     blocks = -(-local // size)
@@ -172,7 +171,8 @@ def graph_sums(
     excess = jnp.where(counted[None, None, :] > 0, degrees - cuts[None, :, None], 0)
 
     def encoder(inputs):
-        lists, all_lists, excess = inputs
+        lists, excess = inputs
+        all_lists = gather_rows(lists, axis_name)
         padded = jnp.pad(lists, ((0, blocks * size - local), (0, 0)), constant_values=-1)
 
         def block(start):
@@ -216,7 +216,7 @@ def graph_sums(
         found = jax.lax.map(block, jnp.arange(blocks, dtype=jnp.int32) * size)
         return jax.tree.map(lambda a: jnp.sum(a, axis=0), found)
 
-    counts = psum(jax.lax.map(encoder, (neighbors, everyone, excess)), axis_name)
+    counts = psum(jax.lax.map(encoder, (neighbors, excess)), axis_name)
     counts = jax.tree.map(jnp.transpose, counts)
     c = jnp.swapaxes(excess, 0, 1).astype(dtype)
     return GraphSums(spread=jnp.sum(c**2, axis=2), skew=jnp.sum(c**3, axis=2), **counts)

@@ -20,7 +20,8 @@ inf, recall and null are NaN.
 Cost, for E encoders: 2 n^2 D flops (D = sum d_e) for the neighbors, half of that on CPU, found
 once at the largest k; E^2 n^2 / 32 word operations for each k for the overlap of all pairs; E n k^2
 look-ups for the null; and memory for n k E indices and what `search` holds of one encoder. No
-n x n array is held, not even of bits. n k must stay below 2^31.
+n x n array is held, not even of bits. n k must stay below 2^31. Over p devices all of this is
+divided by p, but that each holds the n k indices of one encoder for the null, in turn.
 
 Not guaranteed: the tail beyond its three moments. Hubs make recall at small k noisy.
 
@@ -52,7 +53,7 @@ from ..nulls.calibration import (
     tail_from_moments,
 )
 from ..nulls.enumeration import MOST_ROWS, tail_of_every_order
-from ..nulls.orders import check_draws, needs_arrays, row_orders
+from ..nulls.orders import check_draws, needs_arrays, row_order
 from ..nulls.p_values import tail_from_sample
 from ..validate import all_rows, check_blocks, check_fraction, check_option
 from .graph_moments import GraphSums, graph_sums
@@ -204,18 +205,18 @@ def calibrate_mutual_knn(
     result, neighbors, overlap, scales = _mutual_knn(blocks, ks, mask, block_rows, axis_name)
     local = neighbors.shape[1]
     rows, first = all_rows(local, axis_name), first_row(local, axis_name)
-    everyone = gather_rows(neighbors, axis_name, axis=1)
-    orders = row_orders(key, permutations, rows, gather_rows(mask, axis_name))
+    valid = gather_rows(mask, axis_name)
 
-    def null_counts(order):  # row order[i] takes the name i, as a row and as a neighbor
+    def null_counts(number):  # row order[i] takes the name i, as a row and as a neighbor
+        order = row_order(jax.random.fold_in(key, number), rows, valid)
         names = jnp.argsort(order)
         here = jax.lax.dynamic_slice_in_dim(order, first, local)
-        renamed = everyone[:, here]
+        renamed = jax.lax.map(lambda lists: gather_rows(lists, axis_name)[here], neighbors)
         renamed = jnp.where(renamed < 0, -1, names[renamed])
         return psum(common_neighbors(neighbors, renamed, result.ks, rows, block_rows), axis_name)
 
     # Whole numbers are ranked, as ties are many and the division rounds.
-    null = mirror(jax.lax.map(null_counts, orders))
+    null = mirror(jax.lax.map(null_counts, jnp.arange(permutations)))
     null = jnp.where(_varied(scales)[None, None], null, 0)
     tau, p_value = tail_from_sample(overlap, null, alpha)
     tau = nan_pairs(_recall(tau, result.count, result.ks), scales)
@@ -236,7 +237,6 @@ def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
     neighbors = neighbor_lists(
         blocks, max(ks), mask=mask, block_rows=block_rows, axis_name=axis_name
     )
-    everyone = gather_rows(neighbors, axis_name, axis=1)
 
     def scale(x):
         found = normalized_blocks([x], mask, axis_name)[1][0]
@@ -247,9 +247,7 @@ def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
     scales = jax.lax.map(lambda number: jax.lax.switch(number, each), jnp.arange(len(blocks)))
     overlap = psum(common_neighbors(neighbors, neighbors, ks, rows, block_rows), axis_name)
     overlap = jnp.where(_varied(scales)[None], overlap, 0)
-    graph = graph_sums(
-        neighbors, everyone, ks, mask=mask, axis_name=axis_name, block_rows=block_rows
-    )
+    graph = graph_sums(neighbors, ks, mask=mask, axis_name=axis_name, block_rows=block_rows)
     count = count_rows(local, mask, axis_name)
     recall = nan_pairs(_recall(overlap, count, ks), scales)
     return MutualKnn(recall, count, graph, ks), neighbors, overlap, scales

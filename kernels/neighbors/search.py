@@ -6,14 +6,16 @@ or wider at the highest precision: the 3 digits of bfloat16 cannot order the 100
 
 Ties go to the lower index, and rows that are equal always tie. A matrix product alone does not
 ensure that, for it may round two equal columns differently: so repeated rows are found first (by a
-96-bit hash) and all take the similarity of the first of them.
+96-bit hash) and all take the similarity of the first of them (`copies`).
 
 Far from the origin all cosines are within rounding of 1 and still the neighbors are those of exact
 arithmetic: where more than half of the rows have a cosine above 15/16 with one of them, differences
 from that row are compared (`directions`).
 
-Cost: 2 n^2 d flops, and memory for one block of query rows by n. With `axis_name` each device has
-all candidates and keeps its own queries. On CPU, for 512 to 16,000 rows on one device and unless
+Cost: 2 n^2 d flops, and memory for one block of query rows by n. With `axis_name` the rows of the
+p devices go round in a ring (`ring`): each holds its own and one visitor's, n d / p values both,
+and a block of queries by n / p, and every row travels once to every device. The lists are those of
+one device. On CPU, for 512 to 16,000 rows on one device and unless
 `block_rows` says otherwise, each similarity is formed once (`tiles`): n^2 d flops, and
 memory for n^2 / 2 similarities, at most 512 MiB of float32. n x n is never held.
 
@@ -33,12 +35,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import AnyArray, divide, gather_rows, valid_rows
+from ..arithmetic import AnyArray, divide
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_mask, check_matrix, compute_dtype
-from .directions import Directions, directions, row_similarities, some
+from .copies import find_copies, hash_rows, with_copies
+from .directions import directions, some
+from .ring import most_similar
 from .tiles import largest_of_tiles, search_again, similarity_tiles, tile_grid
-from .top_k import top_k
 
 
 def nearest_neighbors(
@@ -55,8 +58,8 @@ def nearest_neighbors(
       x: [n, d] rows; halves are upcast to float32. A zero row has similarity 0 to every row.
       k: neighbors, 1 <= k < n.
       mask: [n] rows that count; the others are nobody's neighbors, nor are rows with NaN or inf.
-      block_rows: queries compared with all rows at once; None for 64 MiB of float32 similarities,
-        or for half of all on CPU, up to 512 MiB.
+      block_rows: queries compared at once with all rows of a device; None for 64 MiB of float32
+        similarities, or for half of all on CPU, up to 512 MiB.
       axis_name: mesh axis the rows are sharded over, if any.
 
     Returns:
@@ -88,29 +91,40 @@ def neighbor_lists(
     """`nearest_neighbors` of each of the blocks, by one program for all of them on CPU."""
     local, rows = blocks[0].shape[0], all_rows(blocks[0].shape[0], axis_name)
     check_k("k", k, rows)
-    size = block_size(block_rows, local, rows)
+    size = block_size(block_rows, local, local)
     dtype = compute_dtype(*blocks)
-    valid = valid_rows(local, mask, axis_name)
+    valid = jnp.ones(local, bool) if mask is None else jnp.asarray(mask)
+    numbers = first_row(local, axis_name) + jnp.arange(local, dtype=jnp.int32)
     widest = max(x.shape[1] for x in blocks)
 
     def rows_of(x):
-        everyone = gather_rows(jax.lax.stop_gradient(x), axis_name).astype(dtype)
-        everyone = jnp.where(valid[:, None], everyone, 0)
-        reach = jnp.max(jnp.abs(everyone), axis=1, keepdims=True)
-        unit = divide(everyone, reach)  # at most 1, so that squares neither overflow nor underflow
+        x = jnp.where(valid[:, None], jax.lax.stop_gradient(jnp.asarray(x)).astype(dtype), 0)
+        reach = jnp.max(jnp.abs(x), axis=1, keepdims=True)
+        unit = divide(x, reach)  # at most 1, so that squares neither overflow nor underflow
         norm = jnp.linalg.norm(unit, axis=1, keepdims=True)
         finite = jnp.isfinite(norm)
         unit = jnp.where(finite, divide(unit, norm), 0)
         counts = valid & finite[:, 0]
-        found = directions(jnp.where(finite, everyone, 0), unit, counts, k)
-        return found, counts, _hashes(everyone, counts)
+        found = directions(jnp.where(finite, x, 0), unit, counts, k, axis_name)
+        return found, counts, hash_rows(x, counts)
+
+    def searching(found, counts, copies):
+        """A function of local rows that gives the neighbors of each: [q] -> [q, k]."""
+        # One row of each kind is looked for, the row itself among them: k + 1 kinds hold k others.
+        names = jnp.where(counts & (copies.own == numbers), numbers, rows)
+
+        def search(queries):
+            queried = some(found, lambda a: a[queries])
+            nearest = most_similar(queried, found, names, k + 1, rows, size, axis_name)
+            lists = with_copies(*nearest, numbers[queries], copies)
+            return jnp.where(counts[queries][:, None] & (lists < rows), lists, -1)
+
+        return search
 
     def by_rows(x):
         found, counts, hashes = rows_of(x)
-        search = _by_row(found, counts, *_twins(hashes), k)
-        count = -(-local // size)
-        queries = jnp.minimum(jnp.arange(count * size), local - 1) + first_row(local, axis_name)
-        return jax.lax.map(search, queries.reshape(count, size)).reshape(-1, k)[:local]
+        search = searching(found, counts, find_copies(hashes, axis_name))
+        return search(jnp.arange(local, dtype=jnp.int32))
 
     def tiles(x, grid):
         found, counts, hashes = rows_of(x)
@@ -124,10 +138,9 @@ def neighbor_lists(
 
         def lists(number):
             values, hashes, counts, found = jax.lax.switch(number, branches)
-            twins, repeated = _twins(hashes)
-            lists = largest_of_tiles(values, twins, repeated, grid)
-            search = _by_row(found, counts, twins, repeated, k)
-            return search_again(search, lists, found.outlying)
+            copies = find_copies(hashes)
+            lists = largest_of_tiles(values, copies.first, copies.repeated, grid)
+            return search_again(searching(found, counts, copies), lists, found.outlying)
 
         return jax.lax.map(lists, jnp.arange(len(blocks)))
 
@@ -138,57 +151,6 @@ def neighbor_lists(
     if grid is None:
         return each()
     return jax.lax.platform_dependent(cpu=partial(by_tiles, grid), default=each)
-
-
-def _by_row(found: Directions, counts, twins, repeated, k):
-    """A function of row numbers that gives the neighbors of each: [q] -> [q, k]."""
-    columns = jnp.arange(counts.shape[0])
-
-    def search(queries):
-        similarity = row_similarities(some(found, lambda a: a[queries]), found)
-        similarity = jax.lax.cond(
-            repeated, lambda a: jnp.take(a, twins, axis=1), lambda a: a, similarity
-        )
-        allowed = counts[None, :] & (columns[None, :] != queries[:, None])
-        similarity, indices = top_k(jnp.where(allowed, similarity, -jnp.inf), k)
-        return jnp.where(counts[queries][:, None] & (similarity > -jnp.inf), indices, -1)
-
-    return search
-
-
-def _hashes(x, valid):
-    """[4, n] words that are the same for equal rows, and differ in the first for masked ones.
-
-    Different rows agree in all of 96 bits with probability 2^-96.
-    """
-    bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, 0, x), jnp.uint32)  # -0 is 0
-    bits = _mix(bits.reshape(x.shape[0], -1))
-    # By parts of 32 or fewer: the terms of longer sums are stored first (XLA on CPU).
-    parts = -(-bits.shape[1] // 32)
-    bits = jnp.pad(bits, ((0, 0), (0, -bits.shape[1] % parts))).reshape(x.shape[0], -1, parts)
-    weights = _mix(jnp.arange(1, 3 * bits[0].size + 1, dtype=jnp.uint32)).reshape(3, -1, parts)
-    hashes = [(~valid).astype(jnp.uint32)]
-    for weight in weights | 1:
-        part = _mix(jnp.sum(bits * weight[None], axis=1, dtype=jnp.uint32))
-        hashes.append(jnp.sum(part * weight[0][None, :], axis=1, dtype=jnp.uint32))
-    return jnp.stack(hashes)
-
-
-def _twins(hashes):
-    """Lowest index of a row equal to each row, and whether any row repeats."""
-    numbers = jnp.arange(hashes.shape[1])
-    order = jnp.lexsort(tuple(hashes))  # stable: the lowest index of equal hashes comes first
-    ordered = hashes[:, order]
-    starts = (numbers == 0) | jnp.any(ordered != jnp.roll(ordered, 1, axis=1), axis=0)
-    heads = order[jax.lax.cummax(jnp.where(starts, numbers, 0))]
-    return jnp.zeros_like(order).at[order].set(heads), ~jnp.all(starts)
-
-
-def _mix(bits):
-    """A bijection of 32-bit words under which every bit depends on every other."""
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
-    return bits ^ (bits >> 16)
 
 
 def check_k(name, k, rows):
