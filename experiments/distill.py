@@ -60,8 +60,8 @@ flags.DEFINE_list("weights", ["1"], "Weights of the CKA losses, such as 0.1,0.3,
 flags.DEFINE_list(
     "fraction_epochs", [], "Passes over the labeled images of each fraction, in place of --epochs."
 )
-flags.DEFINE_integer("teacher_epochs", 20, "Passes in fine-tuning a teacher.", lower_bound=1)
-EPOCHS = 40  # of students, without --epochs
+flags.DEFINE_integer("teacher_epochs", 10, "Passes in fine-tuning a teacher.", lower_bound=1)
+EPOCHS = 20  # of students, without --epochs
 
 
 def run() -> None:

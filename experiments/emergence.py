@@ -30,7 +30,7 @@ flags.DEFINE_integer(
     "probe_images", None, "Test images whose features are compared; 512 or as many as there are."
 )
 flags.DEFINE_float("learning_rate", 3e-3, "Of AdamW, at its peak.")
-EPOCHS, PROBES = 8, 512  # by default
+EPOCHS, PROBES = 4, 512  # by default
 ENCODERS = "shared"  # the paper's panel over several domains, where --encoders is not given
 
 

@@ -57,12 +57,12 @@ flags.DEFINE_string(
 )
 flags.DEFINE_list("label_counts", ["5"], "Labeled images of each class to fine-tune on, or all.")
 flags.DEFINE_integer(
-    "tune_steps", 200, "Steps of every fine-tuning.", lower_bound=1, upper_bound=10**9
+    "tune_steps", 60, "Steps of every fine-tuning.", lower_bound=1, upper_bound=10**9
 )
 flags.DEFINE_float(
     "pretraining_rate", None, "Learning rate of pretraining; the student's usual one without it."
 )
-EPOCHS = 10  # of pretraining, without --epochs
+EPOCHS = 3  # of pretraining, without --epochs
 ITSELF = "data"  # name of --data as the labeled set
 
 
