@@ -11,9 +11,8 @@ layers) are in closed form. The best of many pairs is high by chance alone, so i
 null of the maximum over pairs is sampled too, at n^2 A B flops per draw; the share of draws whose
 maximum reaches a pair's CKA is its p adjusted for the whole family (Westfall, Young 1993).
 
-In a run of several processes each holds, in feature space, the rows of its own devices, which it
-reads from the store. In Gram space, or without a store, every process gathers the rows of a pass,
-and `memory` is that of each.
+In a run of several processes each holds the rows of its own devices, which it reads from the store;
+without a store every process gathers the rows of a pass, and `memory` is that of each.
 
 Not guaranteed: see `kernels.alignment.linear_cka` for what debiasing loses when d >> n.
 
@@ -37,7 +36,7 @@ from jaxtyping import Float
 
 from substrate_jax import kernels
 from substrate_jax.analyses.cka.results import CalibratedPairs
-from substrate_jax.analyses.layers.grams import hsic_of_grams, layer_gram, null_maxima
+from substrate_jax.analyses.layers.grams import hsic_of_grams, layer_grams, null_maxima
 from substrate_jax.analyses.layers.results import (
     BestPair,
     LayerAxis,
@@ -119,8 +118,7 @@ def compare_layers(
     chosen |= {name: of.layers for name, of in given.items()}
     plan = plan_layers(chosen, len(source), pool=pool, memory=memory)
     check_fraction("alpha", alpha)
-    # A Gram matrix takes some features of all images; in feature space devices take some images.
-    gather = plan.space == "gram" or extraction.get("store") is None
+    gather = extraction.get("store") is None
     blocks, edges, grams, ids = [], [], [], source.ids
     for number, group in enumerate(plan.groups):
         stacked = [
@@ -140,15 +138,14 @@ def compare_layers(
             for rows in stacked:
                 block = features[rows.spec.name]
                 if plan.space == "gram":
-                    parts = np.split(block, rows.edges, axis=1)
-                    grams += [layer_gram(part, mesh) for part in parts]
+                    grams += layer_grams(block, rows.edges, mesh)
                 else:
                     blocks.append(block)
                     edges.append(rows.edges)
             for name, layer in [(e, of) for e, part in group.items() if e in given for of in part]:
                 block = given[name].rows(layer, ids)
                 if plan.space == "gram":
-                    grams.append(layer_gram(np.asarray(block), mesh))
+                    grams += layer_grams(block, (), mesh)
                 else:
                     blocks.append(block)
                     edges.append(())
@@ -161,7 +158,7 @@ def compare_layers(
     with stage("analyse"):
         maxima = None
         if plan.space == "gram":
-            stack, hsic = hsic_of_grams(grams)
+            stack, hsic = hsic_of_grams(grams, mesh, n)
             if permutations:
                 options = {"permutations": permutations, "seed": seed}
                 maxima = null_maxima(stack, hsic, family, mesh, **options)

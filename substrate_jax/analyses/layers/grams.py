@@ -4,12 +4,14 @@ A layer has one row per image, X [n, d]. Its Gram matrix is a sum over blocks b 
 
     K = sum_b X[:, b] X[:, b]',
 
-each block centered exactly on the device that holds it, so no rows are gathered and only n x n sums
-travel. K is then scaled to a trace of 1, which no CKA sees and which keeps sums of large
-activations from overflowing.
+centered. Each device holds some rows of X, which meet those of the others in turn
+(`kernels.blocks.visit_all`), and gives the same rows of K: none holds all rows of X. K is then
+scaled to a trace of 1, which no CKA sees and which keeps sums of large activations from
+overflowing.
 
 Cost: 2 n^2 d flops per layer, E^2 n^2 for <K_l, K_m> of all pairs, n^2 A B per permutation of the
-rows of A against B layers.
+rows of A against B layers. Over p devices all is divided by p, memory too: but that each has all E
+Gram matrices, E n^2 values, for its share of the permutations.
 
 Not guaranteed: matrices are summed in float32 from activations as they are, which should lie
 between 1e-8 and 1e8 in size.
@@ -17,19 +19,29 @@ between 1e-8 and 1e8 in size.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from substrate_jax import kernels
 from substrate_jax.analyses.layers.results import LayerFamily
-from substrate_jax.kernels.arithmetic import divide, is_constant, matmul
+from substrate_jax.kernels.arithmetic import divide, is_constant, matmul, psum
+from substrate_jax.kernels.blocks import first_row, visit_all
 from substrate_jax.kernels.nulls.permutation import permuted_products
-from substrate_jax.mesh import COLUMNS, DATA_AXIS, EVERYWHERE, over_rows
+from substrate_jax.mesh import (
+    COLUMNS,
+    DATA_AXIS,
+    EVERYWHERE,
+    ROWS,
+    RowBlock,
+    local_rows,
+    over_rows,
+    place_rows,
+)
 
 BLOCK_BYTES = 2**26  # of a layer's features on each device at a time
 
@@ -38,67 +50,114 @@ class LayerGram(NamedTuple):
     """Gram matrix of a layer's centered rows, before it is scaled.
 
     Attributes:
-        matrix: [n, n].
+        matrix: [m, m], its rows split over the devices; 0 beyond the n images.
         largest: the largest size of an activation.
         entries: how many activations there are, n d.
     """
 
-    matrix: Float[Array, "n n"]
-    largest: Float[Array, ""]
-    entries: np.float32
+    matrix: Any
+    largest: Any
+    entries: Any
 
 
-def layer_gram(rows: Float[np.ndarray, "n d"], mesh: Mesh) -> LayerGram:
-    """The Gram matrix of a layer, its features spread over the devices."""
-    (n, width), devices = rows.shape, mesh.shape[DATA_AXIS]
-    step = devices * max(1, BLOCK_BYTES // (4 * n))
-    sharding = NamedSharding(mesh, COLUMNS)
+def layer_grams(rows: RowBlock, edges: Sequence[int], mesh: Mesh) -> list[LayerGram]:
+    """The Gram matrices of layers side by side, each process reading the rows of its devices.
 
-    def of_block(start: int):
-        block = rows[:, start : start + step]
-        block = np.pad(block, ((0, 0), (0, -block.shape[1] % devices)))
-        placed = jax.make_array_from_callback(block.shape, sharding, block.__getitem__)
-        return _block_program(mesh)(placed)
+    Args:
+        rows: [n, d_1 + d_2 + ..].
+        edges: where the columns of each layer but the first begin.
+        mesh: from `make_mesh`.
+    """
+    n, devices = len(rows), mesh.shape[DATA_AXIS]
+    padded = n + -n % devices
+    mine = local_rows(mesh, padded)
+    valid = mine < n
+    kept = mine[valid]
+    # A slice of an array is no copy.
+    whole = len(kept) > 0 and kept[-1] - kept[0] + 1 == len(kept)
+    own = np.asarray(rows[slice(kept[0], kept[-1] + 1) if whole else kept])
+    mask = place_rows(valid, mesh, padded)
+    step = max(1, BLOCK_BYTES // (4 * (padded // devices)))
+    program = _block_program(mesh)
 
-    matrix, largest = of_block(0)
-    for start in range(step, width, step):
-        more, reach = of_block(start)
-        matrix, largest = matrix + more, jnp.maximum(largest, reach)
-    return LayerGram(matrix, largest, np.float32(n * width))
+    def gram(layer) -> LayerGram:
+        matrix = largest = None
+        for start in range(0, layer.shape[1], step):
+            block = np.zeros((len(mine), *layer[:, start : start + step].shape[1:]), layer.dtype)
+            block[valid] = layer[:, start : start + step]
+            more, reach = program(place_rows(block, mesh, padded), mask)
+            matrix = more if matrix is None else matrix + more
+            largest = reach if largest is None else jnp.maximum(largest, reach)
+        return LayerGram(matrix, largest, np.float32(n * layer.shape[1]))
+
+    return [gram(layer) for layer in np.split(own, list(edges), axis=1)]
 
 
 @functools.lru_cache
 def _block_program(mesh: Mesh):
-    def block_gram(features):
-        centered = kernels.center(features)
-        product, reach = matmul(centered, centered.T), jnp.max(jnp.abs(features))
-        return jax.lax.psum(product, DATA_AXIS), jax.lax.pmax(reach, DATA_AXIS)
+    def rows_of_gram(features, mask):
+        centered = kernels.center(features, mask, DATA_AXIS)
+        local, first = len(features), first_row(len(features), DATA_AXIS)
+        rows = local * mesh.shape[DATA_AXIS]
 
-    return over_rows(block_gram, mesh, COLUMNS)
+        def meet(gram, share):
+            them, first = share
+            return jax.lax.dynamic_update_slice(gram, matmul(centered, them.T), (0, first))
+
+        start = jnp.broadcast_to(0 * centered[:, :1], (local, rows))
+        gram = visit_all(meet, start, (centered, jnp.asarray(first, jnp.int32)), DATA_AXIS)
+        reach = jnp.max(jnp.where(mask[:, None], jnp.abs(features), 0))
+        return gram, jax.lax.pmax(reach, DATA_AXIS)
+
+    return over_rows(rows_of_gram, mesh, ROWS, (ROWS, EVERYWHERE))
 
 
-@jax.jit
 def hsic_of_grams(
-    grams: Sequence[LayerGram],
-) -> tuple[Float[Array, "E n n"], kernels.PairwiseHsic]:
-    """Gram matrices of unit trace, and the sums that CKA of all pairs takes; a constant gives 0."""
-    stack = jnp.stack([gram.matrix for gram in grams])
-    roots = jnp.sqrt(jnp.maximum(jnp.trace(stack, axis1=1, axis2=2), 0))
-    reaches = jnp.stack([jnp.sqrt(gram.entries) * gram.largest for gram in grams])
-    scale = jnp.where(is_constant(roots, reaches, stack.dtype), 0, roots)
-    inverse = divide(1, scale)
-    stack = stack * inverse[:, None, None] * inverse[:, None, None]  # the square may overflow
-    norms = jnp.diagonal(stack, axis1=1, axis2=2)
-    # By rows first: one sum of n^2 terms would lose digits.
-    products = jnp.einsum("iab,jab->aij", stack, stack, precision=jax.lax.Precision.HIGHEST)
-    count = jnp.asarray(stack.shape[1], jnp.int32)
-    return stack, kernels.PairwiseHsic(
-        jnp.sum(products, axis=0), matmul(norms, norms.T), jnp.sum(norms, axis=1), scale, count
-    )
+    grams: Sequence[LayerGram], mesh: Mesh, n: int
+) -> tuple[Float[Array, "E m m"], kernels.PairwiseHsic]:
+    """Gram matrices of unit trace, and the sums that CKA of all pairs takes; a constant gives 0.
+
+    Args:
+        grams: of n images, on the mesh.
+        mesh: from `make_mesh`.
+        n: images.
+
+    Returns:
+        The matrices, their rows (the second axis) split over the devices; and the sums.
+    """
+    return _hsic_program(mesh, len(grams), n)(list(grams))
+
+
+@functools.lru_cache
+def _hsic_program(mesh: Mesh, layers: int, n: int):
+    def sums(grams):
+        stack = jnp.stack([gram.matrix for gram in grams])
+        local = stack.shape[1]
+
+        def diagonal(stack):
+            first = first_row(local, DATA_AXIS)
+            own = jax.lax.dynamic_slice_in_dim(stack, first, local, axis=2)
+            return jnp.diagonal(own, axis1=1, axis2=2)
+
+        trace = psum(jnp.sum(diagonal(stack), axis=1), DATA_AXIS)
+        roots = jnp.sqrt(jnp.maximum(trace, 0))
+        reaches = jnp.stack([jnp.sqrt(gram.entries) * gram.largest for gram in grams])
+        scale = jnp.where(is_constant(roots, reaches, stack.dtype), 0, roots)
+        inverse = divide(1, scale)
+        stack = stack * inverse[:, None, None] * inverse[:, None, None]  # the square may overflow
+        norms = diagonal(stack)
+        # By rows first: one sum of n^2 terms would lose digits.
+        products = jnp.einsum("iab,jab->aij", stack, stack, precision=jax.lax.Precision.HIGHEST)
+        found = jnp.sum(products, axis=0), matmul(norms, norms.T), jnp.sum(norms, axis=1)
+        count = jnp.asarray(n, jnp.int32)
+        return stack, kernels.PairwiseHsic(*psum(found, DATA_AXIS), scale, count)
+
+    each = LayerGram(ROWS, EVERYWHERE, EVERYWHERE)
+    return over_rows(sums, mesh, ([each] * layers,), (COLUMNS, EVERYWHERE))
 
 
 def null_maxima(
-    stack: Float[Array, "E n n"],
+    stack: Float[Array, "E m m"],
     hsic: kernels.PairwiseHsic,
     family: LayerFamily,
     mesh: Mesh,
@@ -116,16 +175,17 @@ def null_maxima(
         permutations: draws.
         seed: of the draws, which are the same on any number of devices.
     """
-    program = _null_program(mesh, permutations, family)
+    program = _null_program(mesh, permutations, family, int(hsic.count))
     return np.asarray(program(stack, hsic.inner, jax.random.key(seed)))
 
 
 @functools.lru_cache
-def _null_program(mesh: Mesh, permutations: int, family: LayerFamily):
+def _null_program(mesh: Mesh, permutations: int, family: LayerFamily, n: int):
     rows, columns = slice(None, family.n_rows), slice(-family.n_columns, None)
     members = family.members
 
     def maxima(stack, inner, key):
+        stack = stack[:, :n, :n]
         roots = jnp.sqrt(jnp.diagonal(inner))
         norms = roots[rows, None] * roots[None, columns]
         products = permuted_products(stack[rows], stack[columns])
@@ -133,6 +193,6 @@ def _null_program(mesh: Mesh, permutations: int, family: LayerFamily):
         def highest(order):
             return kernels.max_null(divide(products(order), norms)[None], jnp.asarray(members))[0]
 
-        return kernels.sample_null(highest, key, permutations, stack.shape[1], axis_name=DATA_AXIS)
+        return kernels.sample_null(highest, key, permutations, n, axis_name=DATA_AXIS)
 
     return over_rows(maxima, mesh, EVERYWHERE)

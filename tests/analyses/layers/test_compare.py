@@ -193,8 +193,8 @@ def test_shifted_and_constant_activations(monkeypatch):
     x = rng.normal(size=(12, 30)).astype(np.float32)
     far, constant = x + np.float32(1000), np.full((12, 5), np.float32(0.1))
     mesh = make_mesh()
-    built = [grams.layer_gram(block, mesh) for block in (x, far, 3 * x, constant)]
-    stack, hsic = grams.hsic_of_grams(built)
+    built = [grams.layer_grams(block, (), mesh)[0] for block in (x, far, 3 * x, constant)]
+    stack, hsic = grams.hsic_of_grams(built, mesh, len(x))
     cka = np.asarray(hsic.cka())
     # Adding 1000 rounds x itself to 1000 eps.
     np.testing.assert_allclose(cka[:3, :3], 1, atol=tolerance(144, condition=1000))
