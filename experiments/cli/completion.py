@@ -82,7 +82,7 @@ def candidates(words: list[str], commands: Iterable[str], package: str) -> list[
     """
     *before, word = words or [""]
     if not before:
-        offered = [*commands, "list", "completion", "--help", "--version"]
+        offered = [*commands, "list", "diff", "completion", "--help", "--version"]
     elif before == ["list"]:
         offered = list(listing.LISTS)
     elif before == ["completion"]:

@@ -2,6 +2,7 @@
 
     substrate-jax cka --encoders=all                 as python -m experiments.cka in a checkout
     substrate-jax list encoders|domains|measures|presets
+    substrate-jax diff RUN RUN [PAGE.html]           what differs between two results
     substrate-jax completion bash|zsh|fish           a script that completes all this
 
 A launcher runs as the main module, as `python -m` would run it.
@@ -11,11 +12,12 @@ import ast
 import difflib
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from ..common import flag_help, program
-from . import completion, listing
+from . import completion, difference, listing
 
 FOLDER = Path(__file__).parents[1]
 PACKAGE = __name__.removesuffix(".cli.main")
@@ -39,6 +41,10 @@ def main() -> None:
             program.show(flag_help.version_text())
         case ["list", what] if what in listing.LISTS:
             program.show(listing.LISTS[what](commands()))
+        case ["diff", before, after, *page] if len(page) < 2:
+            _try(difference.show, before, after, *page)
+        case ["diff", *rest]:
+            _fail(f"diff {' '.join(rest)!r}: give the --out folders of two runs")
         case ["completion", shell] if shell in completion.SCRIPTS:
             program.show(completion.script(shell))
         case ["complete", *words]:
@@ -48,7 +54,7 @@ def main() -> None:
         case ["completion", *rest]:
             _refuse("completion", rest, list(completion.SCRIPTS))
         case [name, *rest]:
-            known = [*commands(), "list", "completion"]
+            known = [*commands(), "list", "diff", "completion"]
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(known)}"
             _fail(f"{name!r} is no command of {program.INSTALLED}; {hint}")
@@ -58,6 +64,7 @@ def overview() -> str:
     """All commands, a line for each."""
     named = {name: summary(path) for name, path in commands().items()}
     named[f"list {'|'.join(listing.LISTS)}"] = "Names that flags take."
+    named["diff RUN RUN [PAGE]"] = "What differs between two runs, by their --out folders."
     named[f"completion {'|'.join(completion.SCRIPTS)}"] = (
         "A script for your shell, which says in its head how to use it."
     )
@@ -80,6 +87,13 @@ def summary(path: Path) -> str:
 
 def _refuse(name: str, given: list[str], known: list[str]) -> NoReturn:
     _fail(f"{name} {' '.join(given)!r}: give one of {', '.join(known)}")
+
+
+def _try(call: Callable[..., None], *arguments: str) -> None:
+    try:
+        call(*arguments)
+    except ValueError as error:
+        _fail(str(error))
 
 
 def _fail(message: str) -> NoReturn:

@@ -49,6 +49,9 @@ def test_the_overview_names_every_launcher(monkeypatch, capsys):
         (["\n#"], "give one of bench, "),
         (["list"], "give one of encoders, domains, measures, presets"),
         (["list", "x"], "list 'x': give one of encoders"),
+        (["diff", "a"], "diff 'a': give the --out folders of two runs"),
+        (["diff", "a", "b"], "a: no result.json there; give the --out folder of a run"),
+        (["diff", "a", "b", "c.txt"], "page 'c.txt': give a name that ends in .html"),
         (["completion", "tcsh"], "completion 'tcsh': give one of bash, zsh, fish"),
     ],
 )
@@ -61,6 +64,25 @@ def test_what_is_no_command_is_one_line(words, hint, monkeypatch, capsys):
     assert said.err.count("\n") == 1
     assert hint in said.err
     assert said.out == ""
+
+
+def test_two_results_are_compared(monkeypatch, capsys, tmp_path):
+    for name, n in (("a", 512), ("b", 64)):
+        (tmp_path / name).mkdir()
+        result = f'{{"experiment": "cka", "arguments": {{"n": {n}}}, "tau": 0.5}}'
+        (tmp_path / name / "result.json").write_text(result)
+    monkeypatch.chdir(tmp_path)
+    told = printed(monkeypatch, capsys, "diff", "a", "b")
+    assert told == "Flags: 1 differs\n  n  512 -> 64  (-87.5 %)\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert printed(monkeypatch, capsys, "diff", "a", "b/result.json", "new/page.html") == told
+    assert "What differs between two runs" in (tmp_path / "new" / "page.html").read_text()
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        printed(monkeypatch, capsys, "diff", "a", "b", "file/page.html")
+    assert capsys.readouterr().err == (
+        "error: page 'file/page.html': File exists; give another place\n"
+    )
 
 
 @pytest.mark.parametrize(
