@@ -58,7 +58,12 @@ def find_copies(hashes: UInt32[Array, "4 m"], axis_name=None) -> Copies:
     hashes = gather_rows(hashes, axis_name, axis=1)
     rows = hashes.shape[1]
     numbers = jnp.arange(rows, dtype=jnp.int32)
-    order = jnp.lexsort(tuple(hashes)).astype(jnp.int32)  # stable: equal rows in their order
+
+    def by_word(order, word):  # a word after the other: XLA compiles one sort, and a small one
+        return order[jnp.argsort(word[order], stable=True)].astype(jnp.int32), None
+
+    start = numbers + 0 * hashes[0].astype(jnp.int32)  # varies over the devices as words do
+    order, _ = jax.lax.scan(by_word, start, hashes)  # equal rows in their order
     ordered = hashes[:, order]
     starts = (numbers == 0) | jnp.any(ordered != jnp.roll(ordered, 1, axis=1), axis=0)
     heads = order[jax.lax.cummax(jnp.where(starts, numbers, 0))]

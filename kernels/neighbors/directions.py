@@ -27,7 +27,7 @@ deviation to 1e-7 R, so beyond R = 1e6 neighbors are those of rounded rows, and 
 of rows far apart from each other keep 1e-7 for cosines in all but the largest.
 
 Cost: two products of the rows with a vector, and where a center is taken some ten passes over them
-and a sort of n numbers. Rows may be sharded: sums, one row and n numbers travel.
+and 32 over their depths. Rows may be sharded: sums and one row travel.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..arithmetic import divide, gather_rows, matmul, pmax, psum, root
+from ..arithmetic import divide, matmul, pmax, psum, root
 from ..blocks import first_row
 
 NEAR = 15 / 16  # the cosine with the center from which differences are taken
@@ -89,7 +89,7 @@ def directions(
     enough = 2 * jnp.sum(close, dtype=jnp.int32) - jnp.sum(counts, dtype=jnp.int32)
     centered = psum(enough, axis_name) > 0
     none = 0 * pull
-    plain = unit, none, none != 0, none != 0, none[0] + 1
+    plain = unit, none, none != 0, none != 0, total[0] * 0 + 1
     points, depths, zeros, outlying, scale = jax.lax.cond(
         centered, lambda x: _differences(x, counts, center, k, axis_name), lambda _: plain, x
     )
@@ -142,6 +142,22 @@ def _one_row(x, number, axis_name):
     return psum(jnp.where(here, x[jnp.clip(index, 0, len(x) - 1)], 0), axis_name)
 
 
+def _of_rank(values, rank, axis_name):
+    """The value that `rank` others of all shards precede; none is negative."""
+    word = jnp.uint64 if values.dtype == jnp.float64 else jnp.uint32
+    keys = jax.lax.bitcast_convert_type(values, word)  # in the order of the values
+    digits = jnp.iinfo(word).bits
+
+    def with_digit(step, bound):
+        raised = bound | jnp.left_shift(jnp.ones((), word), (digits - 1 - step).astype(word))
+        below = psum(jnp.sum(keys < raised, dtype=jnp.int32), axis_name)
+        return jnp.where(below <= rank, raised, bound)
+
+    zero = psum(0 * keys[0], axis_name)  # varies over the axes that the counts vary over
+    bound = jax.lax.fori_loop(0, digits, with_digit, zero)
+    return jax.lax.bitcast_convert_type(bound, values.dtype)
+
+
 def _differences(x, counts, center, k, axis_name):
     """The fields but the last of `Directions` as seen from one of the rows."""
     kind = jnp.finfo(x.dtype)
@@ -171,8 +187,8 @@ def _differences(x, counts, center, k, axis_name):
     # Half of the rows, and k beside any, are no deeper than this.
     fixed = jax.lax.stop_gradient(depths)
     count = psum(jnp.sum(counts, dtype=jnp.int32), axis_name)
-    usual = jnp.sort(gather_rows(jnp.where(counts, fixed, jnp.inf), axis_name))
-    usual = usual[jnp.clip(k, (count - 1) // 2, count - 1)]
+    place = jnp.clip(k, (count - 1) // 2, count - 1)
+    usual = _of_rank(jnp.where(counts, fixed, jnp.inf), place, axis_name)
     usual = jnp.maximum(usual, kind.eps**2)
     # 1 - u_i'u_j is at most (|w_i| + |w_j|)^2 / 2: 64 of these for rows that are not outlying.
     outlying = fixed > 16 * usual

@@ -121,10 +121,16 @@ def neighbor_lists(
 
         return search
 
-    def by_rows(x):
-        found, counts, hashes = rows_of(x)
-        search = searching(found, counts, find_copies(hashes, axis_name))
-        return search(jnp.arange(local, dtype=jnp.int32))
+    def each():
+        prepared = [rows_of(x) for x in blocks]
+        copies = jnp.stack([hashes for _, _, hashes in prepared])
+        copies = jax.lax.map(lambda hashes: find_copies(hashes, axis_name), copies)
+        everyone = jnp.arange(local, dtype=jnp.int32)
+        lists = [
+            searching(found, counts, jax.tree.map(lambda leaf, i=i: leaf[i], copies))(everyone)
+            for i, (found, counts, _) in enumerate(prepared)
+        ]
+        return jnp.stack(lists)
 
     def tiles(x, grid):
         found, counts, hashes = rows_of(x)
@@ -143,9 +149,6 @@ def neighbor_lists(
             return search_again(searching(found, counts, copies), lists, found.outlying)
 
         return jax.lax.map(lists, jnp.arange(len(blocks)))
-
-    def each():
-        return jnp.stack([by_rows(x) for x in blocks])
 
     grid = tile_grid(rows, k) if axis_name is None and block_rows is None else None
     if grid is None:
