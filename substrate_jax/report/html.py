@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 
 from substrate_jax.report.page import Page
-from substrate_jax.report.text import number
+from substrate_jax.report.text import number, slugs
 from substrate_jax.report.values import plain
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -43,7 +43,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "plain": plain}
+    environment.filters |= {"number": number, "plain": plain, "slugs": slugs}
     environment.globals["verbatim"] = _verbatim
     return environment
 

@@ -118,5 +118,5 @@ def test_what_is_no_result_is_refused(content, tmp_path):
 def test_a_result_is_read_by_its_folder_or_its_file(tmp_path):
     (tmp_path / "result.json").write_text(json.dumps(RUN))
     assert read_result(tmp_path) == read_result(tmp_path / "result.json") == RUN
-    with pytest.raises(ValueError, match="no result.json there"):
+    with pytest.raises(ValueError, match=r"no result\.json there"):
         read_result(tmp_path / "none")

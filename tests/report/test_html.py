@@ -1,5 +1,6 @@
 """A page of every kind of block: it requests nothing, and text and numbers are held as they are."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from substrate_jax.report.page import (
     Facts,
     Figures,
     Page,
+    Picture,
     Prose,
     Section,
     Sheet,
@@ -104,3 +106,28 @@ def test_how_a_result_was_made_is_in_the_page(document):
     run = tiny_result().run
     for expected in (run.command, "0.10.2", "33.4 s", "data=1"):
         assert expected in text
+
+
+def test_of_many_points_two_are_in_view():
+    points = [f"point {i}" for i in range(6)]
+    document = render(Page("P", "", [], [Section("Caveats", [Prose(points, points=True)])]))
+    shown, _, folded = document.partition('<details class="more"><summary>4 more</summary>')
+    assert ["point 1" in shown, "point 2" in shown, "point 2" in folded] == [True, False, True]
+    few = render(Page("P", "", [], [Section("Caveats", [Prose(points[:4], points=True)])]))
+    assert "<details" not in few
+
+
+def test_sections_are_linked_by_their_titles():
+    sections = [Section(title, []) for title in ("What it is", "Ünter <b>", "What it is?")]
+    document = render(Page("P", "", [], sections))
+    for name in ("What-it-is", "nter-b", "What-it-is-2"):
+        assert document.count(f'id="section-{name}"') == 1
+        assert document.count(f'href="#section-{name}"') == 2  # in the contents, and beside it
+
+
+def test_the_first_figure_is_large_where_it_stands_alone():
+    one, two = (Picture(key, key, "", "", b"", 400) for key in ("one", "two"))
+    alone, beside = Figures([one]), Figures([one, two])
+    sections = [Section("A", [alone]), Section("B", [Figures([two])])]
+    assert re.findall(r'id="(\w+)" class="lead', render(Page("P", "", [], sections))) == ["one"]
+    assert 'class="lead' not in render(Page("P", "", [], [Section("A", [beside])]))
