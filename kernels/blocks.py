@@ -15,7 +15,8 @@ from jaxtyping import Array, Int, Shaped
 
 from .validate import axis_size
 
-State, Share = TypeVar("State"), TypeVar("Share")
+State = TypeVar("State")
+Share = TypeVar("Share")
 BLOCK_ENTRIES = 1 << 24  # of the largest array held at once: 64 MiB of float32
 
 
