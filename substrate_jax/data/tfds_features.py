@@ -1,4 +1,4 @@
-"""Which features of a TFDS set are its images and labels, and their values in its records.
+"""Which features of a TFDS set are its images, or sounds, and labels; and their values.
 
 A record is a protocol buffer of lists by feature, nested names joined by "/". It is read as such:
 features that nobody asked for are never decoded, and a set may hold video or sound beside its
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64
 
-from substrate_jax.data.decode import UnreadableImage
 from substrate_jax.data.labels import numbered, text_of, whole_labels
 from substrate_jax.data.paths import first_of, one_line, readable
+from substrate_jax.data.sources import Modality
 from substrate_jax.data.spec_options import NONE
+from substrate_jax.data.unreadable import UnreadableImage, UnreadableSound
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -33,11 +34,13 @@ class Chosen:
     """The features of a set that make a source.
 
     Attributes:
-      image: feature that holds the images.
+      image: feature that holds the images, or the sounds.
       index: which of a sequence of them; 0 where there is one.
       label: feature that holds one label, or None.
       names: of the labels, where the set gives them.
       has_id: whether the set names its rows.
+      modality: "image" or "sound".
+      feature: TFDS's own description of it.
     """
 
     image: str
@@ -45,10 +48,14 @@ class Chosen:
     label: str | None
     names: tuple[str, ...]
     has_id: bool
+    modality: Modality = "image"
+    feature: Any = None
 
 
-def choose_features(features: Any, image: str | None, label: str | None, name: str) -> Chosen:
-    """Find the images and labels of a set among its features.
+def choose_features(
+    features: Any, image: str | None, label: str | None, name: str, audio: str | None = None
+) -> Chosen:
+    """Find the images, or sounds, and labels of a set among its features.
 
     Args:
       features: of the set.
@@ -56,15 +63,26 @@ def choose_features(features: Any, image: str | None, label: str | None, name: s
         or the only feature of images.
       label: feature that holds the labels, "none" for no labels; by default `label`, if there.
       name: of the source, for messages.
+      audio: feature that holds the sounds; by default `audio`, or the only feature of sounds, of a
+        set without images.
 
     Raises:
       ValueError: no such feature, several to choose among, or one that holds several values.
     """
+    import tensorflow_datasets as tfds
+
     leaves = _leaves(features)
-    key, index = _choose_image(leaves, image, name)
+    if audio and image:
+        raise ValueError(f"{name}: ?image= and ?audio= are both given; give one of them")
+    kinds = {type(feature) for feature, _ in leaves.values()}
+    silent = not any(issubclass(kind, tfds.features.Audio) for kind in kinds)
+    pictures = any(issubclass(kind, tfds.features.Image) for kind in kinds)
+    modality: Modality = "image" if not audio and (silent or pictures or image) else "sound"
+    key, index = _choose_values(leaves, audio or image, name, modality)
     found = _choose_label(leaves, label, name)
     names = () if found is None else _names(leaves[found][0], found, name)
-    return Chosen(key, index, found, names, leaves.get("id", (None, 1))[1] == 0)
+    has_id = leaves.get("id", (None, 1))[1] == 0
+    return Chosen(key, index, found, names, has_id, modality, leaves[key][0])
 
 
 def _names(feature: Any, key: str, name: str) -> tuple[str, ...]:
@@ -95,39 +113,41 @@ def _leaves(features: Any, prefix: str = "", depth: int = 0) -> dict[str, tuple[
     return found
 
 
-def _choose_image(
-    leaves: dict[str, tuple[Any, int]], wanted: str | None, name: str
+def _choose_values(
+    leaves: dict[str, tuple[Any, int]], wanted: str | None, name: str, modality: Modality
 ) -> tuple[str, int]:
     import tensorflow_datasets as tfds
 
-    images = {
-        key: depth
-        for key, (feature, depth) in leaves.items()
-        if isinstance(feature, tfds.features.Image)
-    }
+    option = {"image": "image", "sound": "audio"}[modality]
+    kind = {"image": tfds.features.Image, "sound": tfds.features.Audio}[modality]
+    images = {key: depth for key, (found, depth) in leaves.items() if isinstance(found, kind)}
     if not images:
         raise ValueError(
-            f"{name}: features are {first_of(map(readable, leaves))}; give a set with `image`, or "
-            "another feature of images"
+            f"{name}: features are {first_of(map(readable, leaves))}; give a set with `{option}`, "
+            f"or another feature of {modality}s"
         )
     if wanted is None:
-        if "image" not in images and len(images) > 1:
+        if option not in images and len(images) > 1:
             raise ValueError(
-                f"{name}: {first_of(images)} hold images; choose with ?image={next(iter(images))}"
+                f"{name}: {first_of(images)} hold {modality}s; choose with "
+                f"?{option}={next(iter(images))}"
             )
-        wanted = "image" if "image" in images else next(iter(images))
+        wanted = option if option in images else next(iter(images))
     match = re.fullmatch(r"(.+?)(?:\[(\d+)\])?", wanted)
     key, index = match.groups() if match else (wanted, None)
     if key not in images:
-        raise ValueError(f"{name}: {key!r} holds no images; choose with ?image={first_of(images)}")
+        raise ValueError(
+            f"{name}: {key!r} holds no {modality}s; choose with ?{option}={first_of(images)}"
+        )
     if images[key] == 0 and index is not None:
-        raise ValueError(f"{name}: {key!r} is one image per row; give ?image={key}")
+        raise ValueError(f"{name}: {key!r} is one {modality} per row; give ?{option}={key}")
     if images[key] == 1 and index is None:
         raise ValueError(
-            f"{name}: {key!r} is a sequence of images in each row; choose one with ?image={key}[0]"
+            f"{name}: {key!r} is a sequence of {modality}s in each row; choose one with "
+            f"?{option}={key}[0]"
         )
     if images[key] > 1:
-        raise ValueError(f"{name}: {key!r} is a sequence of sequences; give a set with `image`")
+        raise ValueError(f"{name}: {key!r} is a sequence of sequences; give a set with `{option}`")
     return key, int(index or 0)
 
 
@@ -138,7 +158,7 @@ def _choose_label(leaves: dict[str, tuple[Any, int]], wanted: str | None, name: 
         key
         for key, (feature, depth) in leaves.items()
         if depth == 0
-        and not isinstance(feature, tfds.features.Image)
+        and not isinstance(feature, (tfds.features.Image, tfds.features.Audio))
         and feature.shape in ((), (1,))
     ]
     choice = f"choose with ?label={first_of([*single, NONE])}"
@@ -203,6 +223,17 @@ class Records:
                 f"number {chosen.index} is wanted"
             )
         return values[chosen.index]
+
+    def values(self, row: int, chosen: Chosen) -> Sequence[Any]:
+        """The numbers, or bytes, of a row's sound.
+
+        Raises:
+          UnreadableSound: the record is damaged.
+        """
+        try:
+            return self._values(self._bytes[row], chosen.image)
+        except Exception as error:  # array_record and protobuf each have errors of their own
+            raise UnreadableSound(self._damaged(row, error)) from error
 
     def columns(self, chosen: Chosen, name: str) -> tuple[tuple[str, ...] | None, list]:
         """Ids, if the set has them, and values of the label, if it is wanted.

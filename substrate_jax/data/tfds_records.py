@@ -1,11 +1,12 @@
 """TFDS data sets prepared as array_record files: where they are, and reading them.
 
-    tfds:NAME[/config][:split][?image=KEY&label=KEY&version=X.Y.Z][@data_dir]
+    tfds:NAME[/config][:split][?image=KEY&label=KEY&version=X.Y.Z&audio=KEY&rate=N][@data_dir]
     tfds:FOLDER[:split][?...]        a folder, which begins with "/", "." or "~"
 
 Read without TensorFlow or a network, of several versions the highest. `?image` names the feature
 that holds the images, where there are several or a sequence of them (`KEY[0]`), `?label` the one
-that holds the labels (`none` for no labels).
+that holds the labels (`none` for no labels). A set without images is one of sounds, and so is one
+of which `?audio` names a feature; `?rate` gives the samples a second where the set does not.
 
 Preparing them is `substrate_jax.data.prepare`'s.
 
@@ -18,7 +19,9 @@ differently sliced splits do not match, and joining them raises.
 
 import dataclasses
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from substrate_jax.data.decode import Orientation, decode_image
 from substrate_jax.data.download import RemoteFile, data_folder
@@ -26,8 +29,10 @@ from substrate_jax.data.paths import first_of, one_line, readable, user_path
 from substrate_jax.data.sources import Source, digest, oriented, read_named
 from substrate_jax.data.spec_options import parse_options, query_of, split_options, split_place
 from substrate_jax.data.tfds_features import Records, choose_features, labels_of
+from substrate_jax.data.tfds_sounds import SoundRecords, without_tensorflow
+from substrate_jax.data.unreadable import UnreadableSound
 
-OPTIONS = ("image", "label", "version")
+OPTIONS = ("image", "label", "version", "audio", "rate")
 _FOLDER = ("/", ".", "~")  # what a name that is a folder begins with
 KAIST = "kaist_lwir"
 KAIST_INSTRUCTIONS = (
@@ -65,6 +70,8 @@ class TfdsSpec:
         one, or `image`.
       label: feature that holds the labels, "none" for no labels; None for `label` if there is one.
       version: prepared version, as its folder is called; None for the highest.
+      audio: feature that holds the sounds; None for the only one of a set without images.
+      rate: samples a second of the sounds, where the set does not say.
     """
 
     name: str
@@ -73,6 +80,8 @@ class TfdsSpec:
     image: str | None = None
     label: str | None = None
     version: str | None = None
+    audio: str | None = None
+    rate: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "TfdsSpec":
@@ -131,17 +140,30 @@ def open_tfds(spec: TfdsSpec, orientation: Orientation = "ignore") -> Source:
 
     where = readable(str(folder))
     try:
-        builder = tfds.builder_from_directory(folder)
+        with without_tensorflow():
+            builder = tfds.builder_from_directory(folder)
         records = Records(builder, spec.split)
     except Exception as error:  # TFDS raises anything on a file of JSON that is damaged
         raise ValueError(f"{name}: {one_line(error)} (data in {where})") from error
-    chosen = choose_features(builder.info.features, spec.image, spec.label, name)
+    chosen = choose_features(builder.info.features, spec.image, spec.label, name, spec.audio)
+    sounds = None
+    if chosen.modality == "sound":
+        sounds = SoundRecords(records, chosen, spec.rate, name)
     ids, values = records.columns(chosen, name)
     if ids is None:
         ids = tuple(f"{spec.split}/{row:06d}" for row in range(len(records)))
     labels, label_names = labels_of(values, chosen, name)
     files = sorted(folder.iterdir())
     image = [] if spec.image in (None, "image") else [spec.image]
+    if sounds is not None:
+        image = ["audio", chosen.image, str(sounds.rate)]
+
+    def read(row: int) -> Any:
+        if sounds is not None:
+            return read_named(ids[row], lambda: sounds.read(row), UnreadableSound)
+        image = partial(records.image, row, chosen)
+        return read_named(ids[row], lambda: decode_image(image(), orientation=orientation))
+
     return Source(
         name=name,
         ids=ids,
@@ -153,10 +175,10 @@ def open_tfds(spec: TfdsSpec, orientation: Orientation = "ignore") -> Source:
             ),
             orientation,
         ),
-        read=lambda row: read_named(
-            ids[row], lambda: decode_image(records.image(row, chosen), orientation=orientation)
-        ),
+        read=read,
         label_names=label_names,
+        modality=chosen.modality,
+        rates=(sounds.rate,) if sounds is not None and sounds.rate else (),
     )
 
 

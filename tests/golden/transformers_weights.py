@@ -27,6 +27,8 @@ ALIKE = {
     "probe": "cls_token",
     "logit_scale": "cls_token",
     "logit_bias": "cls_token",
+    "logit_scale_a": "cls_token",
+    "logit_scale_t": "cls_token",
     "in_proj_bias": "bias",
     "relative_position_bias_table": "pos_embed",
 }
@@ -37,7 +39,7 @@ GAINS = (
     (r"^mobilevitv2\..*convolution\.weight", 1.25),
 )
 # Buffers that older versions of transformers saved: no parameters, nothing to draw.
-INDICES = ("position_ids", "relative_position_index")
+INDICES = ("position_ids", "token_type_ids", "relative_position_index")
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:

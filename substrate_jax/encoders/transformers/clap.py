@@ -27,7 +27,7 @@ CLAP = {
     "depths": (2, 2, 6, 2),
     "num_attention_heads": (4, 8, 16, 32),
     "enable_fusion": False,
-    "fusion_type": None,
+    "fusion_type": "none",  # null in a file
     "patch_embed_input_channels": 1,
     "flatten_patch_embeds": True,
     "patch_embeds_hidden_size": 96,
@@ -41,7 +41,7 @@ _FIXED = ("hidden_act", "patch_embed_input_channels", "flatten_patch_embeds", "l
 CLAP_SUPPORTED = {
     **{name: (CLAP[name],) for name in (*_FIXED, "enable_patch_layer_norm", "qkv_bias")},
     "projection_hidden_act": tuple(ACTIVATIONS),
-    "fusion_type": (None, "aff_2d"),
+    "fusion_type": ("none", "aff_2d"),
     "architectures": (("ClapAudioModel",), ("ClapAudioModelWithProjection",), ("ClapModel",)),
 }
 _EXTRACTOR = "ClapFeatureExtractor"
