@@ -23,6 +23,7 @@ from substrate_jax.data.sources import Source
 from substrate_jax.data.spec_options import split_options
 from substrate_jax.data.tfds_records import OPTIONS as TFDS_OPTIONS
 from substrate_jax.data.tfds_records import TFDS_FILES, TfdsSpec, open_tfds, prepared_folder
+from substrate_jax.data.tones import open_tones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +130,12 @@ def _digits(spec: Spec) -> Source:
     return open_digits()
 
 
+def _tones(spec: Spec) -> Source:
+    if spec.place != "digits":
+        raise ValueError(f"source {spec.text!r}: of synthetic sounds there is tones:digits")
+    return open_tones()
+
+
 def _medmnist(spec: Spec) -> tuple[str, int]:
     name, size = spec.name_and_count
     return name, spec.whole(size or "28")
@@ -209,4 +216,5 @@ KINDS = {
         missing_bytes=lambda spec: quickdraw_bytes(spec.whole(spec.place)),
     ),
     "sklearn": Kind("digits", _digits),
+    "tones": Kind("digits", _tones),
 }

@@ -254,7 +254,7 @@ def decibels(
         samples = xp.pad(samples, around, mode="reflect")
     count = 1 + (samples.shape[-1] - spec.frame) // spec.hop
     rows = np.arange(count)[:, None] * spec.hop + np.arange(spec.frame)
-    frames = samples[..., rows] * window_of(spec)
+    frames = samples[..., rows] * window_of(spec).reshape((1,) * samples.ndim + (-1,))
     spectrum = xp.fft.rfft(frames)
     power = xp.square(spectrum.real) + xp.square(spectrum.imag)
     energies = _product(power, mel_filters(spec), xp)
