@@ -34,6 +34,7 @@ from .common import calibration, devices, launch
 from .common import domains as several_domains
 from .common import encoders as panel
 from .common import features as feature_files
+from .common import sweep as components_swept
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)
-flags.DEFINE_list("sweep", ["4", "8", "12", "16", "24", "32", "64"], "Components to sweep.")
+flags.adopt_module_key_flags(components_swept)
 flags.DEFINE_integer("resamples", 50, "Resamples of the images for intervals of PCKA; 0 for none.")
 flags.DEFINE_integer("splits", 10, "Random halvings of each domain for the ceiling; 0 for none.")
 flags.DEFINE_bool("controls", True, "Compute the controls and what components follow.")
@@ -67,7 +68,7 @@ def run() -> None:
         return
     specs = feature_files.chosen_specs()
     calibration.check_alpha()
-    ks = sweep(FLAGS.sweep)
+    ks = components_swept.sweep(FLAGS.sweep)
     least_of = {"extremes": 1, "random_bases": 0, "untrained": 0, "components": 1, "splits": 0}
     for name, least in least_of.items():
         if (value := getattr(FLAGS, name)) < least:
@@ -93,13 +94,6 @@ def run() -> None:
     sources = {name: take(name, files.source(name)) for name in files.domains}
     with launch.claim(out):
         compute(specs, files, sources, ks, mesh, out)
-
-
-def sweep(words: list[str]) -> tuple[int, ...]:
-    """The values of --sweep."""
-    if not all(word.isdecimal() and len(word) < 10 and int(word) for word in words):
-        raise ValueError(f"sweep={','.join(words)!r}: give whole numbers, such as 4,8,16")
-    return tuple(sorted({int(word) for word in words}))
 
 
 def compute(specs, files, sources, ks, mesh, out: Path) -> None:

@@ -163,6 +163,18 @@ def notes(
     return found
 
 
+def items(*, layers: bool = False) -> list[Item]:
+    """The items of --features.
+
+    Args:
+        layers: whether they name layers.
+
+    Raises:
+        ValueError: a malformed one.
+    """
+    return [_item(word, layers) for word in FLAGS.features]
+
+
 def _item(word: str, layers: bool) -> Item:
     name, _, path = word.partition("=")
     domain, colon, name = name.rpartition(":")

@@ -1,0 +1,1 @@
+"""Whether two modalities, such as pictures and sounds, agree on matched rows."""

@@ -1,0 +1,148 @@
+r"""The least effect by planting it: a signal of known strength in rows that have none.
+
+X are the scores of one side on its components and Y those of the other, both n x K with columns by
+descending variance. A draw puts the rows of Y in a random order P, so that nothing is shared, and
+arranges a share w of Y's variance as X:
+
+    Y_w = sqrt(1 - w) P Y + sqrt(w) U diag(sigma_Y),    U = X / sigma_X,
+
+U the scores of X with deviation 1. Y_w has the variances of Y but for the chance agreement of PY
+and U. It is found if its p by the closed form is at most alpha. The share w at which a share
+`power` of draws is found is looked for by halving log w; all w see the same orders. The mean of the
+measure there is the least effect, to be held against the one that the null predicts (`measure`).
+
+Cost: 10 strengths of `draws` pairs of blocks of K features, n^2 K each.
+
+Not guaranteed: that a real effect has this form. What is shared here is shared by all components
+alike; one that lies in the weakest alone is harder to see.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from substrate_jax import kernels
+from substrate_jax.analyses.crossmodal.results import CKA, KNN, Planted
+from substrate_jax.kernels.arithmetic import divide, from_first, gather_rows
+from substrate_jax.kernels.nulls.orders import row_orders
+from substrate_jax.mesh import DATA_AXIS, EVERYWHERE, ROWS, over_rows, replicate, shard_rows
+
+LEAST_SHARE, HALVINGS = 1e-4, 9
+STRENGTHS = HALVINGS + 2  # that are tried at most: none, all, and those between
+
+
+def plant(
+    left: Float[np.ndarray, "n K"],
+    right: Float[np.ndarray, "n K"],
+    measure: str,
+    predicted: float,
+    *,
+    neighbors: int,
+    alpha: float,
+    power: float,
+    draws: int,
+    seed: int,
+    mesh: Mesh,
+    progress: Callable[[], object] = lambda: None,
+) -> Planted:
+    """Plants a shared signal, and finds the strength at which it is detected often enough.
+
+    Args:
+        left: scores on components, by descending variance.
+        right: those of the other side; their order of rows does not matter.
+        measure: "cka" or "mutual_knn".
+        predicted: the least effect by the null, to be kept beside.
+        neighbors: of mutual kNN.
+        alpha: level.
+        power: share of draws to be detected.
+        draws: orders of the rows.
+        seed: of them.
+        mesh: whose devices share the draws.
+        progress: called after each strength.
+
+    Returns:
+        What was tried, by ascending strength from none, and the least effect.
+
+    Example:
+        >>> from substrate_jax.mesh import make_mesh
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 60, 2)).astype(np.float32)
+        >>> options = dict(neighbors=5, alpha=0.05, power=0.8, draws=40, seed=0)
+        >>> found = plant(x, y, "cka", 0.1, **options, mesh=make_mesh("data=1"))
+        >>> found.detected[-1], 0.03 < found.least < 0.3
+        (1.0, True)
+    """
+    key = jax.random.key(seed)
+    orders, _ = shard_rows(np.asarray(row_orders(key, draws, len(left)), np.int32), mesh)
+    blocks = replicate((np.asarray(left), np.asarray(right)), mesh)
+    program = _program(mesh, measure, neighbors, alpha)
+    tried: dict[float, tuple[float, float]] = {}
+
+    def rate(share: float) -> float:
+        value, found = program(*blocks, replicate(np.float32(share), mesh), orders)
+        tried[share] = (
+            float(np.asarray(value)[:draws].mean(dtype=np.float64)),
+            float(np.asarray(found)[:draws].mean()),
+        )
+        progress()
+        return tried[share][1]
+
+    rate(0.0)
+    if rate(1.0) >= power:
+        low, high = LEAST_SHARE, 1.0
+        for _ in range(HALVINGS):
+            middle = float(np.sqrt(low * high))
+            low, high = (low, middle) if rate(middle) >= power else (middle, high)
+    shares = sorted(tried)
+    values, rates = (np.array([tried[share][i] for share in shares]) for i in (0, 1))
+    least_share, least = _crossing(shares, values, rates, power)
+    return Planted(measure, shares, values, rates, draws, least_share, least, predicted)
+
+
+def _crossing(shares: Sequence[float], values, rates, power: float) -> tuple[float, float]:
+    """Strength and value where the rate of detection passes the power, between two that were tried.
+
+    Example:
+        >>> _crossing([0.1, 0.2], np.array([0.3, 0.5]), np.array([0.7, 0.9]), 0.8)
+        (0.15000000000000002, 0.4)
+    """
+    above = np.flatnonzero(rates >= power)
+    if not len(above):
+        return float("nan"), float("nan")
+    after = int(above[0])
+    if after == 0:  # found without a signal: the null does not hold
+        return float(shares[0]), float(values[0])
+    before = after - 1
+    part = (power - rates[before]) / (rates[after] - rates[before])
+    found = (a[before] + part * (a[after] - a[before]) for a in (np.asarray(shares), values))
+    share, value = map(float, found)
+    return share, value
+
+
+@functools.lru_cache
+def _program(mesh: Mesh, measure: str, neighbors: int, alpha: float):
+    def compute(left, right, share, orders):
+        x, y = (kernels.center(block) for block in (left, right))
+        sigma_x, sigma_y = (jnp.sqrt(jnp.mean(block**2, axis=0)) for block in (x, y))
+        signal = divide(x, sigma_x[None]) * sigma_y[None]
+
+        def draw(order):
+            mixed = jnp.sqrt(1 - share) * y[order] + jnp.sqrt(share) * signal
+            own = x + 0 * order.astype(x.dtype)[:, None]  # to a mesh it then varies as `mixed` does
+            if measure == KNN:
+                found = kernels.calibrate_mutual_knn([own, mixed], (neighbors,), alpha=alpha)
+                value, p_value = found.observed[0, 0, 1], found.p_value[0, 0, 1]
+            else:
+                found = kernels.calibrate_cka([own, mixed], alpha=alpha, skewness="exact")
+                value, p_value = found.observed[0, 1], found.p_value[0, 1]
+            return value, (p_value <= alpha).astype(jnp.float32)
+
+        everyone = (gather_rows(a, DATA_AXIS) for a in jax.lax.map(draw, orders))
+        return tuple(from_first(a, DATA_AXIS) for a in everyone)
+
+    assert measure in (CKA, KNN)
+    return over_rows(compute, mesh, (EVERYWHERE, EVERYWHERE, EVERYWHERE, ROWS))
