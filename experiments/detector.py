@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from .common import calibration, devices, launch
+from .common import calibration, devices, groups, launch
 from .common import domains as several_domains
 from .common import encoders as panel
 from .common import features as feature_files
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)
 flags.adopt_module_key_flags(feature_files)
+flags.adopt_module_key_flags(groups)
 flags.DEFINE_list(
     "near",
     [],
@@ -100,6 +101,7 @@ def run() -> None:
         raise ValueError(f"alpha={FLAGS.alpha}: no domain has so many images; give 0.01, say")
     if FLAGS.components < 1:
         raise ValueError(f"components={FLAGS.components}: give 1 or more")
+    groups.check_group_by()
     mesh = make_mesh(FLAGS.mesh)
     out = Path(FLAGS.out or "runs/detector")
     read = read_detector() if FLAGS.detector is not None else None
@@ -117,7 +119,7 @@ def read_detector() -> "DomainDetector":
     """The detector of --detector; flags that only a fit needs are refused beside it."""
     from substrate_jax.analyses.detector.detector import DomainDetector
 
-    for name in ("domains", "near", "far", "score", "components", "alpha"):
+    for name in ("domains", "near", "far", "score", "components", "alpha", "group_by"):
         if not FLAGS[name].using_default_value:
             raise ValueError(
                 f"{name}={FLAGS[name].value!r} beside detector={FLAGS.detector!r}: nothing is "
@@ -237,9 +239,12 @@ def compute(specs, plan: Plan, sources, read: "DomainDetector | None", mesh, out
             for name in names
         } | {name: UnknownSet(FAR, of) for name, of in drawn.items()}
         bar = launch.progress_bar("detector", len(plan.known) + 2, "step")
+        known = {name: features[name] for name in plan.known}
+        together, grouped = groups.groups_of(known)
+        said += grouped
         with stages("measure"), bar as progress:
             measured = measure(
-                {name: features[name] for name in plan.known},
+                known,
                 images,
                 numbers,
                 unknowns,
@@ -247,6 +252,7 @@ def compute(specs, plan: Plan, sources, read: "DomainDetector | None", mesh, out
                 score=FLAGS.score,
                 alpha=FLAGS.alpha,
                 seed=FLAGS.seed,
+                groups=together,
                 encoders=hashes,
                 settings=settings,
                 progress=progress,
@@ -319,15 +325,11 @@ def image_numbers(known: list[str], sources, features, store, mesh):
     """Pixels, sizes and colors of the images of the known domains."""
     from substrate_jax.analyses.detector.controls import ImageNumbers, read_numbers
 
-    found = []
+    found, options = [], {"store": store, "mesh": mesh, "workers": FLAGS.workers}
     for name in known:
         ids = features[name].ids
         with launch.progress_bar(f"{name}, pixels", 2 * len(ids), "image") as progress:
-            found.append(
-                read_numbers(
-                    sources[name], ids, progress, store=store, mesh=mesh, workers=FLAGS.workers
-                )
-            )
+            found.append(read_numbers(sources[name], ids, progress, **options))
     return ImageNumbers.join(found)
 
 

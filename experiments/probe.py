@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from .common import calibration, devices, lapack, launch
+from .common import calibration, devices, groups, lapack, launch
 from .common import domains as several_domains
 from .common import encoders as panel
 from .common import features as feature_files
@@ -23,6 +23,7 @@ from .common import features as feature_files
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)
 flags.adopt_module_key_flags(feature_files)
+flags.adopt_module_key_flags(groups)
 flags.DEFINE_list(
     "labels",
     ["2", "10", "25"],
@@ -56,6 +57,7 @@ def run() -> None:
             f"labels={','.join(FLAGS.labels)}: a tuned head needs 2 labels per class or more; give "
             "them, or another head"
         )
+    groups.check_group_by()
     specs = feature_files.chosen_specs()
     least = 2 * (FLAGS.components + 1)
     uses = f"{FLAGS.components} components on half of them"
@@ -126,7 +128,8 @@ def compute(specs, files, sources, heads, shots, mesh, out: Path) -> None:
     if files.uses_images:
         pixels = {name: np.asarray(of[reader.spec.name]) for name, of in features.items()}
         features = {name: without(of, reader.spec.name) for name, of in features.items()}
-    sets, said = labeled_sets(features, pixels)
+    together, grouped = groups.groups_of(features)
+    sets, said = labeled_sets(features, pixels, together)
     drawn = {name: draw(name, images, shots) for name, images in sets.items()}
     comparisons = {}
     for name, images in sets.items():
@@ -158,7 +161,7 @@ def compute(specs, files, sources, heads, shots, mesh, out: Path) -> None:
         for name, images in sets.items()
     }
     records = [panel.encoder_record(encoder) for encoder in encoders] + files.encoder_records()
-    said = said + feature_files.notes(specs, files, sources, features)
+    said = said + grouped + feature_files.notes(specs, files, sources, features)
     result = ProbeResult(
         run=files.described(launch.describe_run("probe", mesh, records, said)),
         components=FLAGS.components,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from .common import bootstrap, calibration, devices, lapack, launch, truth
+from .common import bootstrap, calibration, devices, groups, lapack, launch, truth
 from .common import domains as several_domains
 from .common import encoders as panel
 from .common import features as feature_files
@@ -31,6 +31,7 @@ FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(bootstrap)
 flags.adopt_module_key_flags(several_domains)
 flags.adopt_module_key_flags(feature_files)
+flags.adopt_module_key_flags(groups)
 flags.adopt_module_key_flags(truth)
 flags.DEFINE_list(
     "table",
@@ -69,6 +70,7 @@ def run() -> None:
     scores = chosen_scores(FLAGS.scores, specs)
     if FLAGS.components < 1:
         raise ValueError(f"components={FLAGS.components}: give 1 or more")
+    groups.check_group_by()
     least = 2 * (FLAGS.components + 2)
     uses = f"{FLAGS.components} components on half of them"
     take = functools.partial(panel.take_images, least=least, uses=uses, fewer=True)
@@ -118,7 +120,8 @@ def compute(specs, files, sources, scores, mesh, out: Path) -> None:
         encoders = [panel.load(spec) for spec in specs]
     features = feature_files.features_of(files, encoders, sources, store, mesh, stages)
     records = [panel.encoder_record(encoder) for encoder in encoders] + files.encoder_records()
-    halves, left_out = labeled_halves(features, seed=FLAGS.seed)
+    together, notes = groups.groups_of(features)
+    halves, left_out = labeled_halves(features, seed=FLAGS.seed, groups=together)
     names = [record.name for record in records]
     with stages("accuracy"):
         accuracy = truth.accuracies(encoders, names, sources, features, halves, mesh, out)
@@ -147,7 +150,9 @@ def compute(specs, files, sources, scores, mesh, out: Path) -> None:
         )
     if not launch.is_first_process():
         return
-    said = left_out + reasons + unlike + feature_files.notes(specs, files, sources, features)
+    said = (
+        left_out + notes + reasons + unlike + feature_files.notes(specs, files, sources, features)
+    )
     described = files.described(launch.describe_run("transferability", mesh, records, said))
     result = TransferabilityResult(described, tables)
     launch.publish(result, transferability_page, transferability_summary, out, stages)

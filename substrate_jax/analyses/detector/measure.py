@@ -86,6 +86,7 @@ def measure(
     score: str = SCORE,
     alpha: float = ALPHA,
     seed: int = 0,
+    groups: Mapping[str, Int[np.ndarray, " n"]] | None = None,
     encoders: Mapping[str, str | None] | None = None,
     settings: Mapping[str, str] | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
@@ -101,6 +102,7 @@ def measure(
         score: that p-values are of.
         alpha: share of known rows that may be turned away.
         seed: of the deal and of the folds.
+        groups: domain -> group of each row, none of which is parted.
         encoders: name -> hash of its weights, kept with the detector.
         settings: kept with the detector.
         progress: called with (steps done, steps).
@@ -117,7 +119,7 @@ def measure(
             "or look at its weights"
         )
     ids = {name: of.ids for name, of in features.items()}
-    parts = deal(_equal_by(features, numbers), ids, seed=seed)
+    parts = deal(_equal_by(features, numbers), ids, seed=seed, groups=groups)
     options = {"k": k, "score": score, "alpha": alpha, "seed": seed}
     rest = len(names) if len(names) > 2 else 0
     progress(0, 2 + rest)

@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from substrate_jax.data.groups import joined
+
 SHARES = (0.5, 0.25)  # fitted to, and calibrating; the rest is held out
 
 
@@ -57,6 +59,7 @@ def deal(
     *,
     shares: Sequence[float] = SHARES,
     seed: int = 0,
+    groups: Mapping[str, Int[np.ndarray, " n"]] | None = None,
 ) -> Parts:
     """Deal the rows of every domain.
 
@@ -65,6 +68,7 @@ def deal(
         ids: domain -> name of each row, for messages.
         shares: fitted to and calibrating, of each domain.
         seed: of the permutations.
+        groups: domain -> group of each row; those of a group, as equal rows, go together.
 
     Raises:
         ValueError: fewer than two domains, or equal rows in two domains, with their number.
@@ -97,7 +101,10 @@ def deal(
                 f"{'them' if len(both) > 1 else 'it'} in one"
             )
         seen |= {one: (name, ids[name][row]) for row, one in enumerate(found)}
-        part = _deal_groups(found, shares, rng)
+        together = _numbered(found)
+        if groups is not None:
+            together = joined(together, groups[name])
+        part = _deal_groups(together, shares, rng)
         codes.append(np.full(len(part), code))
         where.append(part)
         copies.append(len(found) - len(set(found)))
@@ -112,13 +119,16 @@ def _digest(blocks: Sequence[np.ndarray], row: int) -> bytes:
     return state.digest()
 
 
-def _deal_groups(
-    keys: Sequence[bytes], shares: Sequence[float], rng: np.random.Generator
-) -> Int[np.ndarray, " n"]:
-    """Part of each row, 0, 1 or 2; rows of one key are together."""
-    n = len(keys)
+def _numbered(keys: Sequence[bytes]) -> Int[np.ndarray, " n"]:
     number = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    group = np.array([number[key] for key in keys])
+    return np.array([number[key] for key in keys], np.int64)
+
+
+def _deal_groups(
+    group: Int[np.ndarray, " n"], shares: Sequence[float], rng: np.random.Generator
+) -> Int[np.ndarray, " n"]:
+    """Part of each row, 0, 1 or 2; rows of one group are together."""
+    n = len(group)
     size = np.bincount(group)
     order = rng.permutation(len(size))
     before = np.cumsum(size[order]) - size[order]

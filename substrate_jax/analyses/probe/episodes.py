@@ -84,7 +84,12 @@ class Episodes:
 
 
 def draw_episodes(
-    labels: ArrayLike, *, shots: Sequence[int] = SHOTS, episodes: int = 5, seed: int = 0
+    labels: ArrayLike,
+    *,
+    shots: Sequence[int] = SHOTS,
+    episodes: int = 5,
+    seed: int = 0,
+    groups: Int[np.ndarray, " n"] | None = None,
 ) -> Episodes:
     """Halve the rows of a labeled set and draw labeled rows from one half.
 
@@ -93,6 +98,7 @@ def draw_episodes(
         shots: labels per class, any order.
         episodes: draws for each number of labels.
         seed: of the split and of the draws.
+        groups: of rows that are in one half together, as `halve` takes them.
 
     Raises:
         ValueError: labels that are no vector of integers or strings; one class only; a class with
@@ -132,8 +138,15 @@ give more rows, ask for fewer labels, or leave the class out
                 f"{most} labels per class need {max(2 * most - 1, 2)}: give more rows, ask for "
                 "fewer labels, or leave the class out"
             )
-    halves = halve(array, least=1, seed=seed)
+    halves = halve(array, least=1, seed=seed, groups=groups)
     pool, test = np.flatnonzero(halves.fit), np.flatnonzero(~halves.fit)
+    drawn_from = np.bincount(halves.labels[pool])
+    if drawn_from.min() < numbers[-1]:
+        few = int(drawn_from.argmin())
+        raise ValueError(
+            f"class {names[few]} has {drawn_from[few]} rows to draw from where groups stay "
+            f"together, fewer than {numbers[-1]}: ask for fewer labels, or give more groups"
+        )
     each = []
     orders = [np.random.default_rng((seed, number)).permutation(pool) for number in range(episodes)]
     members = [

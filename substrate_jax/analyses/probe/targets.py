@@ -12,10 +12,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from substrate_jax.analyses.probe.episodes import SHOTS, Episodes, draw_episodes
 from substrate_jax.analyses.probe.inputs import Input, standard_inputs
+from substrate_jax.analyses.transferability.truth import halve
+from substrate_jax.data.groups import stacked_groups
 from substrate_jax.features import Features
 from substrate_jax.substrate import COMPONENTS
 
@@ -32,6 +34,7 @@ class LabeledSet:
         labels: [n] integers or words.
         features: encoder -> [n, d].
         pixels: [n, p] of small images; None where there are none.
+        groups: of rows that are held out together or not at all.
     """
 
     domains: tuple[str, ...]
@@ -39,6 +42,7 @@ class LabeledSet:
     labels: np.ndarray
     features: Mapping[str, Float[np.ndarray, "n _"]]
     pixels: Float[np.ndarray, "n p"] | None
+    groups: Int[np.ndarray, " n"] | None = None
 
     def episodes(
         self, shots: Sequence[int] = SHOTS, *, episodes: int = 5, seed: int = 0
@@ -49,9 +53,16 @@ class LabeledSet:
             ValueError: as `draw_episodes`, and where no number of labels is left.
         """
         most = -(-int(np.unique(self.labels, return_counts=True)[1].min()) // 2)
+        if self.groups is not None:
+            halves = halve(self.labels, least=1, seed=seed, groups=self.groups)
+            most = int(np.bincount(halves.labels[halves.fit]).min())
         supplied = [number for number in shots if number <= most]
         drawn = draw_episodes(
-            self.labels, shots=supplied or [min(shots)], episodes=episodes, seed=seed
+            self.labels,
+            shots=supplied or [min(shots)],
+            episodes=episodes,
+            seed=seed,
+            groups=self.groups,
         )
         return drawn, [number for number in shots if number not in supplied]
 
@@ -70,12 +81,14 @@ class LabeledSet:
 def labeled_sets(
     features: Mapping[str, Features],
     pixels: Mapping[str, Float[np.ndarray, "n p"]] | None = None,
+    groups: Mapping[str, Int[np.ndarray, " n"]] | None = None,
 ) -> tuple[dict[str, LabeledSet], list[str]]:
     """The targets of some domains, and why a domain is none.
 
     Args:
         features: domain -> features of the same encoders.
         pixels: domain -> pixels of small images, flattened.
+        groups: domain -> group of each row, none of which is parted.
 
     Returns:
         Target -> images, domains in their order and `WHICH_DOMAIN` last where there are several;
@@ -106,12 +119,14 @@ def labeled_sets(
             if of.label_names and labels.min() >= 0:
                 labels = np.array(of.label_names)[labels]
             own = None if pixels is None else pixels[name]
-            found[name] = LabeledSet((name,), False, labels, _stacked([of]), own)
+            together = None if groups is None else groups[name]
+            found[name] = LabeledSet((name,), False, labels, _stacked([of]), own, together)
     if len(features) > 1:
         labels = np.repeat(list(features), [len(of.ids) for of in features.values()])
         stacked = _stacked(list(features.values()))
         own = None if pixels is None else np.concatenate([pixels[name] for name in features])
-        found[WHICH_DOMAIN] = LabeledSet(tuple(features), True, labels, stacked, own)
+        together = None if groups is None else stacked_groups([groups[name] for name in features])
+        found[WHICH_DOMAIN] = LabeledSet(tuple(features), True, labels, stacked, own, together)
     if not found:
         raise ValueError(
             f"nothing to tell apart: {' '.join(left_out)} Give labels of two classes or more, or "

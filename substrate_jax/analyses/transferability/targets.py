@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from substrate_jax.analyses.cka.compare import compare_encoders
 from substrate_jax.analyses.transferability.filters import judge_filter
@@ -35,7 +35,11 @@ PARAMETERS, SOURCE_ACCURACY = "parameters", "source_accuracy"
 
 
 def labeled_halves(
-    features: Mapping[str, Features], *, least: int = 2, seed: int = 0
+    features: Mapping[str, Features],
+    *,
+    least: int = 2,
+    seed: int = 0,
+    groups: Mapping[str, Int[np.ndarray, " n"]] | None = None,
 ) -> tuple[dict[str, Halves], list[str]]:
     """The halves of every target that has classes, and why others are left out.
 
@@ -43,6 +47,7 @@ def labeled_halves(
         features: target -> features, labeled or not.
         least: rows of every class in each half.
         seed: of the splits.
+        groups: target -> group of each row, none of which is parted.
 
     Returns:
         Target -> halves, and a sentence per target without labels or with one class.
@@ -66,7 +71,8 @@ def labeled_halves(
             left_out.append(f"{name} is left out: its images are of one class.")
         else:
             try:
-                found[name] = halve(of.labels, least=least, seed=seed)
+                together = None if groups is None else groups[name]
+                found[name] = halve(of.labels, least=least, seed=seed, groups=together)
             except ValueError as error:
                 raise ValueError(f"target {name!r}: {error}") from error
     if not found:

@@ -36,19 +36,28 @@ class Halves:
     classes: int
 
 
-def halve(labels: Int[np.ndarray, " n"], *, least: int = 2, seed: int = 0) -> Halves:
-    """Halve rows class by class, at random.
+def halve(
+    labels: Int[np.ndarray, " n"],
+    *,
+    least: int = 2,
+    seed: int = 0,
+    groups: Int[np.ndarray, " n"] | None = None,
+) -> Halves:
+    """Halve rows class by class, at random; rows of one group stay together.
 
     Args:
         labels: of any integers.
         least: rows of every class in each half.
         seed: of the split.
+        groups: of the rows, such as the pictures that crops are of; each row its own by default.
 
     Returns:
-        The halves; of an odd class the larger part is fitted to.
+        The halves; of an odd class the larger part is fitted to. With groups, halves and classes in
+        them are as equal as whole groups allow (`sklearn.model_selection.StratifiedGroupKFold`).
 
     Raises:
-        ValueError: one class only, or a class of fewer than 2 * least rows, which is named.
+        ValueError: one class only, or a class of fewer than 2 * least rows, or of too few groups,
+            which is named.
 
     Example:
         >>> found = halve(np.array([7, 7, 7, 7, 9, 9, 9, 9]))
@@ -63,12 +72,36 @@ def halve(labels: Int[np.ndarray, " n"], *, least: int = 2, seed: int = 0) -> Ha
             f"class {names[counts.argmin()]} has {counts.min()} rows; give {2 * least} or more of "
             "each class, or leave it out"
         )
+    if groups is not None:
+        return Halves(_whole_groups(names, codes, groups, least, seed), codes, len(names))
     rng = np.random.default_rng(seed)
     fit = np.zeros(len(codes), bool)
     for code in range(len(names)):
         rows = rng.permutation(np.flatnonzero(codes == code))
         fit[rows[: -(-len(rows) // 2)]] = True
     return Halves(fit, codes, len(names))
+
+
+def _whole_groups(names, codes, groups, least: int, seed: int) -> Bool[np.ndarray, " n"]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if len(np.unique(groups)) < 2:
+        raise ValueError("all rows are of one group: no part of them can be held out")
+    folds = StratifiedGroupKFold(2, shuffle=True, random_state=seed % 2**32)
+    _, rows = next(folds.split(np.zeros(len(codes)), codes, groups))
+    fit = np.isin(np.arange(len(codes)), rows)
+    if fit.sum() * 2 < len(fit):
+        fit = ~fit
+    counts = np.stack([np.bincount(codes[part], minlength=len(names)) for part in (fit, ~fit)])
+    if counts.min() < least:
+        few = int(counts.min(0).argmin())
+        count = len(np.unique(groups[codes == few]))
+        raise ValueError(
+            f"class {names[few]} has rows of {count} group{'s' * (count != 1)}, "
+            f"{counts[:, few].min()} rows in one of the halves; give {least} or more in each, by "
+            "more groups, or leave it out"
+        )
+    return fit
 
 
 def held_out_accuracy(
