@@ -245,11 +245,13 @@ def _missing(name: str, repository: str, folder: Path | None = None):
                 f"that holds {repository}"
             ) from error
         first = next(iter(str(error).strip().splitlines()), "")
+        said = f"the checkpoint {repository!r} of {name}"
         wanted = f"{name}.safetensors or {repository}/{WEIGHTS}"
-        if name == repository:
+        if name == repository:  # given as hf:ORG/NAME
+            said = f"the checkpoint 'hf:{repository}'"
             wanted = f"{repository}/{CONFIG}, {PREPROCESSOR} and {WEIGHTS} beside it"
         raise ValueError(
-            f"the checkpoint {repository!r} of {name} is not cached and cannot be fetched "
+            f"{said} is not cached and cannot be fetched "
             f"({type(error).__name__}: {first}); put it in a folder, as {wanted}, and give "
             "weights=FOLDER, or choose an encoder of the mini panel, whose weights are bundled"
         ) from error

@@ -202,7 +202,7 @@ def test_transformers_checkpoints_are_found_and_agree(transformers_folder, cache
 
 
 def test_transformers_checkpoints_that_are_nowhere(tmp_path):
-    with pytest.raises(ValueError, match="'org/none' of org/none is not cached and cannot"):
+    with pytest.raises(ValueError, match="'hf:org/none' is not cached and cannot"):
         load_encoder("hf:org/none")
     with pytest.raises(ValueError, match=re.escape("place there org/none/config.json and its")):
         load_encoder("hf:org/none", tmp_path)
