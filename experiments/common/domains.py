@@ -31,9 +31,10 @@ def plan(specs, files: feature_files.FilePanel, mesh, out, take: Callable) -> st
         take: (name, source) -> the images of it that the run takes.
 
     Raises:
-        ValueError: what `take` raises.
+        ValueError: what `take` raises, or encoders of sounds for images, and the reverse.
     """
     from substrate_jax.data.domains import bytes_to_download
+    from substrate_jax.data.spectrogram import check_modality, resampled_note
 
     width = sum(spec.width for spec in (*specs, *files.specs))
     encoders, missing = panel.encoder_lines(specs)
@@ -52,6 +53,9 @@ def plan(specs, files: feature_files.FilePanel, mesh, out, take: Callable) -> st
             f"  {name:20s} {spec}, {where}: {n}{of} images -> features [{n}, {width}] float32, "
             f"{4 * n * width / 2**20:.1f} MiB"
         )
-        if source is not None and source.left_out:
-            lines.append(f"    {source.left_out_note}")
+        if source is not None:
+            for chosen in specs:
+                check_modality(chosen, source)
+            notes = (source.left_out_note, resampled_note(specs, source))
+            lines += [f"    {note}" for note in notes if note]
     return redaction.redact("\n".join([*lines, f"to download: {missing / 2**20:.0f} MiB"]))

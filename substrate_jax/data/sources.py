@@ -16,7 +16,7 @@ Cost: reading a row is one file read and one decode, safe from many threads.
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -44,6 +44,11 @@ class SoundExample(NamedTuple):
     sound: Sound
     label: int | None
     id: str
+
+    @property
+    def image(self) -> NoReturn:
+        """What asks for pixels is told that there are none."""
+        raise ValueError(f"{self.id} is a sound and has no pixels; give a source of images here")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -32,6 +32,7 @@ References: S. S. Stevens, J. Volkmann, E. B. Newman, J. Acoust. Soc. Am. 8, 185
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
@@ -192,6 +193,29 @@ def check_modality(spec: _Spec, source: Source) -> None:
             f"encoder {spec.name} takes {wants}s and {source.name} holds {source.modality}s; give "
             f"it a source such as {example}, or an encoder of {source.modality}s"
         )
+
+
+def image_preprocess(spec: _Spec) -> Preprocess:
+    """The preprocessing of an encoder of images.
+
+    Raises:
+      ValueError: the encoder is one of sounds.
+    """
+    if not isinstance(spec.preprocess, Preprocess):
+        raise ValueError(f"encoder {spec.name} takes sounds; give one of images here")
+    return spec.preprocess
+
+
+def resampled_note(specs: Sequence[_Spec], source: Source) -> str:
+    """From what to what the sounds of a source are resampled for these encoders; empty for none."""
+    wanted = {spec.name: spec.preprocess for spec in specs}
+    rates = {n: p.rate for n, p in wanted.items() if isinstance(p, SoundPreprocess)}
+    rates = {name: rate for name, rate in rates.items() if set(source.rates) - {rate}}
+    if not rates:
+        return ""
+    found = " and ".join(f"{rate:,}" for rate in source.rates)
+    to = ", ".join(f"{rate:,} for {name}" for name, rate in rates.items())
+    return f"{source.name}: sounds of {found} samples a second are resampled to {to}."
 
 
 def of_length(

@@ -39,6 +39,30 @@ stems or with attention (`d`, `ts`, SE, ECA, CLIP), RegNetZ, hybrids of ResNet a
 weights of the same networks: those run under the name of a network of that shape, with
 `load_encoder(NAME, weights=FILE)` or with a launcher's `--weights_dir`.
 
+## Sounds
+
+`clap` and `clap_fused` are the towers of sounds of `laion/clap-htsat-unfused` and `-fused`, read in
+transformers' format from the hub, its cache, or a folder that holds `laion/clap-htsat-unfused/`;
+`hf:FOLDER` reads any checkpoint of CLAP. Features are the pooled ones before the projection to the
+joint space with text, which is the tap `projection` (not normalized). Tiny checkpoints are compared
+with transformers by a test, the full size and trained weights of the speech encoder by hand:
+
+    python -m tests.golden.check_sounds clap
+    python -m tests.golden.check_sounds speech FOLDER
+
+`speech_embedding` was trained to spot words; 0.33 million parameters. Its weights are in the PyPI
+package `pyopen-wakeword` as `embedding_model.tflite`, and
+
+    python -m substrate_jax.encoders.tflite embedding_model.tflite speech_embedding.safetensors
+
+makes the file that `--weights_dir` looks for. Its features are the mean over 16 windows of
+0.77 seconds in two; the tap `windows` has them apart.
+
+An encoder of sounds takes sounds alone: `wav:FOLDER` or a TFDS set. What becomes of them:
+[sounds.md](sounds.md).
+
+## All
+
 """
 MARKERS = "<!-- encoders: begin -->\n", "<!-- encoders: end -->\n"
 

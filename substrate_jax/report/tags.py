@@ -30,6 +30,7 @@ PARADIGMS = {
     "self_supervised": Tag("C", "#e69f00", "self-supervised contrast or distillation"),
     "masked_reconstruction": Tag("M", "#cc79a7", "masked reconstruction (MIM)"),
     "image_text": Tag("T", "#009e73", "image-text"),
+    "sound_text": Tag("A", "#56b4e9", "sound-text"),
 }
 
 

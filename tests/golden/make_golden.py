@@ -165,7 +165,7 @@ def main(names: list[str]) -> None:
         (HERE / folder).mkdir(exist_ok=True)
     if names == ["inventory"]:
         for name in list_encoders():
-            if not encoder_spec(name).bundled:
+            if not encoder_spec(name).bundled and encoder_spec(name).modality == "image":
                 print(name, len(write_inventory(name)))
         return
     for name in names or TAPS:
