@@ -232,7 +232,7 @@ PARTIAL = {
 def test_a_cache_that_holds_a_part_is_completed(case, transformers_folder, cache, monkeypatch):
     names, message = PARTIAL[case]
     snapshot = partial(transformers_folder, cache, names)
-    spec = dataclasses.replace(encoder_spec(TINY), name="hf:org/part")
+    spec = dataclasses.replace(encoder_spec(TINY), name="hf:org/part", checkpoint="hf:org/part")
     assert not is_at_hand(spec)
     with pytest.raises(ValueError, match=re.escape(message)):  # without network
         load_encoder("hf:org/part")
