@@ -16,6 +16,7 @@ import glob
 import importlib.util
 import itertools
 import json
+import os
 import re
 from collections.abc import Sequence
 
@@ -26,6 +27,11 @@ from jaxtyping import PyTree, Shaped
 # A process that has ended waits so long for the others: one may still analyze and report alone. A
 # process that dies is known by its heartbeat, not by this.
 _LONGEST_ALONE = 7 * 24 * 3600  # seconds
+_NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+}
 
 
 def exchange(value: PyTree) -> list[PyTree]:
@@ -78,6 +84,15 @@ def on_tpu() -> bool:
     if importlib.util.find_spec("libtpu") is None:
         return False
     return any(glob.glob(pattern) for pattern in ("/dev/accel*", "/dev/vfio/[0-9]*"))
+
+
+def tell_libtpu_of_no_tpu() -> None:
+    """Answer beforehand what libtpu would ask a cloud's host; elsewhere it complains.
+
+    To be called before anything touches a device. What the user has set stays.
+    """
+    for variable, value in _NO_TPU.items():
+        os.environ.setdefault(variable, value)
 
 
 def initialize_distributed(

@@ -2,8 +2,10 @@
 
 from absl import flags
 
+from . import mesh
+
 FLAGS = flags.FLAGS
-flags.DEFINE_string("mesh", None, "Device mesh such as data=8; all devices by default.")
+flags.adopt_module_key_flags(mesh)
 flags.DEFINE_string(
     "coordinator",
     None,

@@ -25,6 +25,7 @@ _GROUP_OF_MODULE = {
     "training_flags": "Training",
     "training_runs": "Training",
     "devices": "Several machines",
+    "mesh": "Several machines",
     "launch": "Every command",
 }
 _GROUP_OF_FLAG = {

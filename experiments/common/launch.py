@@ -125,6 +125,10 @@ def _configure_jax() -> Path | None:
     """Set what all launchers want of jax; where compiled programs are kept, if they are."""
     import jax
 
+    from substrate_jax.processes import on_tpu, tell_libtpu_of_no_tpu
+
+    if not on_tpu():
+        tell_libtpu_of_no_tpu()
     # In runs of several processes jax would take SIGTERM for itself, and none would end by it.
     jax.config.update("jax_enable_preemption_service", False)
     return compiled.keep_programs() if FLAGS.compilation_cache else None

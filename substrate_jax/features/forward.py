@@ -44,6 +44,21 @@ class DeviceBytes(NamedTuple):
     scratch: int
 
 
+def forward_pass(encoder: Extractor, mesh: Mesh) -> tuple[Any, Any]:
+    """The jitted `(state, pixels) -> features`, rows split over the mesh, and the state on the host.
+
+    The pixels are as `spec.preprocess` prepares them.
+    """
+    function, state = encoder.functional()
+    finish = encoder.spec.preprocess.finish
+
+    def forward(state, pixels: Shaped[Array, "n ..."]) -> Float[Array, "n d"]:
+        return function(state, finish(pixels)).astype(jnp.float32)
+
+    split, copied = NamedSharding(mesh, ROWS), NamedSharding(mesh, EVERYWHERE)
+    return jax.jit(forward, in_shardings=(copied, split), out_shardings=split), state
+
+
 def program(encoder: Extractor, mesh: Mesh, rows: int) -> tuple[jax.stages.Compiled, Any]:
     """The compiled forward pass of an encoder on so many rows, and its state on the host.
 
@@ -52,15 +67,9 @@ def program(encoder: Extractor, mesh: Mesh, rows: int) -> tuple[jax.stages.Compi
     """
     spec = encoder.spec
     preprocess = spec.preprocess
-    function, state = encoder.functional()
+    jitted, state = forward_pass(encoder, mesh)
     kept = _COMPILED.setdefault(encoder, {})
     if (mesh, preprocess, rows) not in kept:
-
-        def forward(state, pixels: Shaped[Array, "n ..."]) -> Float[Array, "n d"]:
-            return function(state, preprocess.finish(pixels)).astype(jnp.float32)
-
-        split, copied = NamedSharding(mesh, ROWS), NamedSharding(mesh, EVERYWHERE)
-        jitted = jax.jit(forward, in_shardings=(copied, split), out_shardings=split)
         prepared = jax.ShapeDtypeStruct((rows, *preprocess.shape), preprocess.dtype)
         lowered = jitted.lower(state, prepared)
         expected, given = (rows, spec.width), jax.tree.leaves(lowered.out_info)[0].shape

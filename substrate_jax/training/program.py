@@ -87,7 +87,7 @@ class Program:
         self._resident = total <= RESIDENT
         self._data = dict(data)
         self._placed = replicate(self._data, mesh) if self._resident else {}
-        self._step = functools.partial(_step, self._graph, loss, optimizer, mesh, dtype)
+        self._step = functools.partial(train_step, self._graph, loss, optimizer, mesh, dtype)
         self._compiled: dict[bool, Any] = {}
         self._taken: dict[bool, int] = {}
 
@@ -202,10 +202,10 @@ def _place(values: Rows, mesh: jax.sharding.Mesh, spec: PartitionSpec) -> Array:
     )
 
 
-def _step(
+def train_step(
     graph, loss, optimizer, mesh, dtype, state, shared, own, scalars, rows, given, step
 ) -> tuple[Any, dict[str, Array]]:
-    """One optimizer step of one run."""
+    """One optimizer step of one run; `Program` says what it is given."""
     split = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     batch = {
         name: jax.lax.with_sharding_constraint(values[rows], split)

@@ -30,6 +30,7 @@ LAUNCHERS = {
     "probe": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
     "transferability": SHARED | DEVICES | NETWORKS | PANEL | {"domains", "components"},
     "bench": SHARED | NETWORKS,
+    "pods": SHARED | NETWORKS | {"mesh"},
     "pretrain": SHARED,
 }
 

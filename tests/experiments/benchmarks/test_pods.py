@@ -1,0 +1,213 @@
+"""Programs compile for a TPU pod on this host, and hold, gather and multiply as promised."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments.benchmarks.pods import chips
+from experiments.benchmarks.pods.compiling import refusal
+from experiments.benchmarks.pods.programs import PROGRAMS, chosen
+from experiments.benchmarks.pods.reading import collectives, products
+from substrate_jax.mesh import DATA_AXIS, ROWS, make_mesh, over_rows
+
+ROOT = Path(__file__).parents[3]
+ABSENT = "libtpu has no build for this system"
+N = 16_384
+ENCODERS = ("resnet18", "vit_small")
+needs_libtpu = pytest.mark.skipif(
+    sys.platform != "linux" or os.uname().machine != "x86_64", reason=ABSENT
+)
+
+
+def launch(*flags):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.pods", *flags],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+
+
+def test_products_and_collectives_are_counted_with_their_loops():
+    def function(x, y):
+        def step(carry, _):
+            total = carry @ jax.lax.psum(x.T @ y, DATA_AXIS)
+            return carry + total, None
+
+        state = jax.lax.scan(step, y, None, length=5)[0]
+        state += jax.lax.ppermute(state, DATA_AXIS, [(i, (i + 1) % 8) for i in range(8)])
+        wide = jnp.matmul(x, x.T, precision="highest")
+        return state + wide.sum() + jax.lax.all_gather(y, DATA_AXIS).sum()
+
+    x = y = jax.ShapeDtypeStruct((64, 16), jnp.float32)
+    program = over_rows(function, make_mesh(), ROWS, ROWS)
+    traced = program.trace(x, y)
+    found = list(products(traced.jaxpr.jaxpr, 1 / 8))
+    whole = sum(one.flops * one.passes for one in found)
+    assert whole == 5 * (2 * 8 * 16 * 16) * 2 + 6 * (2 * 8 * 8 * 16)
+    received = {
+        one.kind: one.count * one.bytes
+        for one in collectives(traced.lower().compile().as_text())
+        if math.prod(map(int, one.shape[4:-1].split(","))) > 1
+    }
+    assert received["collective-permute"] == 4 * 8 * 16
+    assert received["all-gather"] == 4 * 64 * 16 * 7 / 8
+    # The sum over devices does not change from step to step: XLA takes it out of the loop.
+    assert received["all-reduce"] in (2 * 4 * 16 * 16 * 7 / 8, 5 * 2 * 4 * 16 * 16 * 7 / 8)
+
+
+def test_what_the_compiler_splits_is_shared_by_the_devices():
+    split = jax.sharding.NamedSharding(make_mesh(), ROWS)
+    program = jax.jit(lambda x, y: x @ y, in_shardings=(split, None))
+    traced = program.trace(jnp.ones((64, 16), jnp.bfloat16), jnp.ones((16, 4), jnp.bfloat16))
+    (found,) = products(traced.jaxpr.jaxpr, 1 / 8)
+    assert (found.flops, found.dtype, found.passes) == (2 * 64 * 16 * 4 / 8, "bfloat16", 1)
+
+
+def test_a_branch_that_is_not_taken_costs_nothing():
+    def function(x):
+        return jax.lax.cond(x[0, 0] > 0, lambda x: x @ x, lambda x: x, x)
+
+    (found,) = products(jax.make_jaxpr(function)(jnp.ones((8, 8))).jaxpr)
+    assert found.flops == 2 * 8**3
+
+
+def test_a_refusal_is_one_line():
+    said = "RESOURCE_EXHAUSTED: Ran out of memory.\nUsed 25.3G of 15.75G hbm. Exceeded"
+    assert refusal(said) == "takes 25.3G of 15.75G of HBM"
+    assert refusal("INTERNAL: a\n b") == "INTERNAL: a b"
+
+
+def test_programs_are_chosen_by_name_and_group():
+    assert len(chosen(["all"], ["resnet18"])) == len(PROGRAMS) + 1
+    assert [one.name for one in chosen(["pcka", "extraction"], ["resnet18"])] == [
+        "resnet18",
+        "pcka",
+    ]
+    with pytest.raises(ValueError, match="programs='cake': give all, groups of extraction"):
+        chosen(["cake"], [])
+
+
+def test_without_libtpu_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(chips.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"not installed: pip install 'substrate-jax\[tpu\]'$"):
+        chips.describe("v5e:4x4")
+
+
+def test_another_libtpu_than_jax_wants_is_refused(monkeypatch):
+    assert chips.libtpu_wanted() != "*"
+    version = chips.importlib.metadata.version
+    monkeypatch.setattr(chips.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(
+        chips.importlib.metadata, "version", lambda name: "0.0.1" if name == "libtpu" else "9"
+    )
+    with pytest.raises(
+        ValueError, match=r"libtpu 0.0.1 is installed and jax 9 wants 0\."
+    ) as caught:
+        chips.check_libtpu()
+    assert "\n" not in str(caught.value)
+    assert version("jax") == jax.__version__
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--topologies=v9:2x2"], "topologies='v9:2x2': give some of v4:2x2x1"),
+        (["--topologies=v5e:3x5"], "topologies='v5e:3x5': .*; give some of v4:2x2x1"),
+        (["--topologies=v5e:2x2", "--mesh=data=8"], "v5e:2x2: mesh='data=8' needs 8 devices"),
+    ],
+)
+def test_bad_input_ends_in_one_line(flags, said):
+    done = launch("--dry_run", *flags)
+    assert done.returncode == 2
+    assert_one_line(done.stderr, said)
+
+
+def assert_one_line(text, said):
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert re.search(said, lines[0])
+
+
+@needs_libtpu
+def test_every_topology_of_the_table_is_known_to_libtpu():
+    names = [f"{family}:{shape}" for family, chip in chips.CHIPS.items() for shape in chip.shapes]
+    done = launch("--dry_run", f"--topologies={','.join(names)}")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for name, line in zip(names, lines[: len(names)], strict=True):
+        family, shape = name.split(":")
+        count = math.prod(map(int, shape.split("x")))
+        devices = count * chips.CHIPS[family].devices
+        assert line == (
+            f"{name}: {count} chips of {chips.CHIPS[family].title}, mesh {{'data': {devices}}}, "
+            "64 images on each device at once"
+        )
+
+
+PROMISED = ("cka", "mutual_knn", "cknna", "cycle_knn", "substrate", "streaming_cka", "distill")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The programs of a run of the command, by name, and its result."""
+    out = tmp_path_factory.mktemp("pods")
+    done = launch(
+        f"--out={out}",
+        "--topologies=v5e:2x2",
+        f"--images={N}",
+        f"--encoders={','.join(ENCODERS)}",
+        "--batch_size=128",
+        f"--programs={','.join((*PROMISED, *ENCODERS))}",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads((out / "result.json").read_text())
+    assert "Does it fit a pod?" in (out / "report.html").read_text()
+    return {row["program"]: row for row in result["programs"]}, result
+
+
+@needs_libtpu
+def test_all_compile_and_fit(compiled):
+    programs, result = compiled
+    assert set(programs) == {*PROMISED, *ENCODERS}
+    for row in programs.values():
+        assert "error" not in row, row
+        assert row["memory_share"] < 1
+    assert result["pods"]["v5e:2x2"]["chips"] == 4
+
+
+@needs_libtpu
+def test_rows_stay_on_their_devices(compiled):
+    """No collective but the ring's brings a device the features of all rows of an encoder."""
+    programs, result = compiled
+    narrowest = min(result["widths"].values())
+    for row in programs.values():
+        if row["gathers"]:
+            continue
+        for one in row["collectives"]:
+            if one["kind"] in ("all-gather", "all-to-all"):
+                assert one["bytes"] < 4 * N * narrowest / 2, (row["program"], one)
+    rings = [one for one in programs["mutual_knn"]["collectives"] if "permute" in one["kind"]]
+    shares = {f"f32[{N // 4},{width}]" for width in result["widths"].values()}
+    assert shares <= {one["shape"] for one in rings}
+
+
+@needs_libtpu
+def test_networks_multiply_in_bfloat16_where_asked(compiled):
+    programs, _ = compiled
+    for name in ENCODERS:
+        assert set(programs[name]["dtypes"]) == {"bfloat16"}, name
+    assert set(programs["cka"]["dtypes"]) == {"float32"}
+    assert programs["cka"]["unit_flops"] == 6 * programs["cka"]["flops"]
