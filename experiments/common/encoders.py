@@ -278,6 +278,14 @@ def constant_notes(name: str, features) -> list[str]:
     ]
 
 
+def resampled_notes(specs, source) -> list[str]:
+    """A note on sounds at another rate than an encoder's, if there are any."""
+    from substrate_jax.data.spectrogram import resampled_note
+
+    note = resampled_note(specs, source)
+    return [note] if note else []
+
+
 def left_out_note(source) -> list[str]:
     """A note on files that were not taken for images, if there are any."""
     return [f"{source.left_out_note}."] if source.left_out else []

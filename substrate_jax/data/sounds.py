@@ -35,7 +35,6 @@ SUFFIXES = frozenset(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .w64 .rf64 .caf".split()  # noqa: SIM905
 )
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # samples a second; beyond these a header is damaged
-_MP3 = (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
 
 
 class Sound(NamedTuple):
@@ -71,7 +70,7 @@ def decode_sound(data: bytes) -> Sound:
             frames, rate = file.frames, file.samplerate
             channels = file.read(dtype="float32", always_2d=True)
     except Exception as error:  # of libsndfile, and of NumPy where a header promises too much
-        if data.startswith(_MP3) and "MP3" not in soundfile.available_formats():
+        if _is_mp3(data) and "MP3" not in soundfile.available_formats():
             raise UnreadableSound(
                 f"an MP3, for which libsndfile {soundfile.__libsndfile_version__} has no decoder; "
                 "update soundfile, or store WAV or FLAC"
@@ -80,6 +79,11 @@ def decode_sound(data: bytes) -> Sound:
     if len(channels) < frames:
         raise UnreadableSound(f"cut short: {len(channels):,} of {frames:,} samples")
     return mono(channels, rate)
+
+
+def _is_mp3(data: bytes) -> bool:
+    """Whether a file begins as MP3 does: with tags, or the eleven ones of a frame."""
+    return data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1] >= 0xE0)
 
 
 def mono(channels: Float32[np.ndarray, "n c"], rate: int) -> Sound:

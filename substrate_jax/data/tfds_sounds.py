@@ -88,9 +88,8 @@ def without_tensorflow() -> Iterator[None]:
     from tensorflow_datasets.core.features import audio_feature
 
     numbers = {name: np.dtype(name) for name in ("uint8", "int16", "int32")}
-    stand_in: Any = types.SimpleNamespace(
-        dtypes=types.SimpleNamespace(as_dtype=np.dtype), **numbers
-    )
+    as_dtype = types.SimpleNamespace(as_dtype=np.dtype)
+    stand_in: Any = types.SimpleNamespace(dtypes=as_dtype, string=np.object_, **numbers)
     with _lock:
         own, audio_feature.tf = audio_feature.tf, stand_in
         try:

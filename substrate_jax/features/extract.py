@@ -73,7 +73,7 @@ def extract(
 
     Args:
       encoders: see `Extractor`; names must differ.
-      source: the images.
+      source: the images, or sounds.
       mesh: from `make_mesh`; None means all devices on the data axis.
       store: where to keep and look up features; a path makes a `FeatureStore`. In a run of
         several processes, a folder that all of them see.
@@ -167,10 +167,12 @@ def _readable_rows(plan: Plan, unreadable: Mapping[int, str | None]) -> Int64[np
     if len(bad) == len(source) or (bad and not plan.skip_bad):
         first = ", ".join(unreadable[row] or source.ids[row] for row in bad[:3])
         advice = (
-            "no image is left" if plan.skip_bad else "repair or remove them, or give skip_bad=True"
+            f"no {source.modality} is left"
+            if plan.skip_bad
+            else "repair or remove them, or give skip_bad=True"
         )
+        what = f"{source.modality}s of {source.name}"
         raise ValueError(
-            f"{len(bad)} of {len(source)} images of {source.name} cannot be read, first {first}; "
-            f"{advice}"
+            f"{len(bad)} of {len(source)} {what} cannot be read, first {first}; {advice}"
         )
     return np.delete(np.arange(len(source)), np.array(bad, int))

@@ -22,9 +22,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from substrate_jax.data.preprocess import Preprocess, normalize
+from substrate_jax.data.spectrogram import image_preprocess
 from substrate_jax.encoders import Encoder
 from substrate_jax.encoders.networks.layers import Linear
-from substrate_jax.encoders.networks.network import Network
+from substrate_jax.encoders.networks.network import Network, input_shape
 from substrate_jax.training.augment import crop_and_flip
 from substrate_jax.training.loop import fit
 from substrate_jax.training.mini_panel import Recipe, make_optimizer
@@ -148,19 +149,16 @@ def fine_tune(
         The classifier in evaluation mode.
 
     Raises:
-        ValueError: images of another size, an encoder in another precision than float32, or a loss
-            that is not finite.
+        ValueError: images of another size, an encoder of sounds or in another precision than
+            float32, or a loss that is not finite.
     """
-    size = encoder.spec.config.image_size
-    if images.shape[1:] != (size, size, 3):
-        raise ValueError(
-            f"images are {list(images.shape[1:])}; {encoder.name} takes {[size, size, 3]}"
-        )
+    preprocess = preprocess or image_preprocess(encoder.spec)
+    shape = input_shape(encoder.spec.config)
+    if images.shape[1:] != shape:
+        raise ValueError(f"images are {list(images.shape[1:])}; {encoder.name} takes {[*shape]}")
     if encoder.dtype != jnp.float32:
         raise ValueError(f"{encoder.name} is in {encoder.dtype}; load it in float32 to train it")
-    classifier = Classifier(
-        nnx.clone(encoder.module), preprocess or encoder.spec.preprocess, classes
-    )
+    classifier = Classifier(nnx.clone(encoder.module), preprocess, classes)
     steps = max(1, recipe.epochs * len(images) // recipe.batch_size)
     everything = np.arange(len(images))
 

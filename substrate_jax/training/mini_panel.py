@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from substrate_jax.data.preprocess import normalize
 from substrate_jax.data.sources import Source
+from substrate_jax.data.spectrogram import image_preprocess
 from substrate_jax.encoders import Encoder, encoder_spec, list_encoders, load_encoder, untrained
 from substrate_jax.encoders.weights import checkpoint_arrays, serialize
 from substrate_jax.training.loop import fit
@@ -146,9 +147,9 @@ def read_images(source: Source, name: str) -> tuple[Images, Labels]:
     if source.labels is None:
         raise ValueError(f"{source.name}: no labels; training and its measures need them")
     images = np.stack([source.read(row) for row in range(len(source))])
-    size = encoder_spec(name).config.image_size
-    if images.shape[1:] != (size, size, 3):
-        raise ValueError(f"{source.name}: images are {images.shape[1:]}; {name} takes {size, size}")
+    shape = input_shape(encoder_spec(name).config)
+    if images.shape[1:] != shape:
+        raise ValueError(f"{source.name}: images are {images.shape[1:]}; {name} takes {shape[:2]}")
     return images, source.labels.astype(np.int32)
 
 
@@ -186,7 +187,7 @@ def train_member(
     if recipe.objective == "clip":
         options["label_names"] = label_names
     objective = OBJECTIVES[recipe.objective]
-    module = objective(spec.config.build(rngs), spec.preprocess, rngs=rngs, **options)
+    module = objective(spec.config.build(rngs), image_preprocess(spec), rngs=rngs, **options)
 
     def rows_at(run: Run, step: int) -> Int[np.ndarray, " b"]:
         epoch, index = divmod(step, per_epoch)
@@ -251,7 +252,7 @@ def embed(encoder: Encoder, images: Images, batch_size: int = 500) -> Float[np.n
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         padded = np.resize(batch, (batch_size, *batch.shape[1:]))
-        features = encoder(normalize(jnp.asarray(padded), encoder.spec.preprocess))
+        features = encoder(normalize(jnp.asarray(padded), image_preprocess(encoder.spec)))
         parts.append(np.asarray(features)[: len(batch)])
     return np.concatenate(parts)
 

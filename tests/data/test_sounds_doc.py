@@ -271,15 +271,23 @@ def compare(name: str) -> None:
         assert levels[:, 4].min(axis=(1, 2)).tolist() == found["longer"].ravel().tolist()
         assert levels[:, 4].max(axis=(1, 2)).tolist() == found["longer"].ravel().tolist()
     levels = levels[:, :4] if spec.parts else levels[:, None]
-    close(levels[:, :, ::10], found["spectrograms"], spec)
+    close(levels[:, :, ::10], found["spectrograms"], spec, waves[-1])
 
 
-def close(got, want, spec: SoundPreprocess) -> None:
-    """Amplitudes within rounding of the loudest band of their frame."""
+def close(got, want, spec: SoundPreprocess, longest=None) -> None:
+    """Amplitudes within rounding of the loudest band of their frame.
+
+    torch rounds the places of the frames that a longer sound is shrunk to, to float32.
+    """
+    shrunk = 0.0
+    if spec.parts:
+        whole = decibels(longest, spec, np)
+        steepest = np.abs(np.diff(whole, axis=0)).max()
+        shrunk = np.log(10) / 20 * np.finfo(np.float32).eps * len(whole) * steepest
     got, want = (10 ** (np.asarray(levels, np.float64) / 20) for levels in (got, want))
     assert got.shape == want.shape
     worst = (np.abs(got - want) / want.max(-1, keepdims=True)).max()
-    assert worst <= tolerance(spec.frame), worst
+    assert worst <= tolerance(spec.frame) + shrunk, worst
 
 
 @holds("Fused CLAP takes of a longer sound the whole, shrunk")
@@ -320,7 +328,7 @@ def test_spectrograms_are_the_references():
         spec = encoder_spec(name).preprocess
         levels = np.asarray(spec.finish(np.stack([spec.prepare(wave) for wave in waves])))
         levels = levels[:, :4, ::50] if spec.parts else levels[:, ::50]
-        close(levels, found[want], spec)
+        close(levels, found[want], spec, waves[1].samples)
     compare("clap_audio_model")
     spec = dataclasses.replace(encoder_spec("speech_embedding").preprocess, samples=24_000)
     levels = decibels(sounds.sound(1.5, 16_000), spec)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from substrate_jax.analyses.emergence.plan import SELF_SUPERVISED, Plan
-from substrate_jax.encoders.networks.network import Config
+from substrate_jax.encoders.networks.network import Config, input_shape
 from substrate_jax.encoders.weights import abstract_module
 
 RATE = 4e10  # FLOP per second
@@ -31,7 +31,7 @@ def forward_flops(config: Config) -> float:
     def features(state, images):
         return nnx.merge(graph, state).features(images)
 
-    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *input_shape(config)), jnp.float32)
     counted = jax.jit(features).lower(state, image).cost_analysis()
     return float(counted["flops"]) if counted else float("nan")
 
