@@ -50,8 +50,9 @@ def most_similar(
     size = min(block_rows, count)
 
     def in_blocks(a):  # the last one is filled up with the last row
-        here = jnp.minimum(jnp.arange(-(-count // size) * size), count - 1)
-        return a[here].reshape(-1, size, *a.shape[1:])
+        if count % size:
+            a = a[jnp.minimum(jnp.arange(-(-count // size) * size), count - 1)]
+        return a.reshape(-1, size, *a.shape[1:])
 
     of_row = ("points", "depths", "zeros")
     blocks = {name: in_blocks(getattr(queries, name)) for name in of_row}

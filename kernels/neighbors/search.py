@@ -97,39 +97,48 @@ def neighbor_lists(
     numbers = first_row(local, axis_name) + jnp.arange(local, dtype=jnp.int32)
     widest = max(x.shape[1] for x in blocks)
 
-    def rows_of(x):
-        x = jnp.where(valid[:, None], jax.lax.stop_gradient(jnp.asarray(x)).astype(dtype), 0)
+    blocks = [jax.lax.stop_gradient(jnp.asarray(x)) for x in blocks]
+
+    def units_of(x):
+        """The rows, 0 where they do not count, with norm 1 too; which count; their hashes."""
+        x = jnp.where(valid[:, None], x.astype(dtype), 0)
         reach = jnp.max(jnp.abs(x), axis=1, keepdims=True)
         unit = divide(x, reach)  # at most 1, so that squares neither overflow nor underflow
         norm = jnp.linalg.norm(unit, axis=1, keepdims=True)
         finite = jnp.isfinite(norm)
         unit = jnp.where(finite, divide(unit, norm), 0)
         counts = valid & finite[:, 0]
-        found = directions(jnp.where(finite, x, 0), unit, counts, k, axis_name)
-        return found, counts, hash_rows(x, counts)
+        return jnp.where(finite, x, 0), unit, counts, hash_rows(x, counts)
+
+    def rows_of(x):
+        x, unit, counts, hashes = units_of(x)
+        return directions(x, unit, counts, k, axis_name), counts, hashes
 
     def searching(found, counts, copies):
-        """A function of local rows that gives the neighbors of each: [q] -> [q, k]."""
+        """A function of local rows, or of all, that gives the neighbors of each: [q] -> [q, k]."""
         # One row of each kind is looked for, the row itself among them: k + 1 kinds hold k others.
         names = jnp.where(counts & (copies.own == numbers), numbers, rows)
 
-        def search(queries):
-            queried = some(found, lambda a: a[queries])
+        def search(queries=None):
+            def asked(a):
+                return a if queries is None else a[queries]
+
+            queried = some(found, asked)
             nearest = most_similar(queried, found, names, k + 1, rows, size, axis_name)
-            lists = with_copies(*nearest, numbers[queries], copies)
-            return jnp.where(counts[queries][:, None] & (lists < rows), lists, -1)
+            lists = with_copies(*nearest, asked(numbers), copies)
+            return jnp.where(asked(counts)[:, None] & (lists < rows), lists, -1)
 
         return search
 
     def each():
-        prepared = [rows_of(x) for x in blocks]
-        copies = jnp.stack([hashes for _, _, hashes in prepared])
-        copies = jax.lax.map(lambda hashes: find_copies(hashes, axis_name), copies)
-        everyone = jnp.arange(local, dtype=jnp.int32)
-        lists = [
-            searching(found, counts, jax.tree.map(lambda leaf, i=i: leaf[i], copies))(everyone)
-            for i, (found, counts, _) in enumerate(prepared)
-        ]
+        hashes = jnp.stack([units_of(x)[3] for x in blocks])
+        copies = jax.lax.map(lambda words: find_copies(words, axis_name), hashes)
+        lists = []
+        for i, x in enumerate(blocks):
+            # One after another, so that memory is that of one.
+            x, _ = jax.lax.optimization_barrier((x, lists[-1] if lists else copies.own))
+            found, counts, _ = rows_of(x)
+            lists.append(searching(found, counts, jax.tree.map(lambda a, i=i: a[i], copies))())
         return jnp.stack(lists)
 
     def tiles(x, grid):
