@@ -26,6 +26,7 @@ from substrate_jax.data.preprocess import normalize
 from substrate_jax.data.sources import Source
 from substrate_jax.data.spectrogram import image_preprocess
 from substrate_jax.encoders import Encoder, encoder_spec, list_encoders, load_encoder, untrained
+from substrate_jax.encoders.networks.network import input_shape
 from substrate_jax.encoders.weights import checkpoint_arrays, serialize
 from substrate_jax.training.loop import fit
 from substrate_jax.training.objectives import (
