@@ -149,6 +149,7 @@ def open_tfds(spec: TfdsSpec, orientation: Orientation = "ignore") -> Source:
     sounds = None
     if chosen.modality == "sound":
         sounds = SoundRecords(records, chosen, spec.rate, name)
+    chosen = dataclasses.replace(chosen, feature=None)  # which workers cannot be sent
     ids, values = records.columns(chosen, name)
     if ids is None:
         ids = tuple(f"{spec.split}/{row:06d}" for row in range(len(records)))

@@ -9,6 +9,7 @@ numbers beyond 16 bits are refused, and quiet sounds of 24 or 32 bits cannot be 
 """
 
 import contextlib
+import dataclasses
 import threading
 import types
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ class SoundRecords:
     """
 
     def __init__(self, records: Records, chosen: Chosen, rate: str | None, name: str):
-        self._records, self._chosen = records, chosen
+        # Workers are sent this object, and cannot be sent what TFDS says of a feature.
+        self._records, self._chosen = records, dataclasses.replace(chosen, feature=None)
         feature, key = chosen.feature, chosen.image
         if rate is not None and not (rate.isdecimal() and int(rate)):
             raise ValueError(f"{name}: rate={rate!r}; give samples a second, such as 16000")

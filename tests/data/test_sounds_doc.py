@@ -7,13 +7,19 @@ import re
 import struct
 import sys
 
+import cloudpickle
 import numpy as np
 import pytest
 import soundfile
 
 from substrate_jax.data import open_source
 from substrate_jax.data.sounds import Sound, decode_sound, resample
-from substrate_jax.data.spectrogram import SoundPreprocess, decibels, resampled_note
+from substrate_jax.data.spectrogram import (
+    SoundPreprocess,
+    decibels,
+    image_preprocess,
+    resampled_note,
+)
 from substrate_jax.data.unreadable import UnreadableSound
 from substrate_jax.encoders import encoder_spec, load_encoder
 from substrate_jax.features import extract
@@ -376,6 +382,8 @@ def test_tfds(tmp_path):
         open_source(f"tfds:wild?audio=label@{tmp_path / 'b'}")
     with pytest.raises(ValueError, match="both given"):
         open_source(f"tfds:wild?audio=audio&image=image@{tmp_path / 'b'}")
+    again = cloudpickle.loads(cloudpickle.dumps(both))  # as workers are sent it
+    assert again[0].sound.samples.tolist() == both[0].sound.samples.tolist()
     # The files themselves, and two channels.
     stereo = encoded(np.stack([NOISE, NOISE], axis=1), 44_100)
     lazy = audio_feature(lazyDecode=True, fileFormat="wav")
@@ -416,6 +424,10 @@ def test_modalities(tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
         extract([load_encoder("mini_vit_base")], source)
     assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"^a\.wav is a sound and has no pixels; give a source"):
+        _ = source[0].image
+    with pytest.raises(ValueError, match="encoder clap takes sounds; give one of images here"):
+        image_preprocess(encoder_spec("clap"))
     pictures = open_source("sample:texture:4")
     with pytest.raises(ValueError, match=r"encoder means takes sounds and sample:texture.* images"):
         extract([Means()], pictures)
