@@ -1,5 +1,9 @@
 """Pure array functions for comparing representations: moments, CKA, permutation nulls and more."""
 
+from .alignment.distance_correlation import (
+    pairwise_distance_correlation,
+    pairwise_distance_hsic,
+)
 from .alignment.distances import median_distance
 from .alignment.hsic import PairwiseHsic
 from .alignment.linear_cka import cka, pairwise_cka, pairwise_hsic
@@ -66,6 +70,8 @@ __all__ = [
     "orthogonal_procrustes",
     "pairwise_cka",
     "pairwise_cknna",
+    "pairwise_distance_correlation",
+    "pairwise_distance_hsic",
     "pairwise_hsic",
     "pairwise_measure",
     "pairwise_pcka",

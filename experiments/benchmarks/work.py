@@ -224,6 +224,8 @@ def predictivity(size: Size) -> Work:
 MEASURES = {
     "rbf_cka": rbf_cka,
     "debiased_rbf_cka": rbf_cka,
+    "distance_correlation": rbf_cka,
+    "debiased_distance_correlation": rbf_cka,
     "cknna": mutual_knn,
     "cycle_knn": mutual_knn,
     "svcca": svcca,

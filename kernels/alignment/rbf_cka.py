@@ -32,12 +32,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..arithmetic import HIGHEST, AnyArray, divide, gather_rows, mirror, psum
+from ..arithmetic import AnyArray
 from ..validate import all_rows, check_blocks, check_rows
+from .distance_kernels import hsic_of_kernel
 from .distances import distance_tiles, tile_median
 from .hsic import PairwiseHsic
 
@@ -112,36 +112,10 @@ def pairwise_rbf_hsic(
     if not bandwidth > 0:
         raise ValueError(f"bandwidth must be positive, got {bandwidth}: use 1, the median.")
     tiles, count = distance_tiles(blocks, mask, axis_name)
-    n = count.astype(tiles.dtype)
     width = 2 * (bandwidth * tile_median(tiles, count, axis_name)) ** 2
 
-    def kernel(square, keep):
+    def kernel(square):
         ratio = jnp.where(square == 0, 0, square / width[:, None, None])
-        return jnp.where(keep[None], jnp.exp(-ratio), 0)
+        return jnp.exp(-ratio)
 
-    def row_means(square, keep, _):
-        return jnp.sum(kernel(square, keep), axis=2) / n
-
-    means = tiles.rows_of(row_means)  # [E, local]
-    everyone = gather_rows(means, axis_name, axis=1)
-    total = psum(jnp.sum(means, axis=1), axis_name) / n
-
-    def sums(square, keep, start):
-        here = jax.lax.dynamic_slice_in_dim(tiles.pad(means), start, tiles.size, axis=1)
-        centered = kernel(square, keep) - here[:, :, None] - everyone[:, None, :]
-        centered = jnp.where(keep[None], centered + total[:, None, None], 0)
-        return jnp.einsum("iab,jab->ij", centered, centered, precision=HIGHEST)
-
-    inner = mirror(psum(tiles.total(sums), axis_name))  # symmetric to the bit
-    counts = jnp.ones(tiles.local, bool) if mask is None else mask
-    norms = jnp.where(counts[None, :], 1 - 2 * means + total[:, None], 0)  # diagonal of H K H
-    diagonal = psum(jnp.matmul(norms, norms.T, precision=HIGHEST), axis_name)
-    trace = psum(jnp.sum(norms, axis=1), axis_name)
-    product = trace[:, None] * trace[None, :]
-    return PairwiseHsic(
-        divide(inner, product),
-        divide(diagonal, product),
-        divide(trace, trace),
-        jnp.sqrt(trace),
-        count,
-    )
+    return hsic_of_kernel(tiles, count, kernel, 1, mask, axis_name)

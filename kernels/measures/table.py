@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from jaxtyping import Array, Bool, Float
 
+from ..alignment.distance_correlation import pairwise_distance_correlation
 from ..alignment.linear_cka import pairwise_cka
 from ..alignment.rbf_cka import pairwise_rbf_cka
 from ..arithmetic import AnyArray
@@ -101,6 +102,32 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             citation="Song et al. 2012",
             minimum_rows=4,
             options=MappingProxyType({"bandwidth": 1.0}),
+        ),
+        "distance_correlation": Measure(
+            title="Distance correlation",
+            compute=pairwise_distance_correlation,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="same distances between the images up to scale",
+            meaning_of_zero="independent features",
+            invariances=_ALL,
+            effect_of_duplicates=_WEIGHT,
+            resampling="bootstrap",
+            citation="Szekely et al. 2007",
+            minimum_rows=2,
+        ),
+        "debiased_distance_correlation": Measure(
+            title="Debiased squared distance correlation",
+            compute=functools.partial(pairwise_distance_correlation, debiased=True),
+            symmetric=True,
+            lowest=-float("inf"),
+            meaning_of_one="same distances between the images up to scale",
+            meaning_of_zero="the average of independent features",
+            invariances=_ALL,
+            effect_of_duplicates=_DEBIASED,
+            resampling="subsample",
+            citation="Szekely and Rizzo 2013",
+            minimum_rows=4,
         ),
         "mutual_knn": Measure(
             title="Mutual k-NN recall",

@@ -34,6 +34,24 @@ def rbf_cka(x, y, bandwidth: float = 1.0, debiased: bool = False) -> float:
     return float(hsic(k, l) / np.sqrt(hsic(k, k) * hsic(l, l)))
 
 
+def distance_correlation(x, y, debiased: bool = False) -> float:
+    """dCor by centered distances; its unbiased square by U-centered ones if debiased."""
+    centered = []
+    for z in (x, y):
+        d = distances(z)
+        n = len(d)
+        if debiased:
+            rows = d.sum(1) / (n - 2)
+            a = d - rows[:, None] - rows[None] + d.sum() / ((n - 1) * (n - 2))
+            np.fill_diagonal(a, 0)
+        else:
+            a = d - d.mean(0)[None] - d.mean(1)[:, None] + d.mean()
+        centered.append(a)
+    a, b = centered
+    ratio = float(np.sum(a * b) / np.sqrt(np.sum(a * a) * np.sum(b * b)))
+    return ratio if debiased else float(np.sqrt(max(ratio, 0)))
+
+
 def cka(x, y, debiased: bool = False) -> float:
     """Linear CKA."""
     k, l = gram(x), gram(y)  # noqa: E741

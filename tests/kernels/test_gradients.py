@@ -108,6 +108,10 @@ FUNCTIONS = {
     "pairwise_svcca": [partial(kernels.pairwise_svcca, variance=0.9)],
     "pairwise_pwcca": [partial(kernels.pairwise_pwcca, variance=0.9)],
     "pairwise_rbf_cka": [kernels.pairwise_rbf_cka],
+    "pairwise_distance_correlation": [
+        kernels.pairwise_distance_correlation,
+        partial(kernels.pairwise_distance_correlation, debiased=True),
+    ],
     "pairwise_cknna": [partial(kernels.pairwise_cknna, k=4)],
     "pairwise_rsa": [kernels.pairwise_rsa],
     "mutual_knn": [lambda b: kernels.mutual_knn(b, (3,)).recall],

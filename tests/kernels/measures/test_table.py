@@ -21,6 +21,12 @@ ORACLES = {
     "debiased_cka": (functools.partial(reference_measures.cka, debiased=True), 3),
     "rbf_cka": (reference_measures.rbf_cka, 2),
     "debiased_rbf_cka": (functools.partial(reference_measures.rbf_cka, debiased=True), 6),
+    # The root doubles what is small: at .3, where those of the sample lie, by less than 2.
+    "distance_correlation": (reference_measures.distance_correlation, 2),
+    "debiased_distance_correlation": (
+        functools.partial(reference_measures.distance_correlation, debiased=True),
+        6,
+    ),
     "mutual_knn": (functools.partial(reference.mutual_knn, k=10), 1),
     "cknna": (functools.partial(reference_measures.cknna, k=10), 1),
     "cycle_knn": (functools.partial(reference_measures.cycle_knn, k=2), 1),

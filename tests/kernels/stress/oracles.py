@@ -63,6 +63,17 @@ def rbf_gram(x):
     return (gram / trace if trace else 0 * gram), np.sqrt(trace)
 
 
+def distance_gram(x):
+    """The same of distances with their sign changed."""
+    n = len(x)
+    if not finite(x):
+        return np.full((n, n), np.nan), np.nan
+    h = np.eye(n) - 1 / n
+    gram = -h @ measures.distances(x) @ h
+    trace = 0.0 if constant(x) else np.trace(gram)
+    return (gram / trace if trace else 0 * gram), np.sqrt(trace)
+
+
 def hsic(blocks, of=unit_gram):
     """inner, diagonal, trace, scale."""
     grams, scales = zip(*map(of, blocks), strict=True)

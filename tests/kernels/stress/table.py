@@ -37,6 +37,11 @@ CASES: dict[str, Case] = {
     "pairwise_rbf_cka debiased": measure(
         "debiased_rbf_cka", functools.partial(measures.rbf_cka, debiased=True)
     ),
+    "pairwise_distance_correlation": measure("distance_correlation", measures.distance_correlation),
+    "pairwise_distance_correlation debiased": measure(
+        "debiased_distance_correlation",
+        functools.partial(measures.distance_correlation, debiased=True),
+    ),
     "pairwise_svcca": measure("svcca", measures.svcca),
     "pairwise_pwcca": measure("pwcca", measures.pwcca),
     "pairwise_procrustes": measure("procrustes", measures.procrustes),
@@ -88,6 +93,11 @@ CASES: dict[str, Case] = {
     "pairwise_rbf_hsic": Case(
         kernels.pairwise_rbf_hsic,
         functools.partial(oracles.hsic, of=oracles.rbf_gram),
+        view=case.hsic_view,
+    ),
+    "pairwise_distance_hsic": Case(
+        kernels.pairwise_distance_hsic,
+        functools.partial(oracles.hsic, of=oracles.distance_gram),
         view=case.hsic_view,
     ),
     "median_distance": Case(
