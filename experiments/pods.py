@@ -10,9 +10,11 @@ streams, the substrate, and a step of distillation. A row says the seconds of lo
 compiling, what a device holds in HBM, its flops, and the bytes that it receives in collectives; and
 the least seconds that the chip's published rates allow. Nothing is run, so no time is measured.
 
-Written to OUT: result.json, report.html.
+Written to OUT: result.json, report.html. A run that stops goes on after the programs that it has
+compiled.
 """
 
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -64,7 +66,7 @@ def run() -> None:
         with launch.claim(out):
             compute(pods, settings, programs, encoders, out)
     except KeyboardInterrupt as interrupt:
-        sys.exit(signals.exit_code(interrupt, "nothing was written"))
+        sys.exit(signals.exit_code(interrupt))
 
 
 def setting(mesh, encoders: list[str]) -> "Setting":
@@ -97,28 +99,40 @@ def compute(
     from .benchmarks.pods import chips, page, tables
     from .benchmarks.pods.compiling import compile_for, facts
     from .benchmarks.pods.results import PodsResult
+    from .benchmarks.pods.unfinished import Unfinished
 
     stages = launch.Stages()
+    widths = {name: encoder_spec(name).config.width for name in encoders}
+    batch = {name: one.batch for name, one in settings.items()}
+    begun = {"images": FLAGS.images, "widths": widths, "dtype": FLAGS.dtype, "mesh": FLAGS.mesh}
+    note = out / "pods.arguments.json"
+    launch.keep_arguments(note, begun | {"batch_size": FLAGS.batch_size})
+    unfinished = Unfinished(out / "unfinished.jsonl")
     found = []
     with launch.progress_bar("pods", len(pods) * len(programs), "program") as progress:
-        for name, pod in pods.items():
-            for program in programs:
+        for (name, pod), program in itertools.product(pods.items(), programs):
+            row = unfinished.known.get((name, program.name))
+            if row is None:
                 with stages("compile"):
-                    found.append(compile_for(pod, program, settings[name]))
-                print(tables.line(found[-1]), flush=True)
+                    row = compile_for(pod, program, settings[name])
+                unfinished.keep(row)
+                print(tables.line(row), flush=True)
                 jax.clear_caches()
-                progress(len(found), len(pods) * len(programs))
+            found.append(row)
+            progress(len(found), len(pods) * len(programs))
     result = PodsResult(
         run=launch.describe_run("pods", make_mesh("data=1")),
         libtpu=chips.check_libtpu(),
         rows=FLAGS.images,
-        widths={name: encoder_spec(name).config.width for name in encoders},
-        batch={name: one.batch for name, one in settings.items()},
+        widths=widths,
+        batch=batch,
         dtype=FLAGS.dtype,
         pods={name: facts(pod, settings[name].mesh) for name, pod in pods.items()},
         programs=found,
     )
     launch.publish(result, page.pods_page, tables.text, out, stages)
+    unfinished.finish()
+    note.unlink()
 
 
 def describe_plan(

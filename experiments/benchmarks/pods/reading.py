@@ -167,13 +167,14 @@ def _times(bodies: dict[str, list[str]]) -> dict[str, int]:
 
 def _arrays(shape: str) -> list[str]:
     """The arrays of a shape, tuples taken apart; counters of an asynchronous one are left out."""
-    return [f"{kind}[{size}]" for kind, size in re.findall(r"(\w+)\[([\d,]*)\]", shape) if size]
+    arrays = [f"{kind}[{size}]" for kind, size in re.findall(r"(\w+)\[([\d,]*)\]", shape)]
+    return [array for array in arrays if array != "u32[]" or len(arrays) == 1]
 
 
 def _bytes(array: str) -> float:
     kind, size = re.fullmatch(r"(\w+)\[([\d,]*)\]", array).groups()  # pyright: ignore
     bits = _BITS.get(kind) or int(re.sub(r"\D", "", kind) or 8)
-    return math.prod(map(int, size.split(","))) * bits / 8
+    return math.prod(map(int, size.split(",") if size else ())) * bits / 8
 
 
 def _group_size(line: str) -> int:

@@ -78,7 +78,7 @@ class CompiledProgram:
     dtypes: Mapping[str, float]
     unit_flops: float
     accessed_bytes: float | None = None
-    collectives: Sequence[Collective] = ()
+    collectives: Sequence[Collective] = dataclasses.field(default_factory=list)
     collective_bytes: float | None = None
     compute_seconds: float
     memory_seconds: float | None = None

@@ -16,12 +16,13 @@ from experiments.benchmarks.pods import chips
 from experiments.benchmarks.pods.compiling import refusal
 from experiments.benchmarks.pods.programs import PROGRAMS, chosen
 from experiments.benchmarks.pods.reading import collectives, products
+from substrate_jax.kernels.blocks import BLOCK_ENTRIES
 from substrate_jax.mesh import DATA_AXIS, ROWS, make_mesh, over_rows
 
 ROOT = Path(__file__).parents[3]
 ABSENT = "libtpu has no build for this system"
-N = 16_384
-ENCODERS = ("resnet18", "vit_small")
+N = 2048
+ENCODERS = ("mini_vit_base", "mini_resnet50")
 needs_libtpu = pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine != "x86_64", reason=ABSENT
 )
@@ -65,6 +66,37 @@ def test_products_and_collectives_are_counted_with_their_loops():
     assert received["all-gather"] == 4 * 64 * 16 * 7 / 8
     # The sum over devices does not change from step to step: XLA takes it out of the loop.
     assert received["all-reduce"] in (2 * 4 * 16 * 16 * 7 / 8, 5 * 2 * 4 * 16 * 16 * 7 / 8)
+
+
+def test_collectives_of_compiled_text():
+    """As XLA writes them for TPUs: of scalars, of tuples, started and done, in a loop."""
+    text = """HloModule m, is_scheduled=true
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  ROOT %sum = f32[]{:T(128)} add(%a, %b)
+}
+
+%body (state: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
+  %start = (f32[8,128]{1,0:T(8,128)}, f32[8,128]{1,0:T(8,128)}, u32[]{:S(2)}, u32[]{:S(2)}) \
+collective-permute-start(%x), source_target_pairs={{0,1},{1,0}}
+  ROOT %done = f32[8,128]{1,0:T(8,128)} collective-permute-done(%start)
+}
+
+ENTRY %main (x: f32[8,128]) -> f32[] {
+  %loop = (s32[], f32[8,128]{1,0}) while(%t), condition=%cond, body=%body, \
+backend_config={"known_trip_count":{"n":"16"}}
+  %gather = (bf16[4,8]{1,0}, bf16[16,8]{1,0}) all-gather-start(%y), replica_groups=[1,4]<=[4]
+  %both = (f32[], s32[4]{0}) all-reduce(%p, %q), replica_groups={{0,1,2,3}}, to_apply=%add
+  ROOT %total = f32[]{:T(128)} all-reduce(%p), replica_groups={{0,1}}, to_apply=%add
+}
+"""
+    found = {(one.kind, one.shape): (one.count, one.bytes) for one in collectives(text)}
+    assert found == {
+        ("collective-permute", "f32[8,128]"): (16, 4 * 8 * 128),
+        ("all-gather", "bf16[16,8]"): (1, 2 * 16 * 8 * 3 / 4),
+        ("all-reduce", "s32[4]"): (1, 2 * (4 + 16) * 3 / 4),
+        ("all-reduce", "f32[]"): (1, 2 * 4 / 2),
+    }
 
 
 def test_what_the_compiler_splits_is_shared_by_the_devices():
@@ -157,7 +189,8 @@ def test_every_topology_of_the_table_is_known_to_libtpu():
         )
 
 
-PROMISED = ("cka", "mutual_knn", "cknna", "cycle_knn", "substrate", "streaming_cka", "distill")
+# Small networks and few rows: what is checked is how programs are split, which they do not change.
+PROMISED = ("cka", "mutual_knn", "substrate", "distill", "mini_vit_base")
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +203,7 @@ def compiled(tmp_path_factory):
         f"--images={N}",
         f"--encoders={','.join(ENCODERS)}",
         "--batch_size=128",
-        f"--programs={','.join((*PROMISED, *ENCODERS))}",
+        f"--programs={','.join(PROMISED)}",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads((out / "result.json").read_text())
@@ -181,7 +214,7 @@ def compiled(tmp_path_factory):
 @needs_libtpu
 def test_all_compile_and_fit(compiled):
     programs, result = compiled
-    assert set(programs) == {*PROMISED, *ENCODERS}
+    assert set(programs) == set(PROMISED)
     for row in programs.values():
         assert "error" not in row, row
         assert row["memory_share"] < 1
@@ -190,24 +223,33 @@ def test_all_compile_and_fit(compiled):
 
 @needs_libtpu
 def test_rows_stay_on_their_devices(compiled):
-    """No collective but the ring's brings a device the features of all rows of an encoder."""
+    """No collective but the ring's brings a device features of the rows of others."""
     programs, result = compiled
-    narrowest = min(result["widths"].values())
     for row in programs.values():
-        if row["gathers"]:
-            continue
-        for one in row["collectives"]:
-            if one["kind"] in ("all-gather", "all-to-all"):
-                assert one["bytes"] < 4 * N * narrowest / 2, (row["program"], one)
+        gathered = [
+            one
+            for one in row["collectives"]
+            if one["kind"] in ("all-gather", "all-to-all") and not one["shape"].startswith("s32")
+        ]
+        assert all(one["bytes"] <= 4 * 4 * N for one in gathered), (row["program"], gathered)
     rings = [one for one in programs["mutual_knn"]["collectives"] if "permute" in one["kind"]]
     shares = {f"f32[{N // 4},{width}]" for width in result["widths"].values()}
     assert shares <= {one["shape"] for one in rings}
+    assert all(one["count"] == 4 for one in rings if one["shape"] in shares)
+
+
+@needs_libtpu
+def test_neighbors_hold_what_they_promise(compiled):
+    """Shares of the widest encoder, lists, and a few arrays of a block, whatever the rows."""
+    programs, result = compiled
+    widest = max(result["widths"].values())
+    share, lists = 4 * (N // 4) * widest, 4 * len(ENCODERS) * N * 100
+    assert programs["mutual_knn"]["temporary_bytes"] < 6 * share + 4 * lists + 4 * 4 * BLOCK_ENTRIES
 
 
 @needs_libtpu
 def test_networks_multiply_in_bfloat16_where_asked(compiled):
     programs, _ = compiled
-    for name in ENCODERS:
-        assert set(programs[name]["dtypes"]) == {"bfloat16"}, name
+    assert set(programs["mini_vit_base"]["dtypes"]) == {"bfloat16"}
     assert set(programs["cka"]["dtypes"]) == {"float32"}
     assert programs["cka"]["unit_flops"] == 6 * programs["cka"]["flops"]

@@ -8,6 +8,7 @@ from experiments.benchmarks.pods import tables
 from experiments.benchmarks.pods.page import pods_page
 from experiments.benchmarks.pods.reading import Collective
 from experiments.benchmarks.pods.results import CompiledProgram, PodFacts, PodsResult
+from experiments.benchmarks.pods.unfinished import Unfinished
 from substrate_jax.report.files import write_report
 from substrate_jax.report.run import Run
 
@@ -80,6 +81,22 @@ def test_the_table_has_a_line_for_each(result):
     assert lines[3].endswith("takes 25.3G of 15.75G of HBM")
     said = "30.0 s to compile, 300.0 MiB of temporaries, at least 30.5 ms a call"
     assert tables.line(result.programs[0]) == f"mutual_knn on v5e:4x4: {said}"
+
+
+def test_an_unfinished_run_goes_on_after_what_it_compiled(result, tmp_path):
+    path = tmp_path / "unfinished.jsonl"
+    first, second = result.programs
+    begun = Unfinished(path)
+    assert begun.known == {}
+    begun.keep(first)
+    begun.keep(second)
+    with path.open("a") as file:
+        file.write('{"topology": "v5')  # killed as it wrote
+    again = Unfinished(path)
+    assert list(again.known) == [("v5e:4x4", "mutual_knn"), ("v5e:4x4", "rsa")]
+    assert list(again.known.values()) == [first, second]
+    again.finish()
+    assert not path.exists()
 
 
 def test_the_report_says_what_fits_and_what_does_not(result, tmp_path):
