@@ -34,7 +34,7 @@ def plan(specs, files: feature_files.FilePanel, mesh, out, take: Callable) -> st
         ValueError: what `take` raises, or encoders of sounds for images, and the reverse.
     """
     from substrate_jax.data.domains import bytes_to_download
-    from substrate_jax.data.spectrogram import check_modality, resampled_note
+    from substrate_jax.data.modality import check_modality, resampled_note
 
     width = sum(spec.width for spec in (*specs, *files.specs))
     encoders, missing = panel.encoder_lines(specs)

@@ -280,7 +280,7 @@ def constant_notes(name: str, features) -> list[str]:
 
 def resampled_notes(specs, source) -> list[str]:
     """A note on sounds at another rate than an encoder's, if there are any."""
-    from substrate_jax.data.spectrogram import resampled_note
+    from substrate_jax.data.modality import resampled_note
 
     note = resampled_note(specs, source)
     return [note] if note else []

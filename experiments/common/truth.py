@@ -116,7 +116,7 @@ def _fine_tuned(encoders, sources, features, halves, mesh, out: Path) -> "dict[s
     """All accuracies; `out`/finetuned.csv holds those that are known, so that a run goes on."""
     import numpy as np
 
-    from substrate_jax.data.spectrogram import image_preprocess
+    from substrate_jax.data.modality import image_preprocess
     from substrate_jax.report.text import csv_text
     from substrate_jax.report.writing import write_file
     from substrate_jax.training.finetune import RECIPE, fine_tuned_accuracy

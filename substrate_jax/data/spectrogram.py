@@ -32,23 +32,22 @@ References: S. S. Stevens, J. Volkmann, E. B. Newman, J. Acoust. Soc. Am. 8, 185
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.data.sounds import Sound, resample
-from substrate_jax.data.sources import Modality, Source
+from substrate_jax.data.sources import Modality
 
 Fill = Literal["repeatpad", "repeat", "pad"]
 Scale = Literal["htk", "slaney"]
 FLOOR = 1e-10  # of energies, so that silence has a logarithm
 PARTS = 4  # spectrograms of a sound where its parts are wanted
+BLOCK = 1024  # frames at once on the host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,65 +158,6 @@ class SoundPreprocess:
         return prepared if self.parts else decibels(prepared, self)
 
 
-AnyPreprocess = Preprocess | SoundPreprocess
-
-
-def row_bytes(spec: AnyPreprocess) -> int:
-    """Bytes of what the host prepares of one image or sound.
-
-    Example:
-      >>> row_bytes(Preprocess(size=32)), row_bytes(SoundPreprocess())
-      (3072, 1920000)
-    """
-    return int(np.prod(spec.shape)) * spec.dtype.itemsize
-
-
-class _Spec(Protocol):
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def preprocess(self) -> AnyPreprocess: ...
-
-
-def check_modality(spec: _Spec, source: Source) -> None:
-    """Refuse an encoder of sounds for images, and the reverse.
-
-    Raises:
-      ValueError: the two do not go together.
-    """
-    wants = spec.preprocess.modality
-    if wants != source.modality:
-        example = {"image": "dir:PICTURES", "sound": "wav:SOUNDS"}[wants]
-        raise ValueError(
-            f"encoder {spec.name} takes {wants}s and {source.name} holds {source.modality}s; give "
-            f"it a source such as {example}, or an encoder of {source.modality}s"
-        )
-
-
-def image_preprocess(spec: _Spec) -> Preprocess:
-    """The preprocessing of an encoder of images.
-
-    Raises:
-      ValueError: the encoder is one of sounds.
-    """
-    if not isinstance(spec.preprocess, Preprocess):
-        raise ValueError(f"encoder {spec.name} takes sounds; give one of images here")
-    return spec.preprocess
-
-
-def resampled_note(specs: Sequence[_Spec], source: Source) -> str:
-    """From what to what the sounds of a source are resampled for these encoders; empty for none."""
-    wanted = {spec.name: spec.preprocess for spec in specs}
-    rates = {n: p.rate for n, p in wanted.items() if isinstance(p, SoundPreprocess)}
-    rates = {name: rate for name, rate in rates.items() if set(source.rates) - {rate}}
-    if not rates:
-        return ""
-    found = " and ".join(f"{rate:,}" for rate in source.rates)
-    to = ", ".join(f"{rate:,} for {name}" for name, rate in rates.items())
-    return f"{source.name}: sounds of {found} samples a second are resampled to {to}."
-
-
 def of_length(
     samples: Float32[np.ndarray, " n"], spec: SoundPreprocess
 ) -> Float32[np.ndarray, " m"]:
@@ -242,9 +182,7 @@ def of_length(
 def with_parts(
     samples: Float32[np.ndarray, " n"], spec: SoundPreprocess
 ) -> Float32[np.ndarray, "5 t k"]:
-    """The whole shrunk to the constant number of frames, three parts of it, and whether it was
-    longer.
-    """
+    """The whole shrunk to the constant number of frames, three parts, and whether it was longer."""
     longer = len(samples) > spec.samples
     whole = decibels(samples if longer else of_length(samples, spec), spec, np)
     total, wanted = len(whole), spec.frames
@@ -278,20 +216,24 @@ def decibels(
         samples = xp.pad(samples, around, mode="reflect")
     count = 1 + (samples.shape[-1] - spec.frame) // spec.hop
     rows = np.arange(count)[:, None] * spec.hop + np.arange(spec.frame)
-    frames = samples[..., rows] * window_of(spec).reshape((1,) * samples.ndim + (-1,))
-    spectrum = xp.fft.rfft(frames)
-    power = xp.square(spectrum.real) + xp.square(spectrum.imag)
-    energies = _product(power, mel_filters(spec), xp)
+    # On the host a sound may last for hours, whose frames together take gigabytes.
+    step = BLOCK if xp is np else count
+    parts = (rows[start : start + step] for start in range(0, count, step))
+    energies = xp.concatenate([_energies(samples[..., part], spec, xp) for part in parts], -2)
     levels = (10 * xp.log10(xp.maximum(energies, np.float32(FLOOR)))).astype(np.float32)
     if spec.span is None:
         return levels
     return xp.maximum(levels, levels.max((-2, -1), keepdims=True) - np.float32(spec.span))
 
 
-def _product(power, filters, xp):
+def _energies(frames: Float[Any, "*n t m"], spec: SoundPreprocess, xp: ModuleType):
+    """By band, of frames not yet weighted."""
+    weights = window_of(spec).reshape((1,) * (frames.ndim - 1) + (-1,))
+    spectrum = xp.fft.rfft(frames * weights)
+    power = xp.square(spectrum.real) + xp.square(spectrum.imag)
     if xp is np:
-        return power @ filters
-    return jnp.matmul(power, filters, precision=jax.lax.Precision.HIGHEST)
+        return power @ mel_filters(spec)
+    return jnp.matmul(power, mel_filters(spec), precision=jax.lax.Precision.HIGHEST)
 
 
 @functools.lru_cache

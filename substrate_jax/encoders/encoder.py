@@ -21,9 +21,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from substrate_jax.data import preprocess as preprocessing
+from substrate_jax.data.modality import AnyPreprocess
 from substrate_jax.data.paths import readable
 from substrate_jax.data.preprocess import Preprocess
-from substrate_jax.data.spectrogram import AnyPreprocess
 from substrate_jax.encoders import hub
 from substrate_jax.encoders import weights as checkpoints
 from substrate_jax.encoders.find import find_transformers, find_weights

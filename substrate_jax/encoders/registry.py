@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from substrate_jax.data.modality import AnyPreprocess
 from substrate_jax.data.sources import Modality
-from substrate_jax.data.spectrogram import AnyPreprocess
 from substrate_jax.encoders.networks.network import Config
 
 Paradigm = Literal[

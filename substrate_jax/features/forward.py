@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Shaped
 
-from substrate_jax.data.spectrogram import row_bytes
+from substrate_jax.data.modality import row_bytes
 from substrate_jax.features.pixels import Batch, Pixels
 from substrate_jax.features.plan import Missing, Plan
 from substrate_jax.features.protocol import Extractor
@@ -45,7 +45,7 @@ class DeviceBytes(NamedTuple):
 
 
 def forward_pass(encoder: Extractor, mesh: Mesh) -> tuple[Any, Any]:
-    """The jitted `(state, pixels) -> features`, rows split over the mesh, and the state on the host.
+    """The jitted `(state, pixels) -> features`, rows split over the mesh; and the state on the host
 
     The pixels are as `spec.preprocess` prepares them.
     """

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
+from substrate_jax.data.modality import AnyPreprocess
 from substrate_jax.data.sources import Source
-from substrate_jax.data.spectrogram import AnyPreprocess
 from substrate_jax.data.unreadable import Unreadable
 
 PREFETCH = 2  # batches decoded ahead of the one being computed

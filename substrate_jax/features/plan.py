@@ -21,8 +21,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from substrate_jax.data.modality import check_modality, row_bytes
 from substrate_jax.data.sources import Source, digest
-from substrate_jax.data.spectrogram import check_modality, row_bytes
 from substrate_jax.features import processes
 from substrate_jax.features.pixels import Batch
 from substrate_jax.features.protocol import Extractor

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array
 
-from substrate_jax.data.spectrogram import AnyPreprocess
+from substrate_jax.data.modality import AnyPreprocess
 
 
 @runtime_checkable

@@ -21,8 +21,8 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from substrate_jax.data.modality import image_preprocess
 from substrate_jax.data.preprocess import Preprocess, normalize
-from substrate_jax.data.spectrogram import image_preprocess
 from substrate_jax.encoders import Encoder
 from substrate_jax.encoders.networks.layers import Linear
 from substrate_jax.encoders.networks.network import Network, input_shape

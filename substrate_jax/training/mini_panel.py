@@ -22,9 +22,9 @@ from jaxtyping import Float, Int, UInt8
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from substrate_jax.data.modality import image_preprocess
 from substrate_jax.data.preprocess import normalize
 from substrate_jax.data.sources import Source
-from substrate_jax.data.spectrogram import image_preprocess
 from substrate_jax.encoders import Encoder, encoder_spec, list_encoders, load_encoder, untrained
 from substrate_jax.encoders.networks.network import input_shape
 from substrate_jax.encoders.weights import checkpoint_arrays, serialize

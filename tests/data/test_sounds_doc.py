@@ -13,13 +13,9 @@ import pytest
 import soundfile
 
 from substrate_jax.data import open_source
+from substrate_jax.data.modality import image_preprocess, resampled_note
 from substrate_jax.data.sounds import Sound, decode_sound, resample
-from substrate_jax.data.spectrogram import (
-    SoundPreprocess,
-    decibels,
-    image_preprocess,
-    resampled_note,
-)
+from substrate_jax.data.spectrogram import SoundPreprocess, decibels
 from substrate_jax.data.unreadable import UnreadableSound
 from substrate_jax.encoders import encoder_spec, load_encoder
 from substrate_jax.features import extract

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from substrate_jax.data.modality import AnyPreprocess
 from substrate_jax.data.paths import first_of
 from substrate_jax.data.preprocess import Preprocess
-from substrate_jax.data.spectrogram import AnyPreprocess
 from substrate_jax.encoders.hub import (
     CONFIG,
     INDEX,
