@@ -149,7 +149,7 @@ def compare_sides(
                 substrates[0][:, :k],
                 substrates[1][:, :k],
                 measure,
-                main.measures[measure].nulls[ROWS].least,
+                main.measures[measure].nulls[ROWS],
                 neighbors=options.neighbors,
                 alpha=options.alpha,
                 power=options.power,

@@ -69,7 +69,7 @@ def detection(planted: Planted, observed: float, quantity: str, power: float) ->
         PHONE, bottom + HIGH + 0.12, left=LEFT, right=0.2, bottom=bottom, top=0.12
     )
     value, share = np.array(planted.value), 100 * np.array(planted.detected)
-    known = [v for v in (planted.least, planted.predicted, observed) if np.isfinite(v)]
+    known = [v for v in (planted.least, planted.by_null, observed) if np.isfinite(v)]
     start = float(value.min())
     reach = max(max(known) - start, 1e-3)
     limits = (start - 0.1 * reach, start + 1.3 * reach)
@@ -82,7 +82,7 @@ def detection(planted: Planted, observed: float, quantity: str, power: float) ->
     (curve,) = axes.plot(value[near][order], share[near][order], **style)
     rows = [(curve, f"planted, {planted.draws} draws each")]
     for at, name, dash in (
-        (planted.predicted, f"seen {power:.0%} of the time, by the null", (4, 2)),
+        (planted.by_null, f"seen {power:.0%} of the time, by the null", (4, 2)),
         (observed, "observed", (None, None)),
     ):
         line = axes.axvline(at, color=INK, linewidth=1.2, dashes=dash)

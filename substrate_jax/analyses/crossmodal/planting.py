@@ -11,6 +11,17 @@ and U. It is found if its p by the closed form is at most alpha. The share w at 
 `power` of draws is found is looked for by halving log w; all w see the same orders. The mean of the
 measure there is the least effect, to be held against the one that the null predicts (`measure`).
 
+**Expected.** That one is too low, for what is shared and what is not meet in a term of mean 0 that
+the null does not have. With s_k, t_k the variances of the components of X and Y, and the mean m,
+deviation d and tau of the null, CKA has about the mean and variance
+
+    (1 - w) m + w c,    c = sum s_k t_k / sqrt(sum s_k^2 sum t_k^2),
+    (1 - w)^2 d^2 + 4 w (1 - w) v,    v = sum s_k^2 t_k^2 / (n sum s_k^2 sum t_k^2),
+
+(the term is 2 sqrt(w (1-w)) sum_k n sqrt(s_k t_k) (X'PY)_kk in the units of ||X'Y||^2, and an entry
+of X'PY has the variance n s_k t_k). The w at which the normal law with them is above tau with the
+wanted power gives the least effect in closed form.
+
 Cost: 10 strengths of `draws` pairs of blocks of K features, n^2 K each.
 
 Not guaranteed: that a real effect has this form. What is shared here is shared by all components
@@ -25,9 +36,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
+from scipy import stats
 
 from substrate_jax import kernels
-from substrate_jax.analyses.crossmodal.results import CKA, KNN, Planted
+from substrate_jax.analyses.crossmodal.results import CKA, KNN, Null, Planted
 from substrate_jax.kernels.arithmetic import divide, from_first, gather_rows
 from substrate_jax.kernels.nulls.orders import row_orders
 from substrate_jax.mesh import DATA_AXIS, EVERYWHERE, ROWS, over_rows, replicate, shard_rows
@@ -40,7 +52,7 @@ def plant(
     left: Float[np.ndarray, "n K"],
     right: Float[np.ndarray, "n K"],
     measure: str,
-    predicted: float,
+    null: Null,
     *,
     neighbors: int,
     alpha: float,
@@ -56,7 +68,7 @@ def plant(
         left: scores on components, by descending variance.
         right: those of the other side; their order of rows does not matter.
         measure: "cka" or "mutual_knn".
-        predicted: the least effect by the null, to be kept beside.
+        null: of the measure against all orders of the rows.
         neighbors: of mutual kNN.
         alpha: level.
         power: share of draws to be detected.
@@ -72,8 +84,9 @@ def plant(
         >>> from substrate_jax.mesh import make_mesh
         >>> x, y = np.random.default_rng(0).normal(size=(2, 60, 2)).astype(np.float32)
         >>> options = dict(neighbors=5, alpha=0.05, power=0.8, draws=40, seed=0)
-        >>> found = plant(x, y, "cka", 0.1, **options, mesh=make_mesh("data=1"))
-        >>> found.detected[-1], 0.03 < found.least < 0.3
+        >>> null = Null(0.03, 0.02, 0.08, 1.0, 0.0, 0.1, "closed_form")
+        >>> found = plant(x, y, "cka", null, **options, mesh=make_mesh("data=1"))
+        >>> float(found.detected[-1]), 0.03 < found.least < 0.3
         (1.0, True)
     """
     key = jax.random.key(seed)
@@ -100,7 +113,38 @@ def plant(
     shares = sorted(tried)
     values, rates = (np.array([tried[share][i] for share in shares]) for i in (0, 1))
     least_share, least = _crossing(shares, values, rates, power)
-    return Planted(measure, shares, values, rates, draws, least_share, least, predicted)
+    expected = expected_cka(left, right, null, power) if measure == CKA else float("nan")
+    by_null = null.least
+    return Planted(measure, shares, values, rates, draws, least_share, least, by_null, expected)
+
+
+def expected_cka(
+    left: Float[np.ndarray, "n K"], right: Float[np.ndarray, "n K"], null: Null, power: float
+) -> float:
+    """The least effect of a planted signal in closed form; NaN where none is enough.
+
+    Args:
+        left: scores on components.
+        right: those of the other side.
+        null: of CKA against all orders of the rows.
+        power: share of draws to be detected.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(400, 2))
+        >>> null = Null(0.005, 0.004, 0.013, 1.0, 0.0, 0.015, "closed_form")
+        >>> round(expected_cka(x, x, null, 0.8), 3)
+        0.021
+    """
+    s, t = (np.var(np.asarray(block, np.float64), axis=0) for block in (left, right))
+    norm = np.sum(s**2) * np.sum(t**2)
+    if norm == 0:
+        return float("nan")
+    most, meeting = np.sum(s * t) / np.sqrt(norm), np.sum(s**2 * t**2) / norm / len(left)
+    shares = np.geomspace(LEAST_SHARE, 1, 4096)
+    mean = (1 - shares) * null.mean + shares * most
+    variance = (1 - shares) ** 2 * null.deviation**2 + 4 * shares * (1 - shares) * meeting
+    enough = np.flatnonzero(mean - stats.norm.ppf(power) * np.sqrt(variance) >= null.tau)
+    return float(mean[enough[0]]) if len(enough) else float("nan")
 
 
 def _crossing(shares: Sequence[float], values, rates, power: float) -> tuple[float, float]:

@@ -104,7 +104,8 @@ class Planted:
         draws: for each strength.
         least_strength: at which as many are detected as the power says; NaN if none is enough.
         least: the measure there.
-        predicted: the same from the null alone.
+        by_null: the same from the null alone.
+        expected: the same in closed form, with the spread that the signal has; NaN for recall.
     """
 
     measure: str
@@ -114,7 +115,8 @@ class Planted:
     draws: int
     least_strength: float
     least: float
-    predicted: float
+    by_null: float
+    expected: float
 
 
 @dataclasses.dataclass(frozen=True)

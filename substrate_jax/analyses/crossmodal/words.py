@@ -28,10 +28,11 @@ def p_text(value: float) -> str:
     """A p-value as sentences have it.
 
     Example:
-        >>> p_text(0.0312), p_text(2e-9)
-        ('p = 0.031', 'p = 2e-9')
+        >>> p_text(0.0312), p_text(0.0)
+        ('p = 0.031', 'p < 1e-38')
     """
-    return f"p = {number(value, 'p')}"
+    said = number(value, "p")
+    return f"p < {said[1:]}" if said.startswith("<") else f"p = {said}"
 
 
 def found(one: Agreement, alpha: float, null: str = ROWS, measure: str = CKA) -> bool:
