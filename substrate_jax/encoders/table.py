@@ -56,7 +56,7 @@ package `pyopen-wakeword` as `embedding_model.tflite`, and
     python -m substrate_jax.encoders.tflite embedding_model.tflite speech_embedding.safetensors
 
 makes the file that `--weights_dir` looks for. Its features are the mean over 16 windows of
-0.77 seconds in two; the tap `windows` has them apart.
+0.78 seconds in two; the tap `windows` has them apart.
 
 An encoder of sounds takes sounds alone: `wav:FOLDER` or a TFDS set. What becomes of them:
 [sounds.md](sounds.md).
