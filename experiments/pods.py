@@ -1,7 +1,7 @@
 """Compile every sharded program for TPU pods, on any host: memory, collectives, least time.
 
     python -m experiments.pods                                  # a pod of 16 chips
-    python -m experiments.pods --topologies=v5e:16x16,v5p:4x4x8 --programs=measures,substrate
+    python -m experiments.pods --topologies=v5e:16x16,v5p:4x4x8 --programs=measures,substrates
     python -m experiments.pods --topologies=v6e:8x8 --programs=extraction --batch_size=16384
 
 XLA's compiler for TPUs is in libtpu (pip install 'substrate-jax[tpu]') and needs no TPU. Each

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from substrate_jax import kernels
 from substrate_jax.mesh import DATA_AXIS, EVERYWHERE, ROWS, over_rows
 
-GROUPS = ("extraction", "measures", "nulls", "streaming", "substrate", "training")
+GROUPS = ("extraction", "measures", "nulls", "streaming", "substrates", "training")
 KS = (10, 30, 100)
 PERMUTATIONS = 200
 CLASSES = 100
@@ -298,8 +298,8 @@ def _programs() -> list[Program]:
         Program("streaming_cka_end", "streaming", _finalized(_cka_stream)),
         Program("streaming_pca", "streaming", _stream(_pca_stream, _stacked_batch)),
         Program("streaming_pca_end", "streaming", _finalized(_pca_stream)),
-        Program("substrate", "substrate", _substrate),
-        Program("pcka", "substrate", _pcka),
+        Program("substrate", "substrates", _substrate),
+        Program("pcka", "substrates", _pcka),
         Program("distill", "training", _training("debiased_cka")),
     ]
 

@@ -22,7 +22,7 @@ from substrate_jax.mesh import DATA_AXIS, ROWS, make_mesh, over_rows
 ROOT = Path(__file__).parents[3]
 ABSENT = "libtpu has no build for this system"
 N = 2048
-ENCODERS = ("mini_vit_base", "mini_resnet50")
+ENCODERS = ("mini_vit_base",)
 needs_libtpu = pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine != "x86_64", reason=ABSENT
 )
@@ -189,7 +189,8 @@ def test_every_topology_of_the_table_is_known_to_libtpu():
         )
 
 
-# Small networks and few rows: what is checked is how programs are split, which they do not change.
+# A small network and few rows: how programs are split does not depend on them, and the compiler
+# takes half a minute for the neighbors of each encoder.
 PROMISED = ("cka", "mutual_knn", "substrate", "distill", "mini_vit_base")
 
 
