@@ -22,7 +22,7 @@ NETWORKS = QUIET | {
     "components": 4,
 }
 SCORES = {"bootstrap": 20, "scores": ["logme"]}
-MATCHED = {"components": 4, "sweep": ["2"], "pair": "class", "permutations": 39, "planted": 4}
+MATCHED = {"components": 4, "sweep": ["2"], "pair": "class", "permutations": 39, "planted": 2}
 SHOTS = {"labels": ["2", "5"], "episodes": 2}
 # Name -> launcher, its flags, items of --features: (domain:)name of a file. Rows of the files are
 # those of the images, so that a file may stand beside networks.
@@ -36,7 +36,7 @@ RUNS = {
     "transferability, networks and a file": ("transferability", NETWORKS | SCORES, NAMES[:1]),
     "detector, files": ("detector", QUIET | {"components": 4, "alpha": 0.2}, NAMES),
     "detector, networks and a file": ("detector", NETWORKS | {"alpha": 0.2}, NAMES[:1]),
-    "crossmodal, files": ("crossmodal", QUIET | MATCHED, NAMES[:2]),
+    "crossmodal, files": ("crossmodal", QUIET | MATCHED, NAMES[:1]),
     "probe, files": ("probe", QUIET | {"components": 4} | SHOTS, NAMES),
     "probe, networks and a file": ("probe", NETWORKS | SHOTS, NAMES[:1]),
 }

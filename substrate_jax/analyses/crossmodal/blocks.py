@@ -17,7 +17,7 @@ from substrate_jax.analyses.crossmodal.words import interval, p_text
 from substrate_jax.report import page, strips
 from substrate_jax.report.drawing import MARKS
 from substrate_jax.report.page import Block, Column, Figures, Picture, Prose, Table
-from substrate_jax.report.text import csv_text, number, sentence
+from substrate_jax.report.text import csv_text, number
 
 QUESTIONS = {
     ROWS: "Is there any agreement?",
@@ -49,20 +49,22 @@ def agreement_blocks(compared: Comparison) -> Iterator[Block]:
     ]
     columns = [
         Column("question", "Question"),
-        Column("null", "Null"),
+        Column("null", "null", shown=False),
         Column("measure", "Measure"),
         Column("value", "Observed"),
+        Column("p_value", "p", "p"),
         Column("mean", "Chance", "score"),
         Column("tau", "τ", "score"),
-        Column("score", "Calibrated", "score"),
-        Column("p_value", "p", "p"),
         Column("least", "Least effect", "score"),
+        Column("score", "Calibrated", "score"),
         Column("method", "method", shown=False),
     ]
+    nulls_in_words = "; ".join(TITLES[kind] for kind in nulls)
     caption = (
-        f"The two substrates at K = {compared.k}. τ is the {1 - compared.alpha:.0%} quantile of "
-        "the null; calibrated: (value - τ) / (1 - τ), 0 below; the least effect is seen in "
-        f"{compared.power:.0%} of draws. Intervals are over resampled rows."
+        f"The two substrates at K = {compared.k}: {nulls_in_words}. τ is the "
+        f"{1 - compared.alpha:.0%} quantile of the null; calibrated: (value - τ) / (1 - τ), 0 "
+        f"below; the least effect is seen in {compared.power:.0%} of draws. Intervals are over "
+        "resampled rows."
     )
     title = "Three kinds of chance" if len(nulls) > 1 else "Chance"
     yield Table(title, caption, columns, rows, "nulls.csv")
@@ -73,8 +75,8 @@ def _sweep(compared: Comparison, substrates: list[Agreement], measure: str) -> P
     quantity = MEASURES[measure]
     figure = figures.sweep(substrates, measure, quantity, compared.power)
     caption = (
-        f"{sentence(quantity)} Lines at the dots: 95 % intervals over rows. Below the gray line is "
-        "chance, at the hollow one an effect is seen most of the time."
+        "Lines at the dots: 95 % intervals over rows. Chance stays below the squares of gray, an "
+        f"effect at those of color is seen {compared.power:.0%} of the time."
     )
     words = [f"{number(one.measures[measure].value)} at {one.k}" for one in substrates]
     alt = f"{quantity} of the two substrates by number of components: {', '.join(words)}."
@@ -109,11 +111,11 @@ def pair_table(title, caption, agreements, nulls, file: str, **first) -> Table:
         *(Column(key, label) for key, label in first.items()),
         Column("k", "K", "count", shown=not first),
         Column("cka_shown", "CKA"),
-        Column("tau", "τ", "score"),
-        Column("least", "Least effect", "score"),
-        Column("score", "Calibrated", "score"),
         *(Column(f"p_{kind}", short[kind], "p") for kind in nulls),
-        Column("debiased", "Debiased", "score"),
+        Column("tau", "τ", "score"),
+        Column("least", "Least effect", "score", shown=not first),
+        Column("score", "Calibrated", "score"),
+        Column("debiased", "Debiased", "score", shown=not first),
         Column("knn", "kNN", "score"),
         Column("p_knn", "p of kNN", "p"),
         *(Column(key, key, "score", shown=False) for key in ("cka", "cka_low", "cka_high")),
@@ -159,10 +161,10 @@ def controls_blocks(compared: Comparison) -> Iterator[Block]:
         Column("rows", "Pairs", "count"),
         Column("cka_shown", "CKA"),
         Column("cka", "cka", "score", shown=False),
-        Column("debiased", "Debiased", "score"),
-        Column("tau", "τ", "score"),
         Column("p_value", "p", "p"),
         Column("p_within", "p within", "p"),
+        Column("tau", "τ", "score"),
+        Column("debiased", "debiased", "score", shown=False),
         Column("knn", "kNN", "score"),
         Column("p_knn", "p of kNN", "p"),
     ]

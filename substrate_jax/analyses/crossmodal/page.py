@@ -97,7 +97,7 @@ def _tiles(compared: Comparison) -> Iterator[tuple[str, str, str]]:
     cka = compared.main.measures[CKA]
     chance = cka.nulls[ROWS]
     yield number(cka.value), f"CKA at K = {compared.k}", f"chance {number(chance.tau)}"
-    yield number(chance.least), "would have been seen", f"with {compared.power:.0%}"
+    yield number(chance.least), "least effect by the null", f"seen {compared.power:.0%} of the time"
     yield number(chance.p_value, "p"), "p, all rows permuted", counted(compared.rows, "pair")
     if (classes := cka.nulls.get(CLASSES)) is not None:
         detail = f"{len(compared.classes)} classes"
