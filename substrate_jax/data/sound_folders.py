@@ -36,16 +36,17 @@ def open_sounds(
     Raises:
       ValueError: soundfile is not installed, or as `folders.open_folder`.
     """
-    rates: set[int | None] = set()
+    rates: set[int] = set()
 
     def is_sound(file: Path) -> bool:
         if readable(file.suffix.lower()) not in SUFFIXES:
             return False
-        rates.add(rate_of(file))
+        rate = rate_of(file)
+        rates.update([] if rate is None else [rate])
         return True
 
     files = ImageFiles(
         "wav", is_sound, decode_sound, " ".join(sorted(SUFFIXES)), "sound", UnreadableSound
     )
     source = open_image_files(path, files, options)
-    return dataclasses.replace(source, rates=tuple(sorted(rates - {None})))
+    return dataclasses.replace(source, rates=tuple(sorted(rates)))

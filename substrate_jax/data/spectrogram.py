@@ -278,8 +278,8 @@ def mel_filters(spec: SoundPreprocess) -> Float32[np.ndarray, "f k"]:
       (513, 64)
     """
     to_mels, to_hertz = _MELS[spec.scale]
-    ends = to_mels(np.array([spec.low, spec.high], np.float64))
-    corners = to_hertz(np.linspace(*ends, spec.bands + 2))
+    low, high = to_mels(np.array([spec.low, spec.high], np.float64)).tolist()
+    corners = to_hertz(np.linspace(low, high, spec.bands + 2))
     hertz = np.arange(spec.frame // 2 + 1)[:, None] * (spec.rate / spec.frame)
     left, middle, right = corners[:-2], corners[1:-1], corners[2:]
     rising, falling = (hertz - left) / (middle - left), (right - hertz) / (right - middle)

@@ -161,7 +161,7 @@ def open_tfds(spec: TfdsSpec, orientation: Orientation = "ignore") -> Source:
 
     def read(row: int) -> Any:
         if sounds is not None:
-            return read_named(ids[row], lambda: sounds.read(row), UnreadableSound)
+            return read_named(ids[row], partial(sounds.read, row), UnreadableSound)
         image = partial(records.image, row, chosen)
         return read_named(ids[row], lambda: decode_image(image(), orientation=orientation))
 

@@ -9,7 +9,7 @@ from substrate_jax.encoders.networks.convnext import ConvNeXtConfig
 from substrate_jax.encoders.networks.efficientnet import EfficientNetConfig
 from substrate_jax.encoders.networks.maxvit import MaxViTConfig
 from substrate_jax.encoders.networks.mobilevit import MobileViTV2Config
-from substrate_jax.encoders.networks.network import Config
+from substrate_jax.encoders.networks.network import ImageConfig
 from substrate_jax.encoders.networks.regnet import RegNetConfig
 from substrate_jax.encoders.networks.resnet import ResNetConfig
 from substrate_jax.encoders.networks.swin import SwinConfig
@@ -98,7 +98,7 @@ def _beit() -> BEiTConfig:
 
 
 # stands in for, configuration, paper
-_MEMBERS: dict[Paradigm, tuple[tuple[str, Config, str], ...]] = {
+_MEMBERS: dict[Paradigm, tuple[tuple[str, ImageConfig, str], ...]] = {
     "supervised": (
         ("resnet50", _resnet((1, 1, 2, 1)), "1512.03385"),
         ("resnet101", _resnet((1, 2, 4, 1)), "1512.03385"),

@@ -9,7 +9,7 @@ from substrate_jax.data.preprocess import (
     INCEPTION_STD,
     Preprocess,
 )
-from substrate_jax.encoders.networks.network import Config
+from substrate_jax.encoders.networks.network import ImageConfig
 from substrate_jax.encoders.registry import EncoderSpec, Paradigm, register_encoder
 
 # Members of the panel of arXiv:2606.07882, and those of its five-encoder panel across domains.
@@ -58,7 +58,7 @@ def timm_model(spec: EncoderSpec) -> str:
 def register_timm(
     name: str,
     model: str,
-    config: Config,
+    config: ImageConfig,
     paradigm: Paradigm = "supervised",
     *,
     crop_fraction: float,
