@@ -143,13 +143,27 @@ _BRANCHES = re.compile(r"(?:branch_computations|called_computations)=\{([^}]*)\}
 _STEPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
+_BELOW = re.compile(r"ROOT .* compare\(%?[\w.\-]+, %?([\w.\-]+)\), direction=LT")
+
+
+def _steps(line: str, bodies: dict[str, list[str]]) -> int:
+    """Steps of a loop: said, or those of a counter from 0, as jax's loops are; else 1."""
+    if said := _STEPS.search(line):
+        return int(said[1])
+    condition = re.search(r"condition=%?([\w.\-]+)", line)
+    test = "\n".join(bodies.get(condition[1], []) if condition else [])
+    if below := _BELOW.search(test):
+        bound = re.search(rf"%?{re.escape(below[1])} = s32\[\]\S* constant\((\d+)\)", test)
+        return int(bound[1]) if bound else 1
+    return 1
+
+
 def _times(bodies: dict[str, list[str]]) -> dict[str, int]:
     """How often each computation is run."""
     calls: dict[str, list[tuple[str, int]]] = {}
     for name, lines in bodies.items():
         for line in lines:
-            steps = _STEPS.search(line)
-            count = int(steps[1]) if steps and " while(" in line else 1
+            count = _steps(line, bodies) if " while(" in line else 1
             called = _CALLS.findall(line)
             for branches in _BRANCHES.findall(line):
                 called += [each.strip().lstrip("%") for each in branches.split(",")]
