@@ -24,7 +24,8 @@ wanted power gives the least effect in closed form.
 
 Cost: 10 strengths of `draws` pairs of blocks of K features, n^2 K each.
 
-Not guaranteed: that a real effect has this form. What is shared here is shared by all components
+Not guaranteed: the last digits on another number of devices, nor that a real effect has this form.
+What is shared here is shared by all components
 alike; one that lies in the weakest alone is harder to see.
 """
 
