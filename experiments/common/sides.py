@@ -86,6 +86,12 @@ class OpenedSide:
         from substrate_jax.report.run import EncoderRecord
 
         found = [panel.encoder_record(loaded[spec.name]) for spec in (*self.images, *self.sounds)]
+        found = [
+            dataclasses.replace(one, paradigm="untrained")
+            if one.source.startswith("untrained-")
+            else one
+            for one in found
+        ]
         if self.has_sounds:
             spec = _log_mel().spec
             own = (

@@ -114,6 +114,13 @@ def controls(compared: Comparison) -> Iterator[str]:
         if len(values) > 1:
             ends += f" to {number(values[-1])}"
         yield f"Of {counted(len(positive), 'positive control')} {seen} agree (CKA {ends})."
+    if compared.planted:
+        one = compared.planted[0]  # without a signal, that is
+        yield (
+            f"Of {one.draws} shuffled pairings {one.detected[0]:.0%} agree, where "
+            f"{compared.alpha:.0%} should by chance."
+        )
+        return
     for one in compared.controls:
         if not one.positive:
             p = one.agreement.measures[CKA].nulls[ROWS].p_value

@@ -79,7 +79,8 @@ def made(*, arbitrary=True, planted=True, least=0.04, **p_values) -> CrossmodalR
         ({"rows": 0.01, "least": float("nan")}, "no signal that could be planted was found"),
         ({"rows": 0.01, "planted": False}, "a CKA of 0.030 would have been seen, by the null."),
         ({"rows": 0.01}, "Of 2 positive controls 1 agree (CKA 0.020 to 0.900)"),
-        ({"rows": 0.01}, "Shuffled, the two sides give p = 0.600"),
+        ({"rows": 0.01}, "Of 9 shuffled pairings 5% agree, where 5% should by chance."),
+        ({"rows": 0.01, "planted": False}, "Shuffled, the two sides give p = 0.600"),
     ],
 )
 def test_the_finding(options, said):
