@@ -66,6 +66,7 @@ EPOCHS = 20  # of students, without --epochs
 
 def run() -> None:
     """Make targets and teachers, train what is not yet trained, and write the report."""
+    from substrate_jax.data.modality import image_preprocess
     from substrate_jax.encoders import encoder_spec
     from substrate_jax.encoders.table import text_table
     from substrate_jax.mesh import make_mesh
@@ -79,11 +80,11 @@ def run() -> None:
     student_config(FLAGS.student, 2)
     specs = panel.chosen_specs()
     if needs_teacher(plan):
-        spec = encoder_spec(plan.teacher)
-        if spec.config.image_size != training_data.student_preprocess().size:
+        size = image_preprocess(encoder_spec(plan.teacher)).size
+        if size != training_data.student_preprocess().size:
             raise ValueError(
-                f"teacher={plan.teacher!r} takes images of {spec.config.image_size} pixels, the "
-                f"student of {training_data.student_preprocess().size}; choose one of that size"
+                f"teacher={plan.teacher!r} takes images of {size} pixels, the student of "
+                f"{training_data.student_preprocess().size}; choose one of that size"
             )
     mesh = make_mesh(FLAGS.mesh)
     sources = training_data.open_training_data()

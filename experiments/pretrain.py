@@ -132,15 +132,17 @@ def write_card(out: Path) -> None:
 
 def describe_plan(recipe, sources, steps: int, checkpoints: Path, out: Path) -> str:
     """What a run would do."""
+    from substrate_jax.data.modality import image_preprocess
     from substrate_jax.encoders import encoder_spec
     from substrate_jax.encoders.weights import parameter_count
 
     spec = encoder_spec(FLAGS.encoder)
+    size = image_preprocess(spec).size
     return "\n".join(
         [
             f"out: {out}   checkpoints: {checkpoints}",
             f"encoder: {spec.name}, {spec.family}, {parameter_count(spec.config):,} parameters, "
-            f"{spec.config.image_size} x {spec.config.image_size} pixels",
+            f"{size} x {size} pixels",
             f"recipe: {recipe.objective}, {recipe.optimizer} at {recipe.learning_rate:g}, batches "
             f"of {recipe.batch_size}, {recipe.epochs} epochs, {steps:,} steps",
             *(

@@ -30,7 +30,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 ALLOWED_SKIPS = (
     "prepared image sets are absent",
     "published weights are absent",
-    "libtpu has no build for this system",
+    "libtpu is not installed",
 )
 
 

@@ -48,11 +48,12 @@ def prepare(name: str, batch_size: int, dtype: str, seed: int) -> Forward:
     import jax
     import jax.numpy as jnp
 
+    from substrate_jax.data.modality import image_preprocess
     from substrate_jax.encoders import encoder_spec, weights
     from substrate_jax.encoders.encoder import Encoder
 
     spec = encoder_spec(name)
-    size = spec.config.image_size
+    size = image_preprocess(spec).size
     rng = np.random.default_rng(seed)
     images = rng.standard_normal((batch_size, size, size, 3), np.float32)
     network = timm_network(spec)
