@@ -39,7 +39,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600  # seconds of a cell, on a busy machine
-os.environ["TQDM_DISABLE"] = "1"
+os.environ |= {"TQDM_DISABLE": "1", "JAX_PLATFORMS": "cpu"}
 
 
 def write_commands(app) -> None:
