@@ -36,7 +36,7 @@ def heatmap(
 
     Example:
         >>> figure = heatmap(np.array([[1.0, 0.3], [0.3, 1.0]]), ["one", "two"], quantity="CKA")
-        >>> figure.get_figwidth() > 1
+        >>> bool(figure.get_figwidth() > 1)
         True
     """
     matrix = np.asarray(matrix, np.float64)

@@ -14,6 +14,9 @@ Being sums over Gram matrices, `PairwiseHsic` serves, and with it the permutatio
 
 Cost, D = sum d_e: 2 passes of 2 n^2 D flops over the tiles of `distances`; n x n is never held.
 
+Debiased it is NaN where the unbiased norm is within rounding of what it is taken from: for rows at
+equal distances, and for an outlying row beyond some 1,000 times the distance of the others.
+
 Not guaranteed: what `distances` does not: distances below sqrt(8 eps) of the rows' norms count as
 0, and n is at most 46,340. The derivative where two rows are equal is taken as 0.
 
@@ -58,7 +61,7 @@ def pairwise_distance_correlation(
 
     Returns:
       [E, E] symmetric, 1 on the diagonal; 0 in the row and column of a constant encoder, NaN in
-      those of one with NaN or inf.
+      those of one with NaN or inf; debiased also where only rounding is left (see the module).
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, or there are too

@@ -69,7 +69,7 @@ def sample(
 
     Example:
         >>> from substrate_jax.mesh import make_mesh
-        >>> x = np.eye(6, 2, dtype=np.float32)
+        >>> x = np.array([[0, 1], [1, 3], [5, 2], [2, 2], [4, 0], [3, 5]], np.float32)
         >>> found = sample([x], [2 * x], [(0, 0)], np.arange(6)[None], 2, make_mesh("data=1"))
         >>> [value.round(3).tolist() for value in found]
         [[[1.0]], [[1.0]], [[1.0]]]

@@ -26,6 +26,7 @@ COMMANDS = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem 
 # What makes a command plan little; others must be content with their defaults.
 SMALL = {
     "cka": ("--encoders=mini_vit_base", "--domains=texture"),
+    "crossmodal": ("--encoders=mini_vit_base", "--domains=a=digits,b=tones:digits", "--pair=class"),
     "detector": ("--encoders=mini_vit_base", "--domains=texture,writing"),
     "domains": ("--encoders=mini_vit_base", "--domains=texture,writing"),
     "layers": ("--encoders=mini_vit_base",),

@@ -260,9 +260,9 @@ def measure(name, function, empty=oracles.constant, about="mean", options=None, 
     return Case(run, pairs(function, empty), about, unit=1, **fields)
 
 
-def amplified(blocks):
+def amplified(blocks, gram=oracles.unit_gram):
     """<K, K> over what debiasing leaves of it."""
-    grams = [oracles.unit_gram(x)[0] for x in blocks if oracles.finite(x)]
+    grams = [gram(x)[0] for x in blocks if oracles.finite(x)]
     n = len(grams[0])
     left = [n * (n - 3) * statistics.hsic_unbiased(k, k) for k in grams if k.any()]
     whole = [np.sum(k * k) for k in grams if k.any()]

@@ -41,6 +41,8 @@ CASES: dict[str, Case] = {
     "pairwise_distance_correlation debiased": measure(
         "debiased_distance_correlation",
         functools.partial(measures.distance_correlation, debiased=True),
+        nan=FAR,
+        condition=functools.partial(case.amplified, gram=oracles.distance_gram),
     ),
     "pairwise_svcca": measure("svcca", measures.svcca),
     "pairwise_pwcca": measure("pwcca", measures.pwcca),
