@@ -35,7 +35,7 @@ def start(*command: str) -> list[subprocess.Popen]:
     ]
 
 
-def finish(workers: list[subprocess.Popen], timeout: float = 200) -> list[str]:
+def finish(workers: list[subprocess.Popen], timeout: float = 600) -> list[str]:
     """What they said, once all have ended; none outlives the call."""
     try:
         return [worker.communicate(timeout=timeout)[0] for worker in workers]

@@ -52,7 +52,7 @@ def alone(tmp_path_factory):
         [sys.executable, *COMMAND, f"--out={out}"],
         cwd=processes.ROOT,
         env=environment,
-        timeout=200,
+        timeout=600,
         check=True,
         capture_output=True,
     )
