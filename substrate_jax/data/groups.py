@@ -11,8 +11,12 @@ import numpy as np
 from jaxtyping import Int
 
 
-def check_pattern(pattern: str) -> re.Pattern[str]:
+def check_pattern(pattern: str, name: str = "group_by") -> re.Pattern[str]:
     """The pattern, compiled.
+
+    Args:
+        pattern: to search in ids.
+        name: what errors call it.
 
     Raises:
         ValueError: it is no regular expression.
@@ -21,9 +25,21 @@ def check_pattern(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(
-            f"group_by={pattern!r} is no regular expression: {error}; to take what stands before a "
+            f"{name}={pattern!r} is no regular expression: {error}; to take what stands before a "
             "'#', give ^[^#]+"
         ) from None
+
+
+def parts_of(ids: Sequence[str], pattern: re.Pattern[str]) -> list[str | None]:
+    """What a pattern finds in each id: its first group, if it has any, else the match.
+
+    Example:
+        >>> parts_of(["3_ann", "x"], re.compile("_(.*)"))
+        ['ann', None]
+    """
+    matches = [pattern.search(row_id) for row_id in ids]
+    first = min(pattern.groups, 1)
+    return [None if match is None else match.group(first) for match in matches]
 
 
 def row_groups(ids: Sequence[str], pattern: str) -> tuple[Int[np.ndarray, " n"], int]:
@@ -44,12 +60,11 @@ def row_groups(ids: Sequence[str], pattern: str) -> tuple[Int[np.ndarray, " n"],
         >>> row_groups(["a#1", "b#1", "a#2", "c"], "^(.*)#")
         (array([0, 1, 0, 2]), 3)
     """
-    compiled = check_pattern(pattern)
-    keys: list[tuple[bool, str]] = []
-    for row_id in ids:
-        match = compiled.search(row_id)
-        part = None if match is None else (match.group(1) if compiled.groups else match.group())
-        keys.append((False, row_id) if part is None else (True, part))
+    parts = parts_of(ids, check_pattern(pattern))
+    keys = [
+        (part is not None, row_id if part is None else part)
+        for row_id, part in zip(ids, parts, strict=True)
+    ]
     number = {key: place for place, key in enumerate(dict.fromkeys(keys))}
     matched = sum(found for found, _ in keys)
     return np.array([number[key] for key in keys], np.int64), matched

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from substrate_jax.analyses.crossmodal.sides import found_in
 from substrate_jax.analyses.detector.parts import deal
 from substrate_jax.analyses.probe.episodes import draw_episodes
 from substrate_jax.analyses.probe.targets import LabeledSet
@@ -45,6 +46,12 @@ def test_an_id_is_no_group_of_its_match():
 def test_what_is_no_pattern_is_refused(pattern):
     with pytest.raises(ValueError, match=r"^group_by='.*' is no regular expression: .*\^\[\^#\]\+"):
         row_groups(["a"], pattern)
+
+
+@pytest.mark.parametrize("pattern", ["(", "(a{99999999999})"])
+def test_sides_of_two_modalities_refuse_the_same(pattern):
+    with pytest.raises(ValueError, match=r"^class_of='.*' is no regular expression"):
+        found_in(["a"], pattern, "class_of")
 
 
 def test_stacked_groups_are_of_one_set_each():

@@ -1,12 +1,12 @@
 """The two sides of a comparison: rows of each modality, with their classes and groups."""
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
+from substrate_jax.data.groups import check_pattern, parts_of
 from substrate_jax.data.sources import Source
 from substrate_jax.features import Features
 
@@ -90,16 +90,13 @@ def found_in(ids: Sequence[str], expression: str, name: str) -> tuple[str, ...] 
         >>> found_in(["3_ann", "4_bob"], "_(.*)", "group_of")
         ('ann', 'bob')
     """
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise ValueError(f"{name}={expression!r} is no regular expression: {error}") from error
+    pattern = check_pattern(expression, name)
     if pattern.groups < 1:
         raise ValueError(
             f"{name}={expression!r}: put brackets around what is meant, as '_([a-z]+)_'"
         )
-    found = [pattern.search(one) for one in ids]
-    missing = [one for one, match in zip(ids, found, strict=True) if match is None]
+    found = parts_of(ids, pattern)
+    missing = [one for one, part in zip(ids, found, strict=True) if part is None]
     if len(missing) == len(ids):
         return None
     if missing:
@@ -107,7 +104,7 @@ def found_in(ids: Sequence[str], expression: str, name: str) -> tuple[str, ...] 
             f"{name}={expression!r} finds nothing in {len(missing)} of {len(ids)} ids, such as "
             f"{missing[0]!r}; give an expression that fits all"
         )
-    return tuple(match.group(1) or "" for match in found if match is not None)
+    return tuple(part for part in found if part is not None)
 
 
 def _words(rows: Features | Source) -> tuple[str, ...] | None:
