@@ -34,7 +34,8 @@ Not guaranteed
     Variances are exact to eps lambda_1, not relatively: in float32, components whose variance is
     below 1e-7 of the first are noise. Rank-deficient input gives components that are orthonormal
     all the same, with variance zero up to rounding. "subspace" cannot be differentiated in reverse
-    mode; "exact" can, where the eigenvalues are distinct.
+    mode; "exact" can, where the eigenvalues are distinct: its derivative is arbitrary or NaN where
+    they repeat.
 
 References
     A. Knyazev, "Toward the optimal preconditioned eigensolver: locally optimal block

@@ -140,6 +140,7 @@ FEW_COLUMNS = {"polar", "principal_angles", "grassmann_similarity"}  # no more t
 # Of degenerate points, those where there is no value, as the docstring says.
 NO_VALUE = {
     "linear_predictivity": {"simplex"},
+    "pca": {"rank one", "simplex"},  # repeated eigenvalues: NaN where rounding leaves them equal
     "procrustes_disparity": {"zero"},
     "principal_angles": {"constant", "zero", "rank one"},
     "grassmann_similarity": {"constant", "zero", "rank one"},

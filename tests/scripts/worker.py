@@ -1,6 +1,7 @@
 """A process of a run that a launch script started: says its number, once all have met."""
 
 import argparse
+import sys
 
 import jax
 
@@ -15,6 +16,8 @@ if __name__ == "__main__":
     given = parser.parse_args()
     initialize_distributed(given.coordinator, given.num_processes, given.process_id)
     met = exchange(jax.process_index())
-    print(f"process {jax.process_index()} met {met}", flush=True)
+    # In one piece: print writes the end of the line apart where output is not buffered.
+    sys.stdout.write(f"process {jax.process_index()} met {met}\n")
+    sys.stdout.flush()
     if given.fail == jax.process_index():
         raise SystemExit(3)
