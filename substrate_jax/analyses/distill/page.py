@@ -179,6 +179,7 @@ def _table(result: DistillResult) -> Table:
         Column("least_text", "Least shown"),
         Column("rate_text", "Rate"),
         Column("speed", "Images/s"),
+        Column("seconds_text", "Seconds"),
         Column("memory_text", "Memory"),
     ]
     hidden = ("method", "target", "weight", "fraction", "epochs")
@@ -186,7 +187,8 @@ def _table(result: DistillResult) -> Table:
     columns += [Column(f"seed_{seed}", "", "score", shown=False) for seed in result.plan.seeds]
     rows = []
     for one in result.outcomes:
-        speed = one.images_per_second
+        speed, of = one.images_per_second, one.condition
+        seconds = result.labeled[f"{of.fraction:g}"] * of.epochs / speed
         rows.append(
             {
                 "labels": f"{one.condition.fraction:.0%}",
@@ -196,6 +198,7 @@ def _table(result: DistillResult) -> Table:
                 "least_text": "–" if one.gain is None else points(one.gain.least),
                 "rate_text": f"{one.rate:g}",
                 "speed": f"{speed:,.0f}" if math.isfinite(speed) else "–",
+                "seconds_text": f"{seconds:,.0f}" if math.isfinite(seconds) else "–",
                 "memory_text": f"{one.memory / 2**20:,.0f} MiB" if one.memory else "–",
             }
             | {key: getattr(one.condition, key) for key in hidden}
@@ -206,7 +209,8 @@ def _table(result: DistillResult) -> Table:
         )
     caption = (
         "Test accuracy in percent, the mean over seeds; differences in points. Least shown: a mean "
-        "difference below it would not have been told from none."
+        "difference below it would not have been told from none. Seconds: of one training, of the "
+        "steps after compiling."
     )
     return Table("", caption, columns, rows, "conditions.csv")
 
