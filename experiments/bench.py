@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from .common import launch, networks, signals
+from .common.stages import Stages, progress_bar
 
 if TYPE_CHECKING:
     from .benchmarks.results import Ceilings, SkippedStep, SpaceChoice
@@ -142,19 +143,19 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
     from .benchmarks.page import bench_page
     from .benchmarks.results import BenchResult, SkippedStep
 
-    stages = launch.Stages()
+    stages = Stages()
     published = None if FLAGS.logme is None else score_times.published_logme(FLAGS.logme)
     measured = {}
 
     def measure_ceilings(when: str) -> None:
-        with stages("ceilings"):
+        with stages("ceilings", alone=True):
             measured[when] = measure.ceilings(FLAGS.shrink)
 
     measure_ceilings("before")
     ceiling = measured["before"].flops_per_second
     seconds = [step.seconds(ceiling, FLAGS.repeats, FLAGS.peer_seconds) for step in steps]
     rows, skipped, done = [], [], 0.0
-    with launch.progress_bar("bench", len(steps), "size") as progress:
+    with progress_bar("bench", len(steps), "size") as progress:
         for index, (step, estimate) in enumerate(zip(steps, seconds, strict=True)):
             if "middle" not in measured and done >= sum(seconds) / 2:
                 measure_ceilings("middle")
@@ -179,7 +180,7 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
                 rows.append((step.place, row))
             progress(index + 1, len(steps))
     passes = []
-    with stages("measure"), launch.progress_bar("bench", len(encoders), "encoder") as progress:
+    with stages("measure"), progress_bar("bench", len(encoders), "encoder") as progress:
         for row in forward.measure_encoders(
             encoders,
             batch_size=batch_size(),

@@ -30,6 +30,7 @@ from .common import bootstrap, calibration, devices, launch, permutations
 from .common import domains as several_domains
 from .common import encoders as panel
 from .common import features as feature_files
+from .common.stages import Stages, progress_bar
 
 if TYPE_CHECKING:
     from substrate_jax.report.page import Page
@@ -99,9 +100,9 @@ def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
     from substrate_jax.analyses.cka.summary import cka_summary
     from substrate_jax.substrate import pairwise_pcka
 
-    stages = launch.Stages()
+    stages = Stages()
     store = panel.open_store(out)
-    with stages("load"):
+    with stages("load", alone=True):
         encoders = [panel.load(spec) for spec in specs]
     gather = jax.process_count() == 1
     features = feature_files.features_of(
@@ -109,8 +110,9 @@ def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
     )
     groups = [spec.groups for spec in (*specs, *files.specs)]
     domains = {}
-    for name, source in sources.items():
-        with stages("analyse"):
+    bar = progress_bar("analyse", len(sources), "domain")
+    with stages("analyse"), bar as progress:
+        for number, (name, source) in enumerate(sources.items(), 1):
             comparison = compare_encoders(
                 features[name],
                 ks=ks,
@@ -125,13 +127,13 @@ def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
                 measured = measure_encoders(
                     features[name], measures, draws=FLAGS.bootstrap, seed=FLAGS.seed, mesh=mesh
                 )
-        domains[name] = CkaDomain(
-            images=files.image_set(name, source),
-            comparison=comparison,
-            separation=separation(comparison.calibrated.score, groups),
-            measures=measured,
-        )
-    with stages("analyse"):
+            domains[name] = CkaDomain(
+                images=files.image_set(name, source),
+                comparison=comparison,
+                separation=separation(comparison.calibrated.score, groups),
+                measures=measured,
+            )
+            progress(number, len(sources))
         pcka = pairwise_pcka(list(features.values()), FLAGS.components, mesh=mesh)
         agreement = domain_agreement(list(features), pcka, FLAGS.components)
     if not launch.is_first_process():

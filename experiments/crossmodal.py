@@ -22,6 +22,7 @@ from .common import domains as several_domains
 from .common import encoders as panel
 from .common import sweep as components_swept
 from .common.file_panel import FilePanel
+from .common.stages import Stages, progress_bar
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)
@@ -180,13 +181,13 @@ def compute(opened, mesh, out: Path) -> None:
     from substrate_jax.analyses.crossmodal.results import CrossmodalResult
     from substrate_jax.analyses.crossmodal.words import crossmodal_summary
 
-    stages, store = launch.Stages(), panel.open_store(out)
-    with stages("load"):
+    stages, store = Stages(), panel.open_store(out)
+    with stages("load", alone=True):
         specs = {spec.name: spec for side in opened for spec in (*side.images, *side.sounds)}
         loaded = {name: load(spec) for name, spec in specs.items()}
     features = {}
     for side in opened:
-        bar = launch.progress_bar(side.name, len(side.source), "row")
+        bar = progress_bar(side.name, len(side.source), "row")
         with stages("extract"), bar as progress:
             features[side.name] = sides.extract_side(side, loaded, store, mesh, progress)
     left, right = (side.rows(features[side.name]) for side in opened)
@@ -202,7 +203,7 @@ def compute(opened, mesh, out: Path) -> None:
         resamples=FLAGS.bootstrap,
         seed=FLAGS.seed,
     )
-    with stages("compare"), launch.progress_bar("compare", 1, "step") as progress:
+    with stages("compare"), progress_bar("compare", 1, "step") as progress:
         comparison = compare_sides(
             left,
             right,
@@ -252,7 +253,7 @@ def notes(opened, features, pairs) -> list[str]:
     for side in opened:
         of = features[side.name]
         found += side.files.notes({side.name: side.source})
-        found += panel.unreadable_note(side.name, len(side.source), len(of.ids))
+        found += panel.unreadable_note(side.name, side.source, len(of.ids))
         found += panel.left_out_note(side.source) + panel.constant_notes(side.name, of)
     if any(side.has_sounds and side.images for side in opened):
         found.append(

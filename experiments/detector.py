@@ -22,6 +22,7 @@ from .common import domains as several_domains
 from .common import encoders as panel
 from .common import features as feature_files
 from .common.file_panel import FilePanel
+from .common.stages import Stages, progress_bar
 
 if TYPE_CHECKING:
     from substrate_jax.analyses.detector.detector import Answers, DomainDetector
@@ -209,9 +210,9 @@ def compute(specs, plan: Plan, sources, read: "DomainDetector | None", mesh, out
     from substrate_jax.analyses.detector.sheets import answer_sheets, measured_sheets
     from substrate_jax.analyses.detector.words import detector_summary
 
-    stages, files = launch.Stages(), plan.files
+    stages, files = Stages(), plan.files
     store = panel.open_store(out)
-    with stages("load"):
+    with stages("load", alone=True):
         encoders = [panel.load(spec) for spec in specs]
     records = [panel.encoder_record(encoder) for encoder in encoders] + files.encoder_records()
     hashes = {record.name: record.sha256 if specs else None for record in records}
@@ -238,7 +239,7 @@ def compute(specs, plan: Plan, sources, read: "DomainDetector | None", mesh, out
             for kind, names in ((NEAR, plan.near), (FAR, plan.far))
             for name in names
         } | {name: UnknownSet(FAR, of) for name, of in drawn.items()}
-        bar = launch.progress_bar("detector", len(plan.known) + 2, "step")
+        bar = progress_bar("detector", len(plan.known) + 2, "step")
         known = {name: features[name] for name in plan.known}
         together, grouped = groups.groups_of(known)
         said += grouped
@@ -328,7 +329,7 @@ def image_numbers(known: list[str], sources, features, store, mesh):
     found, options = [], {"store": store, "mesh": mesh, "workers": FLAGS.workers}
     for name in known:
         ids = features[name].ids
-        with launch.progress_bar(f"{name}, pixels", 2 * len(ids), "image") as progress:
+        with progress_bar(f"{name}, pixels", 2 * len(ids), "image") as progress:
             found.append(read_numbers(sources[name], ids, progress, **options))
     return ImageNumbers.join(found)
 

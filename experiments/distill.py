@@ -28,6 +28,7 @@ from .common import (
     trainings,
 )
 from .common import encoders as panel
+from .common.stages import Stages
 
 if TYPE_CHECKING:
     from substrate_jax.analyses.distill.plan import Plan
@@ -175,8 +176,8 @@ def compute(plan: "Plan", specs, sources, mesh, out: Path) -> None:
     from substrate_jax.training.distillation import Teacher
     from substrate_jax.training.students import student_config
 
-    stages = launch.Stages()
-    with stages("load"):
+    stages = Stages()
+    with stages("load", alone=True):
         encoders = [panel.load(spec) for spec in specs]
         data = training_data.read_training_data(*sources)
     labeled = {

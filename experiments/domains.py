@@ -35,6 +35,7 @@ from .common import domains as several_domains
 from .common import encoders as panel
 from .common import features as feature_files
 from .common import sweep as components_swept
+from .common.stages import Stages, progress_bar
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -103,15 +104,15 @@ def compute(specs, files, sources, ks, mesh, out: Path) -> None:
     from substrate_jax.analyses.domains.page import domains_page, domains_summary
     from substrate_jax.analyses.domains.results import ComparedDomain, DomainsResult
 
-    stages = launch.Stages()
+    stages = Stages()
     images = Images(sources, files, panel.open_store(out), mesh)
-    with stages("load"):
+    with stages("load", alone=True):
         encoders = [panel.load(spec) for spec in specs]
     with stages("extract"):
         features = images.panel_features(encoders)
     members = [*specs, *files.specs]
     families = [spec.family for spec in members]
-    with stages("compare"):
+    with stages("compare", alone=True):
         comparison, fits = compare_domains(
             features,
             families,
@@ -129,7 +130,7 @@ def compute(specs, files, sources, ks, mesh, out: Path) -> None:
         controls, correlations = control(encoders, images, features, fits, scores, stages)
     tested = None
     if FLAGS.panel_test:
-        with stages("panel test"):
+        with stages("panel test", alone=True):
             tested = panel_test(
                 features,
                 [spec.groups for spec in members],
@@ -187,7 +188,7 @@ class Images:
         """Features of every domain; `what` stands behind its name on the progress bar."""
         found = {}
         for name, source in self.sources.items():
-            with launch.progress_bar(name + what, len(source), "image") as progress:
+            with progress_bar(name + what, len(source), "image") as progress:
                 found[name] = panel.extract_features(
                     encoders, source, self.store, self.mesh, progress
                 )
@@ -207,7 +208,7 @@ class Images:
 
         found = {}
         for name, source in self.sources.items():
-            with launch.progress_bar(f"{name}, pixels", len(source), "image") as progress:
+            with progress_bar(f"{name}, pixels", len(source), "image") as progress:
                 found[name] = image_features(
                     source,
                     features[name].ids,
@@ -234,7 +235,7 @@ def control(encoders, images: Images, features, fits, scores, stages) -> tuple[d
                 for encoder in encoders
             ]
             panels.append(images.features(fresh, ", untrained"))
-    with stages("controls"), launch.progress_bar("controls", 1, "step") as progress:
+    with stages("controls"), progress_bar("controls", 1, "step") as progress:
         controls = control_agreement(
             dict(zip(fits.names, fits.x, strict=True)),
             dict(zip(fits.names, fits.bases, strict=True)),

@@ -16,6 +16,7 @@ from absl import flags
 
 from .common import calibration, lapack, launch, training_data
 from .common import encoders as panel
+from .common.stages import Stages, progress_bar
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(training_data)
@@ -148,8 +149,8 @@ def compute(plan, sources, probes: int, specs, against: list[str], mesh, out: Pa
     from substrate_jax.substrate.components import COMPONENTS
     from substrate_jax.training.students import student_config
 
-    stages, level = launch.Stages(), 1 - FLAGS.alpha
-    with stages("load"):
+    stages, level = Stages(), 1 - FLAGS.alpha
+    with stages("load", alone=True):
         data = training_data.read_training_data(*sources)
         encoders = [panel.load(spec) for spec in specs]
     preprocess = training_data.student_preprocess()
@@ -174,7 +175,7 @@ def compute(plan, sources, probes: int, specs, against: list[str], mesh, out: Pa
     found = watched(plan, watcher)
     with (
         stages("compare"),
-        launch.progress_bar("comparing", len(plan.trainings), "training") as progress,
+        progress_bar("comparing", len(plan.trainings), "training") as progress,
     ):
         curves = compare.trainings(
             plan,
@@ -235,7 +236,7 @@ def panel_targets(encoders, source, against: list[str], mesh, out: Path) -> dict
     if compare.PIXELS in against:
         kinds[compare.PIXELS] = [image_readers()[0]]
     every = [extractor for of in kinds.values() for extractor in of]
-    with launch.progress_bar("panel", len(source), "image") as progress:
+    with progress_bar("panel", len(source), "image") as progress:
         features = panel.extract_features(every, source, panel.open_store(out), mesh, progress)
     return {
         kind: compare.scores({one.spec.name: np.asarray(features[one.spec.name]) for one in of})

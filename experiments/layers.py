@@ -26,6 +26,7 @@ from absl import flags
 from .common import calibration, devices, launch, numbers, permutations
 from .common import encoders as panel
 from .common import features as feature_files
+from .common.stages import Stages, progress_bar
 
 if TYPE_CHECKING:
     from substrate_jax.analyses.layers.results import LayerComparison
@@ -98,10 +99,10 @@ def compute(specs, files, source, mesh, out: Path) -> None:
     from substrate_jax.analyses.layers.results import LayersDomain, LayersResult
 
     (name,) = files.domains
-    stages = launch.Stages()
-    with stages("load"):
+    stages = Stages()
+    with stages("load", alone=True):
         encoders = [panel.load(spec) for spec in specs]
-    with launch.progress_bar(name, len(source), "image") as progress:
+    with progress_bar(name, len(source), "image") as progress:
         comparison = compare_layers(
             encoders,
             source,
@@ -155,7 +156,7 @@ def pool_of_networks(specs) -> str:
 def notes(specs, name: str, source, comparison: "LayerComparison") -> list[str]:
     """Choices of this run that change how its numbers read."""
     found = panel.arithmetic_notes() if specs else []
-    found += panel.unreadable_note(name, len(source), comparison.n)
+    found += panel.unreadable_note(name, source, comparison.n)
     found += panel.left_out_note(source) + panel.few_images_note(name, source)
     found += [
         f"{layer} of {axis.encoder} gives every image the same values: its CKA of 0 is not "

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from .common import launch, mesh, networks, signals
+from .common.stages import Stages, progress_bar
 
 if TYPE_CHECKING:
     from .benchmarks.pods.chips import Pod
@@ -101,7 +102,7 @@ def compute(
     from .benchmarks.pods.results import PodsResult
     from .benchmarks.pods.unfinished import Unfinished
 
-    stages = launch.Stages()
+    stages = Stages()
     widths = {name: encoder_spec(name).config.width for name in encoders}
     batch = {name: one.batch for name, one in settings.items()}
     begun = {"images": FLAGS.images, "widths": widths, "dtype": FLAGS.dtype, "mesh": FLAGS.mesh}
@@ -109,7 +110,7 @@ def compute(
     launch.keep_arguments(note, begun | {"batch_size": FLAGS.batch_size})
     unfinished = Unfinished(out / "unfinished.jsonl")
     found = []
-    with launch.progress_bar("pods", len(pods) * len(programs), "program") as progress:
+    with progress_bar("pods", len(pods) * len(programs), "program") as progress:
         for (name, pod), program in itertools.product(pods.items(), programs):
             row = unfinished.known.get((name, program.name))
             if row is None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from absl import flags
 
 from .common import launch, training_flags
+from .common.stages import Stages
 
 FLAGS = flags.FLAGS
 DATA, TEST_DATA = "tfds:cifar100:train", "tfds:cifar100:test"  # by default
@@ -81,8 +82,8 @@ def compute(recipe, sources, steps: int, checkpoints: Path, out: Path) -> None:
     from substrate_jax.training.mini_panel import measure_member, read_images, train_member
 
     name, start, commit = FLAGS.encoder, time.time(), git_commit()
-    stages = launch.Stages()
-    with stages("load"):
+    stages = Stages()
+    with stages("load", alone=True):
         train, test = (read_images(source, name) for source in sources)
     with stages("train"):
         content, records = train_member(
@@ -98,7 +99,7 @@ def compute(recipe, sources, steps: int, checkpoints: Path, out: Path) -> None:
         print(json.dumps(record), flush=True)
     path = write_file(out / f"{name}.safetensors", content)
     seconds = round(time.time() - start)
-    with stages("measure"):
+    with stages("measure", alone=True):
         accuracy = measure_member(name, path, train, test, seed=FLAGS.seed)
     made = launch.describe_run("pretrain", make_mesh())
     made = dataclasses.replace(made, seconds=stages.total())

@@ -19,6 +19,7 @@ from .common import calibration, devices, groups, lapack, launch
 from .common import domains as several_domains
 from .common import encoders as panel
 from .common import features as feature_files
+from .common.stages import Stages, progress_bar
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(several_domains)
@@ -115,9 +116,9 @@ def compute(specs, files, sources, heads, shots, mesh, out: Path) -> None:
     from substrate_jax.analyses.probe.words import probe_summary
     from substrate_jax.features.image_readers import image_readers
 
-    stages = launch.Stages()
+    stages = Stages()
     store = panel.open_store(out)
-    with stages("load"):
+    with stages("load", alone=True):
         encoders = [panel.load(spec) for spec in specs]
     reader = image_readers()[0]
     extractors = [*encoders, *([reader] if files.uses_images else [])]
@@ -133,10 +134,10 @@ def compute(specs, files, sources, heads, shots, mesh, out: Path) -> None:
     drawn = {name: draw(name, images, shots) for name, images in sets.items()}
     comparisons = {}
     for name, images in sets.items():
-        with stages("inputs"):
+        with stages("inputs", alone=True):
             inputs = images.inputs(drawn[name][0], k=FLAGS.components, seed=FLAGS.seed)
         fits = len(inputs) * len(drawn[name][0].shots)
-        with stages("probe"), launch.progress_bar(name, fits, "fit") as progress:
+        with stages("probe"), progress_bar(name, fits, "fit") as progress:
             comparisons[name] = compare(
                 inputs,
                 drawn[name][0],

@@ -22,6 +22,7 @@ from .common import bootstrap, calibration, devices, groups, lapack, launch, tru
 from .common import domains as several_domains
 from .common import encoders as panel
 from .common import features as feature_files
+from .common.stages import Stages, progress_bar
 
 if TYPE_CHECKING:
     from substrate_jax.analyses.transferability.published import AccuracyTable
@@ -114,20 +115,20 @@ def compute(specs, files, sources, scores, mesh, out: Path) -> None:
     from substrate_jax.analyses.transferability.targets import labeled_halves, measure_targets
     from substrate_jax.analyses.transferability.words import transferability_summary
 
-    stages = launch.Stages()
+    stages = Stages()
     store = panel.open_store(out)
-    with stages("load"):
+    with stages("load", alone=True):
         encoders = [panel.load(spec) for spec in specs]
     features = feature_files.features_of(files, encoders, sources, store, mesh, stages)
     records = [panel.encoder_record(encoder) for encoder in encoders] + files.encoder_records()
     together, notes = groups.groups_of(features)
     halves, left_out = labeled_halves(features, seed=FLAGS.seed, groups=together)
     names = [record.name for record in records]
-    with stages("accuracy"):
+    with stages("accuracy", alone=FLAGS.truth == "probe"):
         accuracy = truth.accuracies(encoders, names, sources, features, halves, mesh, out)
     source_accuracy, unlike = source_accuracies([*specs, *files.specs])
     heads, without_classes = source_heads(encoders, files, features, halves, scores)
-    bar = launch.progress_bar("scores", len(halves), "target")
+    bar = progress_bar("scores", len(halves), "target")
     with stages("score"), bar as progress:
         tables, reasons = measure_targets(
             features,
@@ -224,8 +225,8 @@ def judge_tables(tables: "dict[str, AccuracyTable]", mesh, out: Path) -> None:
     from substrate_jax.analyses.transferability.results import TransferabilityResult
     from substrate_jax.analyses.transferability.words import transferability_summary
 
-    stages = launch.Stages()
-    with stages("judge"):
+    stages = Stages()
+    with stages("judge", alone=True):
         judged = {name: judged_table(table) for name, table in tables.items()}
     if launch.is_first_process():
         result = TransferabilityResult(launch.describe_run("transferability", mesh), judged)

@@ -29,6 +29,7 @@ from .common import (
     trainings,
 )
 from .common import encoders as panel
+from .common.stages import Stages
 
 if TYPE_CHECKING:
     from substrate_jax.analyses.unlabeled.plan import Plan
@@ -226,8 +227,8 @@ def compute(plan: "Plan", specs, source, sources, mesh, out: Path) -> None:
     from substrate_jax.training.labeled_images import read_images
     from substrate_jax.training.students import student_config
 
-    stages, level, notes = launch.Stages(), 1 - FLAGS.alpha, []
-    with stages("load"):
+    stages, level, notes = Stages(), 1 - FLAGS.alpha, []
+    with stages("load", alone=True):
         encoders = [panel.load(spec) for spec in specs]
         sets = {name: training_data.read_training_data(*pair) for name, pair in sources.items()}
         preprocess = training_data.student_preprocess()

@@ -158,6 +158,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments.common import launch
+from experiments.common.stages import Stages
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(launch)
@@ -172,7 +173,7 @@ def run() -> None:
     from substrate_jax.data.domains import open_source
     from substrate_jax.mesh import make_mesh
 
-    stages = launch.Stages()
+    stages = Stages()
     with launch.claim(Path(FLAGS.out)) as out:
         with stages("brightness"):
             values = brightness(open_source(FLAGS.images))

@@ -48,9 +48,10 @@ def plan(specs, files: feature_files.FilePanel, mesh, out, take: Callable) -> st
         source = None if size else files.source(name)
         n = panel.image_count() if source is None else len(take(name, source))
         of = "" if source is None else f" of {len(source)}"
+        what = "image" if source is None else source.modality
         where = f"{size / 2**20:.0f} MiB to download" if size else "at hand"
         lines.append(
-            f"  {name:20s} {spec}, {where}: {n}{of} images -> features [{n}, {width}] float32, "
+            f"  {name:20s} {spec}, {where}: {n}{of} {what}s -> features [{n}, {width}] float32, "
             f"{4 * n * width / 2**20:.1f} MiB"
         )
         if source is not None:

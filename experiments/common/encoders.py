@@ -150,7 +150,7 @@ def take_images(name: str, source, least: int, uses: str, *, fewer: bool = False
     n = min(image_count(source), len(source)) if fewer else image_count(source)
     if n < least:
         raise ValueError(
-            f"domain {name!r}: {n} images are too few for {uses}; "
+            f"domain {name!r}: {n} {source.modality}s are too few for {uses}; "
             f"give {least} or more, or ask for less"
         )
     return take(source, n, FLAGS.seed)
@@ -210,6 +210,7 @@ def image_set(name: str, spec: str, source) -> "ImageSet":
         fingerprint=source.fingerprint,
         description=registered[name].description if name in registered else "",
         pictures=None if source.labels is None else len(np.unique(source.labels)),
+        modality=source.modality,
     )
 
 
@@ -254,17 +255,19 @@ def paradigm_notes(specs) -> list[str]:
     ]
 
 
-def unreadable_note(name: str, asked: int, read: int) -> list[str]:
-    """A note on images left out, if there are any."""
-    return [f"{name}: {asked - read} of {asked} images could not be read."] if read < asked else []
+def unreadable_note(name: str, source, read: int) -> list[str]:
+    """A note on what was asked for of a source and could not be read, if there is any."""
+    asked, what = len(source), f"{source.modality}s"
+    return [f"{name}: {asked - read} of {asked} {what} could not be read."] if read < asked else []
 
 
 def few_images_note(name: str, source) -> list[str]:
-    """A note on a domain with fewer images than usual or asked for, if it is one."""
+    """A note on a domain with fewer images or sounds than usual or asked for, if it is one."""
     if len(source) >= (asked := image_count()):
         return []
     usual = "" if FLAGS.n is not None else " that are taken by default"
-    return [f"{name} has {len(source)} images, fewer than the {asked}{usual}: all are used."]
+    what = f"{len(source)} {source.modality}s"
+    return [f"{name} has {what}, fewer than the {asked}{usual}: all are used."]
 
 
 def constant_notes(name: str, features) -> list[str]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from . import encoders as panel
-from . import launch
 from .file_panel import ROWS, FilePanel, Opened
+from .stages import progress_bar
 
 if TYPE_CHECKING:
     from substrate_jax.features import Features
@@ -140,7 +140,8 @@ def features_of(
     """
     found = {}
     for name, source in sources.items():
-        with stages("extract"), launch.progress_bar(name, len(source), "image") as progress:
+        bar = progress_bar(name, len(source), source.modality)
+        with stages("extract"), bar as progress:
             extracted = None
             if encoders:
                 extracted = panel.extract_features(
@@ -157,7 +158,7 @@ def notes(
     found = panel.arithmetic_notes() if specs else []
     found += panel.paradigm_notes(specs) + files.notes(sources)
     for name, source in sources.items():
-        found += panel.unreadable_note(name, len(source), len(features[name].ids))
+        found += panel.unreadable_note(name, source, len(features[name].ids))
         found += panel.left_out_note(source) + panel.few_images_note(name, source)
         found += panel.constant_notes(name, features[name]) + panel.resampled_notes(specs, source)
     return found

@@ -14,7 +14,6 @@ import os
 import platform
 import re
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from absl import app, flags, logging
 
 from . import compiled, flag_help, numbers, presets, program, redaction, signals, traces
+from .stages import Stages, progress_bar
 
 if TYPE_CHECKING:
     from substrate_jax.report.page import Page
@@ -48,7 +48,7 @@ class PathParser(flags.ArgumentParser):
 
 
 flags.DEFINE(PathParser(), "out", None, "Folder for results; runs/NAME by default.")
-flags.DEFINE_bool("quiet", False, "No progress bars.")
+flags.DEFINE_bool("quiet", False, "Neither bars nor lines of progress.")
 flags.DEFINE_bool("dry_run", False, "Print what would be done, and stop.")
 flags.DEFINE_bool("debug", False, "Print where an error arose above its line.")
 flags.DEFINE_integer("seed", 0, "Seed of subsampling and permutations.", lower_bound=0)
@@ -219,8 +219,8 @@ def from_first_process(make: Callable[[], _Value]) -> _Value:
 
 
 def is_quiet() -> bool:
-    """Whether no progress is drawn: as --quiet says, without a terminal, in all but one process."""
-    return FLAGS.quiet or not sys.stderr.isatty() or not is_first_process()
+    """Whether no progress is shown: as --quiet says, and of what one process does for all."""
+    return FLAGS.quiet or not is_first_process()
 
 
 def keep_arguments(path: Path, arguments: dict[str, Any]) -> None:
@@ -245,34 +245,6 @@ def keep_arguments(path: Path, arguments: dict[str, Any]) -> None:
                 f"{name}={value!r}: the run that {str(path.parent)!r} holds was begun with "
                 f"{begun.get(name)!r}; give that, or another --out"
             )
-
-
-class Stages:
-    """Seconds spent in named stages of a run."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-        self._start = time.perf_counter()
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Add the time of the block to a stage."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0) + time.perf_counter() - start, 3)
-
-    def total(self) -> dict[str, float]:
-        """All stages, and the time since the beginning."""
-        return self.seconds | {"total": round(time.perf_counter() - self._start, 3)}
-
-
-@contextlib.contextmanager
-def progress_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int, int], object]]:
-    """A callback `(done, total)` that draws a bar on a terminal, unless --quiet."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=label, unit=unit, disable=is_quiet()) as bar:
-        yield lambda done, total: bar.update(done - bar.n)
 
 
 def describe_run(experiment: str, mesh, encoders=(), notes=()) -> "Run":
@@ -329,9 +301,12 @@ def publish(
             found, run=dataclasses.replace(found.run, seconds=stages.total())
         )
 
-    with stages("report"):
-        made = page(timed())
-    path = write_report(timed(), made, out)
+    with progress_bar("report", 2, "step") as progress:
+        with stages("report"):
+            made = page(timed())
+        progress(1, 2)
+        path = write_report(timed(), made, out)
+        progress(2, 2)
     print(f"{summary(result)}\nreport: {path}", flush=True)
 
 

@@ -9,6 +9,7 @@ from absl import flags
 
 from . import encoders as panel
 from . import launch, training_data
+from .stages import Stages, progress_bar
 
 if TYPE_CHECKING:
     from substrate_jax.analyses.distill.plan import Plan
@@ -48,7 +49,7 @@ def make_targets(
     encoders,
     mesh,
     out: Path,
-    stages: launch.Stages,
+    stages: Stages,
 ) -> "dict[str, SubstrateTarget]":
     """Targets by name, each written to OUT/targets.
 
@@ -80,7 +81,7 @@ def make_targets(
             if which not in found:
                 used = extractors(which)
                 label = f"features, {which}" if which else "features"
-                bar = launch.progress_bar(label, len(source) * len(used), "image")
+                bar = progress_bar(label, len(source) * len(used), "image")
                 with stages("extract"), bar as progress:
                     store = panel.open_store(out)
                     found[which] = panel.extract_features(used, source, store, mesh, progress)

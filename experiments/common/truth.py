@@ -10,6 +10,7 @@ from absl import flags
 
 from . import encoders as panel
 from . import launch
+from .stages import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +145,7 @@ def _fine_tuned(encoders, sources, features, halves, mesh, out: Path) -> "dict[s
 
     # `out` is a folder of the first process, and all must train the same.
     known = {(name, target): value for name, target, value in launch.from_first_process(begun)}
-    bar = launch.progress_bar("fine-tuning", len(halves) * len(encoders), "encoder")
+    bar = progress_bar("fine-tuning", len(halves) * len(encoders), "encoder")
     with bar as progress:
         for target, parts in halves.items():
             kept = set(features[target].ids)

@@ -59,7 +59,7 @@ class FileRecord:
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """The images of a domain.
+    """The images, or sounds, of a domain.
 
     Attributes:
         source: as the user gave it, such as sample:texture or dir:PICTURES.
@@ -67,12 +67,14 @@ class ImageSet:
         description: one sentence; empty for a source that is not registered.
         pictures: distinct labels: classes, or the pictures that sample domains are cut from; None
             without labels.
+        modality: "image" or "sound".
     """
 
     source: str
     fingerprint: str
     description: str
     pictures: int | None
+    modality: str = "image"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,7 +100,7 @@ def encoder_table(encoders: Sequence[EncoderRecord]) -> Table:
         Column("hash", "SHA-256"),
         Column("sha256", "", shown=False),
     ]
-    caption = "Width is the number of features per image; the hash is that of the weights file."
+    caption = "Width is the number of features per row; the hash is that of the weights file."
     return Table("", caption, columns, rows, "encoders.csv", encoder_tags(encoders))
 
 
@@ -145,7 +145,7 @@ def images_in_words(images: ImageSet, n: int) -> str:
         sample = images.source.startswith("sample:")
         words = ("picture",) if sample else ("class or picture", "classes or pictures")
         origin = f" from {counted(images.pictures, *words)}"
-    what = "row" if images.source == "files" else "image"
+    what = "row" if images.source == "files" else images.modality
     return (
         f"{images.description} {counted(n, what)}{origin}. Source {images.source}, fingerprint "
         f"{images.fingerprint[:12]}."

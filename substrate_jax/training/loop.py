@@ -29,6 +29,7 @@ from jaxtyping import Array, Int
 from tqdm import tqdm
 
 from substrate_jax.mesh import make_mesh
+from substrate_jax.progress import progress_bar
 from substrate_jax.training.checkpoints import Saver
 from substrate_jax.training.program import RUN_AXIS, Loss, ModuleType, Program, Rows, Run
 
@@ -114,9 +115,7 @@ def fit(
     names = [run.name or str(i) for i, run in enumerate(runs)]
     found: list[Fitted[ModuleType]] = []
     watched = frozenset(watch_at if watch else ())
-    with tqdm(
-        total=steps * len(groups), desc=progress, disable=progress is None, unit="step"
-    ) as bar:
+    with progress_bar(progress, steps * len(groups), "step") as bar:
         for group in groups:
             own = checkpoints
             if checkpoints and (len(groups) > 1 or runs[group[0]].name):
@@ -177,7 +176,8 @@ def _fit_group(
             kept.append({"step": step + 1} | means)
         pending.clear()
         ended = time.perf_counter()
-        bar.set_postfix({k: f"{v:.3f}" for k, v in records[0][-1].items() if k != "step"})
+        shown = {k: f"{v:.3f}" for k, v in records[0][-1].items() if k != "step"}
+        bar.set_postfix(shown, refresh=False)
         saver.save(step + 1, state)
     rate = taken / (ended - began) if taken else float("nan")
     return [

@@ -1,12 +1,14 @@
 """Runs a command and says on a pipe when each of its steps begins: `staged FD MODULE FLAGS...`.
 
-The steps are those of `launch.Stages`, every chunk written to the store, every compiled program
+The steps are those of `Stages`, every chunk written to the store, every compiled program
 kept, and every file of the report. Whoever reads the pipe can strike in the middle of a step.
 """
 
 import os
 import runpy
 import sys
+
+from experiments.common.stages import Stages
 
 
 def main() -> None:
@@ -47,7 +49,7 @@ def main() -> None:
         return found
 
     launch._configure_jax = configured
-    launch.Stages.__call__ = saying(lambda _, name: name, launch.Stages.__call__)
+    Stages.__call__ = saying(lambda _, name: name, Stages.__call__)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
