@@ -19,10 +19,13 @@ class _Lines(io.TextIOBase):
     def __init__(self, before: str):
         self.before = before
         self.bar: tqdm | None = None
+        self.last = ""
 
     def write(self, text: str) -> int:
         """Print what was drawn."""
-        if drawn := text.strip():
+        drawn = text.strip()
+        if drawn and drawn != self.last:  # the end draws what the last step drew
+            self.last = drawn
             print(f"{self.before}{drawn}", file=sys.stderr, flush=True)
             if self.bar is not None:
                 self.bar.mininterval = self.bar.maxinterval = NEXT_LINES

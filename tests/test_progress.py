@@ -56,6 +56,14 @@ def test_a_short_task_leaves_a_log_alone(stderr, clock):
     assert log.getvalue() == ""
 
 
+def test_the_end_is_said_once(stderr, clock):
+    log = stderr(io.StringIO)
+    with progress.progress_bar("load", 1, "step") as bar:
+        clock[0] += 40
+        bar.update()
+    assert log.getvalue() == "load: 1 of 1, 40.00s/step, 00:00 left\n"
+
+
 def test_lines_say_which_process_they_are_of_even_on_a_terminal(stderr, clock):
     log = stderr(Terminal)
     run(clock, 50, before="process 1 of 2: ")

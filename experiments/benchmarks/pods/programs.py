@@ -20,6 +20,7 @@ GROUPS = ("extraction", "measures", "nulls", "streaming", "substrates", "trainin
 KS = (10, 30, 100)
 PERMUTATIONS = 200
 CLASSES = 100
+STUDENTS = ("resnet18", "convnext_atto", "vit_tiny", "mini_vit_tiny")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,8 +226,8 @@ def _extraction(name: str) -> Make:
     return make
 
 
-def _training(method: str) -> Make:
-    """A step of a student of experiments.distill on CIFAR-100's images."""
+def _training(student_name: str) -> Make:
+    """A step of a student of experiments.distill on CIFAR-100's images, by debiased CKA."""
 
     def make(setting: Setting) -> Made:
         from flax import nnx
@@ -237,14 +238,13 @@ def _training(method: str) -> Make:
         from substrate_jax.training.program import train_step
         from substrate_jax.training.students import IMAGE_SIZE, student_config, student_optimizer
 
-        name = "resnet18"
         rngs = constant_rngs(np.random.default_rng(0))
         preprocess = Preprocess(size=IMAGE_SIZE, crop_fraction=1.0)
-        network = student_config(name, CLASSES).build(rngs)
-        student = Student(network, preprocess, method, width=setting.components, rngs=rngs)
+        network = student_config(student_name, CLASSES).build(rngs)
+        student = Student(network, preprocess, "debiased_cka", width=setting.components, rngs=rngs)
         student.train()
         graph, parameters, rest = nnx.split(student, nnx.Param, ...)
-        optimizer = student_optimizer(name, 1000)
+        optimizer = student_optimizer(student_name, 1000)
 
         def step(state, data, scalars, rows):
             return train_step(
@@ -300,7 +300,7 @@ def _programs() -> list[Program]:
         Program("streaming_pca_end", "streaming", _finalized(_pca_stream)),
         Program("substrate", "substrates", _substrate),
         Program("pcka", "substrates", _pcka),
-        Program("distill", "training", _training("debiased_cka")),
+        *(Program(f"distill_{name}", "training", _training(name)) for name in STUDENTS),
     ]
 
 
