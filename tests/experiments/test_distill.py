@@ -11,11 +11,12 @@ from absl.testing import flagsaver
 
 from experiments import distill as launcher
 from substrate_jax.analyses.distill import train
+from tests.training.tiny import TINY, tiny_student
 
 SHORT = {
     "encoders": ["mini_mae_base", "mini_dinov2_base"],
     "teacher": "mini_mae_base",
-    "student": "mini_vit_tiny",
+    "student": TINY,
     "n": 80,
     "fractions": ["0.5"],
     "epochs": 2,
@@ -23,14 +24,18 @@ SHORT = {
     "train_batch": 32,
     "components": 4,
     "targets": ["substrate", "shuffled"],
+    "mesh": "data=1",
     "quiet": True,
 }
 
 
-@pytest.fixture(autouse=True)
-def parsed_flags():
+@pytest.fixture(autouse=True, scope="module")
+def prepared():
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(["test"])
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_student(patch)
+        yield
 
 
 def run(out: Path, **changes) -> dict:
@@ -40,9 +45,7 @@ def run(out: Path, **changes) -> dict:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["test"])
+def finished(prepared, tmp_path_factory):
     out = tmp_path_factory.mktemp("distill")
     return out, run(out)
 

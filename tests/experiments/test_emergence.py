@@ -13,11 +13,9 @@ from absl.testing import flagsaver
 from experiments import emergence as launcher
 from substrate_jax.analyses.emergence import compare
 from substrate_jax.analyses.emergence.watch import Watched, Watcher
-from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.substrate import pcka
-from substrate_jax.training import students
+from tests.training.tiny import TINY, tiny_student
 
-TINY = "tiny"
 SHORT = {
     "student": TINY,
     "encoders": ["mini_vit_base"],
@@ -26,14 +24,8 @@ SHORT = {
     "n": 40,
     "train_batch": 8,
     "probe_images": 34,
+    "mesh": "data=1",
 }
-
-
-def tiny_student(patch):
-    def config(classes):
-        return ViTConfig(24, 1, 2, patch_size=16, pool="avg", num_classes=classes, image_size=32)
-
-    patch.setitem(students._STUDENTS, TINY, config)
 
 
 @pytest.fixture(autouse=True)
@@ -149,12 +141,12 @@ def test_interrupted_it_goes_on_to_the_same_bits(finished, data, tmp_path, monke
     assert again["rises"] == want["rises"]
 
 
-def test_one_device_gives_what_eight_give(finished, data, tmp_path):
-    _, eight = finished
-    one = run(tmp_path, mesh="data=1", against=["none"], **data)
+def test_eight_devices_give_what_one_gives(finished, data, tmp_path):
+    _, one = finished
+    eight = run(tmp_path, mesh="data=8", against=["none"], **data)
     assert (one["devices"]["mesh"], eight["devices"]["mesh"]) == ("data=1", "data=8")
-    assert list(one["targets"]) == ["panel"]
-    for ours, theirs in zip(one["trainings"], eight["trainings"], strict=False):
+    assert list(eight["targets"]) == ["panel"]
+    for ours, theirs in zip(eight["trainings"], one["trainings"], strict=False):
         for curve, values in ours["alignments"]["panel"].items():
             if curve == "p_value":
                 continue
@@ -196,7 +188,10 @@ BAD = {
     "few probes": ({"probe_images": 33}, "probe_images=33: too few for 16 components"),
     "more probes than images": ({"probe_images": 41}, "probe_images=41: there are 40 test images"),
     "batch above the images": ({"train_batch": 48}, "train_batch=48: there are 40 images"),
-    "batch over devices": ({"train_batch": 12}, "train_batch=12: the mesh has 8 devices"),
+    "batch over devices": (
+        {"train_batch": 12, "mesh": "data=8"},
+        "train_batch=12: the mesh has 8 devices",
+    ),
     "no epochs": ({"epochs": 0}, "epochs=0"),
     "no rate": ({"learning_rate": -1.0}, "learning_rate=-1.0"),
     "no level": ({"alpha": 1.0}, "alpha=1.0"),

@@ -12,10 +12,11 @@ from absl.testing import flagsaver
 from experiments import unlabeled as launcher
 from substrate_jax.analyses.unlabeled import train
 from substrate_jax.encoders.weights import read_safetensors
+from tests.training.tiny import TINY, tiny_student
 
 SHORT = {
     "encoders": ["mini_mae_base", "mini_dinov2_base"],
-    "student": "mini_vit_tiny",
+    "student": TINY,
     "n": 80,
     "epochs": 1,
     "label_counts": ["4"],
@@ -27,10 +28,13 @@ SHORT = {
 }
 
 
-@pytest.fixture(autouse=True)
-def parsed_flags():
+@pytest.fixture(autouse=True, scope="module")
+def prepared():
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(["test"])
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_student(patch)
+        yield
 
 
 def run(out: Path, **changes) -> dict:
@@ -45,9 +49,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["test"])
+def finished(prepared, tmp_path_factory):
     out = tmp_path_factory.mktemp("unlabeled")
     return out, run(out)
 

@@ -201,7 +201,7 @@ def test_every_topology_of_the_table_is_known_to_libtpu():
         )
 
 
-# Small networks and few rows: how programs are split does not depend on them, and the compiler takes
+# Small networks and few rows: how programs are split does not depend on them. The compiler takes
 # half a minute for the neighbors of each encoder, and minutes for a larger student's step.
 PROMISED = ("cka", "mutual_knn", "substrate", "distill_mini_vit_tiny", "mini_vit_base")
 
