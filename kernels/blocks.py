@@ -6,12 +6,14 @@ it is made for some rows at a time, as many as keep the largest array within `BL
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Shaped
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
 
 from .validate import axis_size
 
@@ -36,6 +38,27 @@ def block_size(block_rows: int | None, local_rows: int, entries_per_row: int) ->
 def first_row(local_rows: int, axis_name) -> int | Int[Array, ""]:
     """Index over all shards of the first local row."""
     return 0 if axis_name is None else jax.lax.axis_index(axis_name) * local_rows
+
+
+def at_one_width(
+    blocks: Sequence[Float[Array | np.ndarray, "n _"]], dtype
+) -> Callable[[int | Int[Array, ""]], Float[Array, "n d"]]:
+    """A function that gives the block of a number at the largest width, 0 beyond its own.
+
+    What `jax.lax.map` does to these is compiled once for all blocks.
+
+    Example:
+      >>> block = at_one_width([jnp.ones((1, 1)), jnp.ones((1, 3))], jnp.float32)
+      >>> jax.lax.map(block, jnp.arange(2)).tolist()
+      [[[1.0, 0.0, 0.0]], [[1.0, 1.0, 1.0]]]
+    """
+    widest = max(x.shape[1] for x in blocks)
+
+    def widened(x):
+        return jnp.pad(jnp.asarray(x, dtype), ((0, 0), (0, widest - x.shape[1])))
+
+    branches = [partial(widened, x) for x in blocks]
+    return lambda number: jax.lax.switch(number, branches)
 
 
 def split_rows(lists: Shaped[Array, "E n k"], size: int, fill) -> Shaped[Array, "b E r k"]:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import AnyArray, divide, is_constant, pmax, psum
+from ..blocks import at_one_width
 from ..moments import center_rows
 from ..validate import compute_dtype
 
@@ -39,6 +40,22 @@ def normalized_blocks(
         scaled.append(rows * divide(reach, scale))
         scales.append(scale)
     return scaled, jnp.stack(scales), count
+
+
+def marks(
+    blocks: Sequence[Float[AnyArray, "n _"]], mask: Bool[AnyArray, " n"] | None, axis_name=None
+) -> Float[Array, " E"]:
+    """Signs of the scales: 1, 0 of a constant encoder, NaN of one with NaN or inf.
+
+    One encoder after another: side by side they hold a centered copy of every block (XLA on CPU).
+    """
+    block = at_one_width(blocks, compute_dtype(*blocks))
+
+    def mark(number):
+        scale = normalized_blocks([block(number)], mask, axis_name)[1][0]
+        return jnp.where(scale == 0, 0, jnp.sign(scale)).astype(jnp.float32)
+
+    return jax.lax.map(mark, jnp.arange(len(blocks)))
 
 
 def without_nan(scaled: list[Array], scales: Float[Array, " E"]) -> list[Array]:

@@ -45,7 +45,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.normalization import nan_pairs, normalized_blocks
+from ..alignment.normalization import marks, nan_pairs
 from ..arithmetic import (
     HIGHEST,
     AnyArray,
@@ -56,7 +56,7 @@ from ..arithmetic import (
     psum,
     root,
 )
-from ..blocks import block_size, first_row, split_rows, visit_all
+from ..blocks import at_one_width, block_size, first_row, split_rows, visit_all
 from ..validate import all_rows, check_blocks, compute_dtype
 from .directions import directions
 from .search import check_k, neighbor_lists
@@ -99,12 +99,13 @@ def pairwise_cknna(
     """
     neighbors = _neighbors(blocks, k, mask, block_rows, axis_name)
     dtype = compute_dtype(*blocks)
-    weights, marks = [], []
-    for block, indices in zip(blocks, neighbors, strict=True):
-        weight, mark = _similarities(block.astype(dtype), indices, mask, block_rows, axis_name)
-        weights.append(weight.astype(dtype))
-        marks.append(mark)
-    weights = jnp.stack(weights)
+    block = at_one_width(blocks, dtype)
+
+    def similarities(given):
+        number, indices = given
+        return _similarities(block(number), indices, mask, block_rows, axis_name)
+
+    weights, missing = jax.lax.map(similarities, (jnp.arange(len(blocks)), neighbors))
 
     def sums(indices, values):  # [E, b, k] each
         def against(one):
@@ -125,7 +126,7 @@ def pairwise_cknna(
     norm = root(jnp.diagonal(inner))
     result = divide(inner, norm[:, None] * norm[None, :])
     result = (result + result.T) / 2  # the order of summation is all that differs
-    result = nan_pairs(result, jnp.stack(marks))
+    result = nan_pairs(result, missing)
     return jnp.where(count_rows(blocks[0].shape[0], mask, axis_name) > k, result, jnp.nan)
 
 
@@ -187,7 +188,7 @@ def cycle_knn(
         return jnp.sum(jax.lax.map(block, steps), axis=0)
 
     total = psum(jax.lax.map(through, neighbors), axis_name).astype(compute_dtype(*blocks))
-    scales = normalized_blocks(blocks, mask, axis_name)[1]
+    scales = marks(blocks, mask, axis_name)
     varied = scales != 0
     total = nan_pairs(jnp.where(varied[:, None] & varied[None, :], total, 0), scales)
     count = count_rows(local, mask, axis_name)

@@ -32,11 +32,12 @@ and 32 over their depths. Rows may be sharded: sums and one row travel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import divide, matmul, pmax, psum, root
 from ..blocks import first_row
@@ -81,17 +82,41 @@ def directions(
       k: neighbors that are looked for.
       axis_name: mesh axis the rows are sharded over, if any.
     """
+    center, centered = center_of(unit, counts, axis_name)
+    return seen_from(center, centered, lambda: x, unit, counts, k, axis_name)
+
+
+def center_of(
+    unit: Float[Array, "n d"], counts: Bool[Array, " n"], axis_name=None
+) -> tuple[Int[Array, ""], Bool[Array, ""]]:
+    """Number, over all shards, of the row that directions are seen from, and whether they are."""
     fixed = jax.lax.stop_gradient(unit)
     total = psum(matmul(counts.astype(unit.dtype)[None], fixed)[0], axis_name)
     pull = matmul(fixed, total)
     center = _first_largest(jnp.where(counts, pull, -jnp.inf), axis_name)
     close = counts & (matmul(fixed, _one_row(fixed, center, axis_name)) > NEAR)
     enough = 2 * jnp.sum(close, dtype=jnp.int32) - jnp.sum(counts, dtype=jnp.int32)
-    centered = psum(enough, axis_name) > 0
-    none = 0 * pull
-    plain = unit, none, none != 0, none != 0, total[0] * 0 + 1
+    return center, psum(enough, axis_name) > 0
+
+
+def seen_from(
+    center: Int[Array, ""],
+    centered: Bool[Array, ""],
+    rows: Callable[[], Float[Array, "n d"]],
+    unit: Float[Array, "n d"],
+    counts: Bool[Array, " n"],
+    k: int,
+    axis_name=None,
+) -> Directions:
+    """`directions` with the center at hand; `rows` gives the rows, where they are needed."""
+
+    def plain():
+        none = 0 * unit[:, 0]
+        one = psum(none[0], axis_name) + 1
+        return unit, none, none != 0, none != 0, one
+
     points, depths, zeros, outlying, scale = jax.lax.cond(
-        centered, lambda x: _differences(x, counts, center, k, axis_name), lambda _: plain, x
+        centered, lambda: _differences(rows(), counts, center, k, axis_name), plain
     )
     return Directions(points, depths, zeros, outlying, scale, centered)
 

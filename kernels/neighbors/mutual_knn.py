@@ -35,13 +35,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..alignment.normalization import nan_pairs, normalized_blocks
+from ..alignment.normalization import marks, nan_pairs
 from ..arithmetic import AnyArray, count_rows, from_first, gather_rows, mirror, psum, valid_rows
 from ..blocks import first_row
 from ..nulls.calibration import (
@@ -237,14 +236,7 @@ def _mutual_knn(blocks, ks, mask, block_rows, axis_name):
     neighbors = neighbor_lists(
         blocks, max(ks), mask=mask, block_rows=block_rows, axis_name=axis_name
     )
-
-    def scale(x):
-        found = normalized_blocks([x], mask, axis_name)[1][0]
-        return jnp.where(found == 0, 0, jnp.sign(found)).astype(jnp.float32)  # 1, 0 or NaN
-
-    # One after another: side by side they hold a centered copy of every block (XLA on CPU).
-    each = [partial(scale, x) for x in blocks]
-    scales = jax.lax.map(lambda number: jax.lax.switch(number, each), jnp.arange(len(blocks)))
+    scales = marks(blocks, mask, axis_name)
     overlap = psum(common_neighbors(neighbors, neighbors, ks, rows, block_rows), axis_name)
     overlap = jnp.where(_varied(scales)[None], overlap, 0)
     graph = graph_sums(neighbors, ks, mask=mask, axis_name=axis_name, block_rows=block_rows)

@@ -36,10 +36,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import AnyArray, divide
-from ..blocks import block_size, first_row
+from ..blocks import at_one_width, block_size, first_row
 from ..validate import all_rows, check_mask, check_matrix, compute_dtype
 from .copies import find_copies, hash_rows, with_copies
-from .directions import directions, some
+from .directions import center_of, seen_from, some
 from .ring import most_similar
 from .tiles import largest_of_tiles, search_again, similarity_tiles, tile_grid
 
@@ -92,15 +92,17 @@ def neighbor_lists(
     local, rows = blocks[0].shape[0], all_rows(blocks[0].shape[0], axis_name)
     check_k("k", k, rows)
     size = block_size(block_rows, local, local)
-    dtype = compute_dtype(*blocks)
     valid = jnp.ones(local, bool) if mask is None else jnp.asarray(mask)
     numbers = first_row(local, axis_name) + jnp.arange(local, dtype=jnp.int32)
-    widest = max(x.shape[1] for x in blocks)
-
+    dtype = compute_dtype(*blocks)
     blocks = [jax.lax.stop_gradient(jnp.asarray(x)) for x in blocks]
+    widths = sorted({x.shape[1] for x in blocks})
+    width_of = jnp.array([widths.index(x.shape[1]) for x in blocks])
 
+    # Compiling is most of the time of few rows: what is long to compile is so once, at the largest
+    # width, and what is done to all values for each block.
     def units_of(x):
-        """The rows, 0 where they do not count, with norm 1 too; which count; their hashes."""
+        """Rows of norm 1 that the other fields are of; which count; their hashes and center."""
         x = jnp.where(valid[:, None], x.astype(dtype), 0)
         reach = jnp.max(jnp.abs(x), axis=1, keepdims=True)
         unit = divide(x, reach)  # at most 1, so that squares neither overflow nor underflow
@@ -108,13 +110,29 @@ def neighbor_lists(
         finite = jnp.isfinite(norm)
         unit = jnp.where(finite, divide(unit, norm), 0)
         counts = valid & finite[:, 0]
-        return jnp.where(finite, x, 0), unit, counts, hash_rows(x, counts)
+        center = center_of(unit, counts, axis_name)
+        unit = jnp.pad(unit, ((0, 0), (0, widths[-1] - x.shape[1])))
+        return unit, counts, hash_rows(x, counts), center
 
-    def rows_of(x):
-        x, unit, counts, hashes = units_of(x)
-        return directions(x, unit, counts, k, axis_name), counts, hashes
+    def rows_of(number):
+        """Directions of the rows of a block, 0 beyond its width; which rows count; their hashes."""
+        branches = [partial(units_of, x) for x in blocks]
+        unit, counts, hashes, center = jax.lax.switch(number, branches)
 
-    def searching(found, counts, copies):
+        def finite():
+            return jnp.where(counts[:, None], at_one_width(blocks, dtype)(number), 0)
+
+        return seen_from(*center, finite, unit, counts, k, axis_name), counts, hashes
+
+    def at_width(number, function, found):
+        """`function` of the directions without what is 0 beyond the block's width."""
+
+        def narrowed(width):
+            return function(found._replace(points=found.points[:, :width]))
+
+        return jax.lax.switch(width_of[number], [partial(narrowed, width) for width in widths])
+
+    def searching(number, found, counts, copies):
         """A function of local rows, or of all, that gives the neighbors of each: [q] -> [q, k]."""
         # One row of each kind is looked for, the row itself among them: k + 1 kinds hold k others.
         names = jnp.where(counts & (copies.own == numbers), numbers, rows)
@@ -123,46 +141,35 @@ def neighbor_lists(
             def asked(a):
                 return a if queries is None else a[queries]
 
-            queried = some(found, asked)
-            nearest = most_similar(queried, found, names, k + 1, rows, size, axis_name)
-            lists = with_copies(*nearest, asked(numbers), copies)
+            def nearest(found):
+                return most_similar(some(found, asked), found, names, k + 1, rows, size, axis_name)
+
+            values, kinds = at_width(number, nearest, found)
+            lists = with_copies(values, kinds, asked(numbers), copies)
             return jnp.where(asked(counts)[:, None] & (lists < rows), lists, -1)
 
         return search
 
-    def each():
-        hashes = jnp.stack([units_of(x)[3] for x in blocks])
-        copies = jax.lax.map(lambda words: find_copies(words, axis_name), hashes)
-        lists = []
-        for i, x in enumerate(blocks):
-            # One after another, so that memory is that of one.
-            x, _ = jax.lax.optimization_barrier((x, lists[-1] if lists else copies.own))
-            found, counts, _ = rows_of(x)
-            lists.append(searching(found, counts, jax.tree.map(lambda a, i=i: a[i], copies))())
-        return jnp.stack(lists)
+    def by_rows(number):
+        found, counts, hashes = rows_of(number)
+        return searching(number, found, counts, find_copies(hashes, axis_name))()
 
-    def tiles(x, grid):
-        found, counts, hashes = rows_of(x)
-        values = similarity_tiles(found, counts, grid)
-        # One width for all blocks, as the branches of a switch give one shape.
-        points = jnp.pad(found.points, ((0, 0), (0, widest - x.shape[1])))
-        return values, hashes, counts, found._replace(points=points)
+    def by_tiles(grid, number):
+        found, counts, hashes = rows_of(number)
+        values = at_width(number, lambda found: similarity_tiles(found, counts, grid), found)
+        copies = find_copies(hashes)
+        lists = largest_of_tiles(values, copies.first, copies.repeated, grid)
+        return search_again(searching(number, found, counts, copies), lists, found.outlying)
 
-    def by_tiles(grid):
-        branches = [partial(tiles, x, grid) for x in blocks]
-
-        def lists(number):
-            values, hashes, counts, found = jax.lax.switch(number, branches)
-            copies = find_copies(hashes)
-            lists = largest_of_tiles(values, copies.first, copies.repeated, grid)
-            return search_again(searching(found, counts, copies), lists, found.outlying)
-
-        return jax.lax.map(lists, jnp.arange(len(blocks)))
+    def each(search):  # one after another, so that memory is that of one
+        return jax.lax.map(search, jnp.arange(len(blocks)))
 
     grid = tile_grid(rows, k) if axis_name is None and block_rows is None else None
     if grid is None:
-        return each()
-    return jax.lax.platform_dependent(cpu=partial(by_tiles, grid), default=each)
+        return each(by_rows)
+    return jax.lax.platform_dependent(
+        cpu=lambda: each(partial(by_tiles, grid)), default=lambda: each(by_rows)
+    )
 
 
 def check_k(name, k, rows):
