@@ -18,6 +18,7 @@ from .measures.table import MEASURES, measure_named, pairwise_measure, rows_need
 from .moments import StreamingMoments, center, standardize
 from .neighbors.cknna import cycle_knn, pairwise_cknna
 from .neighbors.mutual_knn import MutualKnn, calibrate_mutual_knn, mutual_knn
+from .neighbors.neighborhoods import neighborhood_jaccard, second_order_cosine
 from .neighbors.search import nearest_neighbors
 from .nulls.calibration import Calibration, calibrate_cka, tail_from_moments
 from .nulls.false_discovery import benjamini_hochberg
@@ -67,6 +68,7 @@ __all__ = [
     "median_distance",
     "mutual_knn",
     "nearest_neighbors",
+    "neighborhood_jaccard",
     "orthogonal_procrustes",
     "pairwise_cka",
     "pairwise_cknna",
@@ -91,6 +93,7 @@ __all__ = [
     "resampled",
     "rows_needed",
     "sample_null",
+    "second_order_cosine",
     "standardize",
     "tail_from_moments",
     "third_moment",

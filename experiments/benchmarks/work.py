@@ -228,6 +228,8 @@ MEASURES = {
     "debiased_distance_correlation": rbf_cka,
     "cknna": mutual_knn,
     "cycle_knn": mutual_knn,
+    "neighborhood_jaccard": mutual_knn,
+    "second_order_cosine": mutual_knn,
     "svcca": svcca,
     "pwcca": svcca,
     "rsa": rsa,

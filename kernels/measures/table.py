@@ -23,6 +23,7 @@ from ..alignment.rbf_cka import pairwise_rbf_cka
 from ..arithmetic import AnyArray
 from ..neighbors.cknna import cycle_knn, pairwise_cknna
 from ..neighbors.mutual_knn import mutual_knn
+from ..neighbors.neighborhoods import neighborhood_jaccard, second_order_cosine
 from ..validate import all_rows, check_blocks, check_option, check_rows
 from .canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
 from .measure import Measure
@@ -170,6 +171,34 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             citation="Huh et al. 2024",
             minimum_rows=11,
             one_with_itself=False,
+            options=MappingProxyType({"k": 10}),
+        ),
+        "neighborhood_jaccard": Measure(
+            title="Neighborhood Jaccard",
+            compute=neighborhood_jaccard,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="same k nearest neighbors of every image",
+            meaning_of_zero="no neighbor in common",
+            invariances=_NEIGHBORS,
+            effect_of_duplicates=_NEAREST,
+            resampling="subsample",
+            citation="Schumacher et al. 2021",
+            minimum_rows=11,
+            options=MappingProxyType({"k": 10}),
+        ),
+        "second_order_cosine": Measure(
+            title="Second-order cosine",
+            compute=second_order_cosine,
+            symmetric=True,
+            lowest=-1.0,
+            meaning_of_one="similarities to the neighbors of either encoder in one proportion",
+            meaning_of_zero="orthogonal similarities; encoders far from the origin are near 1",
+            invariances=_NEIGHBORS,
+            effect_of_duplicates=_NEAREST,
+            resampling="subsample",
+            citation="Hamilton et al. 2016",
+            minimum_rows=11,
             options=MappingProxyType({"k": 10}),
         ),
         "svcca": Measure(

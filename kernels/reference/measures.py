@@ -85,6 +85,31 @@ def cycle_knn(x, y, k: int) -> float:
     return float(np.mean([any(i in back[j] for j in first[i]) for i in range(len(first))]))
 
 
+def neighborhood_jaccard(x, y, k: int) -> float:
+    """Mean Jaccard index of the sets of neighbors."""
+    lists = zip(neighbors(x, k), neighbors(y, k), strict=True)
+    return float(np.mean([len({*a} & {*b}) / len({*a} | {*b}) for a, b in lists]))
+
+
+def second_order_cosine(x, y, k: int) -> float:
+    """Mean cosine of the similarities to the neighbors of either; 0 of a row without any."""
+
+    def cosines(z):
+        z = np.asarray(z, np.float64)
+        norm = np.linalg.norm(z, axis=1, keepdims=True)
+        unit = np.divide(z, norm, out=np.zeros_like(z), where=norm > 0)
+        return unit @ unit.T
+
+    lists, values = (neighbors(x, k), neighbors(y, k)), (cosines(x), cosines(y))
+    total = 0.0
+    for i in range(len(x)):
+        union = sorted({*lists[0][i]} | {*lists[1][i]})
+        s, t = (value[i, union] for value in values)
+        if min(np.abs(s).max(), np.abs(t).max()) > 1e-12:
+            total += s @ t / np.linalg.norm(s) / np.linalg.norm(t)
+    return total / len(x)
+
+
 def leading(x, variance: float) -> tuple[np.ndarray, np.ndarray]:
     """Left singular vectors of the fewest components holding `variance`, and the centered rows."""
     x = np.asarray(x, np.float64)

@@ -116,6 +116,8 @@ FUNCTIONS = {
     "pairwise_rsa": [kernels.pairwise_rsa],
     "mutual_knn": [lambda b: kernels.mutual_knn(b, (3,)).recall],
     "cycle_knn": [partial(kernels.cycle_knn, k=3)],
+    "neighborhood_jaccard": [partial(kernels.neighborhood_jaccard, k=3)],
+    "second_order_cosine": [partial(kernels.second_order_cosine, k=4)],
     "median_distance": [kernels.median_distance],
     "principal_angles": [lambda b: kernels.principal_angles(*b[:2])],
     "grassmann_similarity": [lambda b: kernels.grassmann_similarity(*b[:2])],

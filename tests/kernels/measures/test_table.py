@@ -30,6 +30,8 @@ ORACLES = {
     "mutual_knn": (functools.partial(reference.mutual_knn, k=10), 1),
     "cknna": (functools.partial(reference_measures.cknna, k=10), 1),
     "cycle_knn": (functools.partial(reference_measures.cycle_knn, k=2), 1),
+    "neighborhood_jaccard": (functools.partial(reference_measures.neighborhood_jaccard, k=10), 1),
+    "second_order_cosine": (functools.partial(reference_measures.second_order_cosine, k=10), 1),
     # Singular vectors move by eps over the relative size of the least component, about 0.1.
     "svcca": (reference_measures.svcca, 10),
     "pwcca": (reference_measures.pwcca, 10),

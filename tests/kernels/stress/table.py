@@ -85,6 +85,20 @@ CASES: dict[str, Case] = {
         options={"k": K},
         loose=TIES,
     ),
+    "neighborhood_jaccard": measure(
+        "neighborhood_jaccard",
+        functools.partial(measures.neighborhood_jaccard, k=K),
+        about="entry",
+        options={"k": K},
+        loose=TIES,
+    ),
+    "second_order_cosine": measure(
+        "second_order_cosine",
+        functools.partial(measures.second_order_cosine, k=K),
+        about="entry",
+        options={"k": K},
+        loose=TIES,
+    ),
     "pairwise_measure": Case(
         functools.partial(kernels.pairwise_measure, "procrustes"), pairs(measures.procrustes)
     ),
