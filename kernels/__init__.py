@@ -11,6 +11,8 @@ from .alignment.rbf_cka import pairwise_rbf_cka, pairwise_rbf_hsic
 from .alignment.streaming_cka import StreamingCka
 from .measures.bootstrap import Interval, bootstrap, resampled
 from .measures.canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
+from .measures.eigenspaces import eigenspace_overlap
+from .measures.gulp import pairwise_gulp
 from .measures.measure import Measure
 from .measures.predictivity import linear_predictivity
 from .measures.rsa import pairwise_rsa
@@ -59,6 +61,7 @@ __all__ = [
     "cka",
     "cka_null_moments",
     "cycle_knn",
+    "eigenspace_overlap",
     "family_p_values",
     "generalized_procrustes",
     "grassmann_similarity",
@@ -74,6 +77,7 @@ __all__ = [
     "pairwise_cknna",
     "pairwise_distance_correlation",
     "pairwise_distance_hsic",
+    "pairwise_gulp",
     "pairwise_hsic",
     "pairwise_measure",
     "pairwise_pcka",

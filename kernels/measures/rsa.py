@@ -44,7 +44,7 @@ from ..alignment.normalization import nan_pairs
 from ..arithmetic import HIGHEST, AnyArray, divide, from_first, gather_rows, is_constant, valid_rows
 from ..blocks import block_size, first_row
 from ..validate import all_rows, check_blocks, check_pairs, check_rows, compute_dtype
-from .canonical import stack_padded
+from .shapes import stack_padded
 
 
 def pairwise_rsa(

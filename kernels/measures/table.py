@@ -26,6 +26,8 @@ from ..neighbors.mutual_knn import mutual_knn
 from ..neighbors.neighborhoods import neighborhood_jaccard, second_order_cosine
 from ..validate import all_rows, check_blocks, check_option, check_rows
 from .canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
+from .eigenspaces import eigenspace_overlap
+from .gulp import pairwise_gulp
 from .measure import Measure
 from .predictivity import linear_predictivity
 from .rsa import pairwise_rsa
@@ -230,6 +232,35 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             minimum_rows=2,
             sharded=False,
             options=MappingProxyType({"variance": 0.99, "side": "row"}),
+        ),
+        "gulp": Measure(
+            title="GULP similarity",
+            compute=pairwise_gulp,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="same predictions of every target by ridge regression",
+            meaning_of_zero="no linear relation between the features",
+            invariances=_ALL,
+            effect_of_duplicates=_WEIGHT,
+            resampling="bootstrap",
+            citation="Boix-Adsera et al. 2022",
+            minimum_rows=2,
+            options=MappingProxyType({"ridge": 0.01}),
+        ),
+        "eigenspace_overlap": Measure(
+            title="Eigenspace overlap",
+            compute=eigenspace_overlap,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="features that span the same space",
+            meaning_of_zero="orthogonal spaces; more components than images cannot be",
+            invariances=_ALL,
+            effect_of_duplicates=_FEWER,
+            resampling="subsample",
+            citation="May et al. 2019",
+            minimum_rows=2,
+            sharded=False,
+            options=MappingProxyType({"center": True}),
         ),
         "rsa": Measure(
             title="RSA (Spearman)",

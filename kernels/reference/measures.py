@@ -134,6 +134,35 @@ def pwcca(x, y, variance: float = 0.99) -> float:
     return float((weights * rho).sum() / weights.sum())
 
 
+def gulp(x, y, ridge: float = 0.01, distance: bool = False) -> float:
+    """By covariances and their regularized inverses, as printed; the cosine is of its terms."""
+    shapes = []
+    for z in (x, y):
+        z = np.asarray(z, np.float64)
+        z = z - z.mean(0)
+        shapes.append(z / np.linalg.norm(z) if z.any() else z)
+
+    def term(a, b):
+        left, right = (np.linalg.inv(z.T @ z + ridge * np.eye(z.shape[1])) for z in (a, b))
+        return np.trace(left @ (a.T @ b) @ right @ (b.T @ a))
+
+    (a, b), both = shapes, term(*shapes)
+    if distance:
+        return float(np.sqrt(max(term(a, a) + term(b, b) - 2 * both, 0)))
+    return float(both / np.sqrt(term(a, a) * term(b, b)))
+
+
+def eigenspace_overlap(x, y, center: bool = True, floor: float = 1e-15) -> float:
+    """||U'P||^2 over the larger rank, of singular values above max(n, d) floor of the largest."""
+    bases = []
+    for z in (x, y):
+        z = np.asarray(z, np.float64)
+        u, s, _ = np.linalg.svd(z - z.mean(0) if center else z, full_matrices=False)
+        bases.append(u[:, s > max(z.shape) * floor * s[0]])
+    larger = max(base.shape[1] for base in bases)
+    return float(np.sum((bases[0].T @ bases[1]) ** 2) / larger)
+
+
 def procrustes(x, y) -> float:
     """Nuclear norm of X'Y over the Frobenius norms, by the best rotation of padded shapes."""
     shapes = []

@@ -107,6 +107,14 @@ FUNCTIONS = {
     "procrustes_disparity": [lambda b: kernels.procrustes_disparity(*b[:2])],
     "pairwise_svcca": [partial(kernels.pairwise_svcca, variance=0.9)],
     "pairwise_pwcca": [partial(kernels.pairwise_pwcca, variance=0.9)],
+    "pairwise_gulp": [
+        kernels.pairwise_gulp,
+        partial(kernels.pairwise_gulp, ridge=0.1, distance=True),
+    ],
+    "eigenspace_overlap": [
+        kernels.eigenspace_overlap,
+        partial(kernels.eigenspace_overlap, center=False),
+    ],
     "pairwise_rbf_cka": [kernels.pairwise_rbf_cka],
     "pairwise_distance_correlation": [
         kernels.pairwise_distance_correlation,

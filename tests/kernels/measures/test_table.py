@@ -35,6 +35,8 @@ ORACLES = {
     # Singular vectors move by eps over the relative size of the least component, about 0.1.
     "svcca": (reference_measures.svcca, 10),
     "pwcca": (reference_measures.pwcca, 10),
+    "gulp": (reference_measures.gulp, 10),  # 1 / sqrt(ridge)
+    "eigenspace_overlap": (reference_measures.eigenspace_overlap, 10),  # as SVCCA
     "rsa": (reference_measures.rsa, 1),
     "procrustes": (reference_measures.procrustes, 1),
     # The ridge amplifies by the condition of its least penalized normal equations, 1 / 1e-4,
@@ -130,6 +132,7 @@ BAD = {
     "k": ("cknna", {"k": ROWS}, f"k .*{ROWS}"),
     "variance": ("svcca", {"variance": 1.5}, "variance.*1.5"),
     "side": ("pwcca", {"side": "left"}, "side.*'left'"),
+    "ridge": ("gulp", {"ridge": 0.0}, "ridge.*0.0"),
     "folds": ("predictivity", {"folds": 2}, "folds.*2"),
     "penalties": ("predictivity", {"penalties": (0.0,)}, "penalties.*0.0"),
 }

@@ -55,6 +55,26 @@ CASES: dict[str, Case] = {
         # The arccos does not resolve what is below the root of a few eps.
         others=(pairs(functools.partial(case.shape_angle, less=4 * oracles.EPS), lambda x: False),),
     ),
+    "pairwise_gulp": measure("gulp", measures.gulp, condition=lambda blocks: 0.01**-0.5),
+    "pairwise_gulp distance": measure(
+        "gulp",
+        functools.partial(measures.gulp, distance=True),
+        lambda x: False,
+        options={"distance": True},
+        # Squares of distances are differences of squared norms, up to 8 eps of which is lost.
+        others=(case.gulp_distance,),
+        condition=lambda blocks: 0.01**-0.5,
+    ),
+    "eigenspace_overlap": measure(
+        "eigenspace_overlap", functools.partial(measures.eigenspace_overlap, floor=oracles.EPS)
+    ),
+    "eigenspace_overlap uncentered": measure(
+        "eigenspace_overlap",
+        functools.partial(measures.eigenspace_overlap, center=False, floor=oracles.EPS),
+        lambda x: not x.any(),
+        "origin",
+        options={"center": False},
+    ),
     "pairwise_rsa": measure(
         "rsa",
         measures.rsa,
