@@ -275,6 +275,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             citation="Kriegeskorte et al. 2008",
             minimum_rows=3,
             sharded=False,
+            options=MappingProxyType({"distance": "correlation", "comparator": "spearman"}),
         ),
         "procrustes": Measure(
             title="Procrustes similarity",

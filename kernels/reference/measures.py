@@ -107,7 +107,7 @@ def second_order_cosine(x, y, k: int) -> float:
         s, t = (value[i, union] for value in values)
         if min(np.abs(s).max(), np.abs(t).max()) > 1e-12:
             total += s @ t / np.linalg.norm(s) / np.linalg.norm(t)
-    return total / len(x)
+    return float(total / len(x))
 
 
 def leading(x, variance: float) -> tuple[np.ndarray, np.ndarray]:
@@ -176,27 +176,59 @@ def procrustes(x, y) -> float:
     return float((a * (b @ (u @ vt))).sum())
 
 
-def dissimilarities(x) -> np.ndarray:
-    """1 - Pearson's r of the rows, over the pairs i < j; to 12 decimals, so that ties are ties.
+def dissimilarities(x, distance: str = "correlation") -> np.ndarray:
+    """1 - Pearson's r of the rows, or distances, over the pairs i < j; rounded, so that ties tie.
 
-    r is 0 where a row is constant.
+    r is 0 where a row is constant. Correlations are rounded to 12 decimals, distances to 12 digits.
     """
     x = np.asarray(x, np.float64)
+    upper = np.triu_indices(len(x), 1)
+    if distance != "correlation":
+        x = x / max(np.abs(x).max(), 1e-300)
+        square = ((x[:, None] - x[None]) ** 2).sum(2)[upper]
+        found = square if distance == "squared_euclidean" else np.sqrt(square)
+        return np.array([float(f"{value:.11e}") for value in found])
     x = x / np.maximum(np.abs(x).max(1, keepdims=True), 1e-300)
     deviation = x - x.mean(1, keepdims=True)
     norm = np.linalg.norm(deviation, axis=1, keepdims=True)
     unit = np.divide(deviation, norm, out=np.zeros_like(x), where=norm > 1e-14 * x.shape[1])
-    return np.round(1 - (unit @ unit.T)[np.triu_indices(len(x), 1)], 12)
+    return np.round(1 - (unit @ unit.T)[upper], 12)
 
 
-def rsa(x, y) -> float:
-    """Spearman's correlation of dissimilarities, ranks by counting."""
+def ranks(values) -> np.ndarray:
+    """Mean ranks by counting, but for a constant."""
+    below = (values[None] < values[:, None]).sum(1)
+    return below + (values[None] == values[:, None]).sum(1) / 2
 
-    def ranks(values):
-        below = (values[None] < values[:, None]).sum(1)
-        return below + (values[None] == values[:, None]).sum(1) / 2
 
-    return float(np.corrcoef(ranks(dissimilarities(x)), ranks(dissimilarities(y)))[0, 1])
+def compared(a, b, comparator: str = "spearman") -> float:
+    """Two lists of dissimilarities by one of the comparators, V and all pairs of pairs formed."""
+    m = len(a)
+    if comparator.startswith("tau"):
+        order = [np.sign(v[:, None] - v[None]) for v in (a, b)]
+        both = np.sum(order[0] * order[1])
+        if comparator == "tau_a":
+            return float(both / (m * (m - 1)))
+        return float(both / np.sqrt(np.sum(order[0] ** 2) * np.sum(order[1] ** 2)))
+    if comparator in ("spearman", "rho_a"):
+        a, b = ranks(a), ranks(b)
+    if comparator not in ("cosine", "whitened_cosine"):
+        a, b = a - a.mean(), b - b.mean()
+    if comparator == "rho_a":
+        return float(12 * (a @ b) / (m**3 - m))
+    inverse = np.eye(m)
+    if comparator.startswith("whitened"):
+        n = round((1 + np.sqrt(1 + 8 * m)) / 2)
+        incidence = np.zeros((m, n))
+        for row, pair in enumerate(zip(*np.triu_indices(n, 1), strict=True)):
+            incidence[row, pair] = 1, -1
+        inverse = np.linalg.inv((incidence @ incidence.T) ** 2)
+    return float(a @ inverse @ b / np.sqrt((a @ inverse @ a) * (b @ inverse @ b)))
+
+
+def rsa(x, y, distance: str = "correlation", comparator: str = "spearman") -> float:
+    """A comparator of dissimilarities."""
+    return compared(dissimilarities(x, distance), dissimilarities(y, distance), comparator)
 
 
 def predictivity(x, y, fold, penalties) -> float:

@@ -247,6 +247,23 @@ def test_the_loss_of_generalized_procrustes_has_its_gradient():
         np.testing.assert_allclose(np.sum(gradient * step), change, rtol=1e-5)
 
 
+def test_dissimilarities_compared_by_value_have_a_gradient():
+    with jax.enable_x64(True):
+        x, *others = encoders((4, 4, 4))
+        step = 1e-6 * np.random.default_rng(1).normal(size=x.shape)
+        for options in (
+            {"comparator": "whitened_pearson"},
+            {"distance": "euclidean", "comparator": "cosine"},
+        ):
+            function = number(partial(kernels.pairwise_rsa, **options))
+            value, gradient = jax.jit(function), jax.jit(jax.grad(function))
+            change = float(value(x + step, others) - value(x - step, others)) / 2
+            found = gradient(x, others)
+            np.testing.assert_allclose(np.sum(found * step), change, rtol=1e-4, atol=1e-12)
+            for features in degenerate(others[0]).values():
+                assert np.isfinite(gradient(features, others)).all()
+
+
 def test_components_by_iteration_have_a_derivative_in_forward_mode():
     with jax.enable_x64(True):
         (x, *_), rng = encoders((6,)), np.random.default_rng(0)

@@ -131,6 +131,8 @@ BAD = {
     "bandwidth": ("rbf_cka", {"bandwidth": 0.0}, "bandwidth.*0.0"),
     "k": ("cknna", {"k": ROWS}, f"k .*{ROWS}"),
     "variance": ("svcca", {"variance": 1.5}, "variance.*1.5"),
+    "distance": ("rsa", {"distance": "cosine"}, "distance.*'cosine'"),
+    "comparator": ("rsa", {"comparator": "kendall"}, "comparator.*'kendall'"),
     "side": ("pwcca", {"side": "left"}, "side.*'left'"),
     "ridge": ("gulp", {"ridge": 0.0}, "ridge.*0.0"),
     "folds": ("predictivity", {"folds": 2}, "folds.*2"),

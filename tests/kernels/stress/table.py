@@ -82,6 +82,18 @@ CASES: dict[str, Case] = {
         "entry",
         others=tuple(case.other_ranks(seed) for seed in range(3)),
     ),
+    "pairwise_rsa distances": measure(
+        "rsa",
+        functools.partial(measures.rsa, distance="euclidean", comparator="pearson"),
+        functools.partial(oracles.same_ranks, distance="euclidean"),
+        "entry",
+        options={"distance": "euclidean", "comparator": "pearson"},
+    ),
+    "pairwise_rsa whitened": measure(
+        "rsa",
+        measures.cka,
+        options={"distance": "squared_euclidean", "comparator": "whitened_cosine"},
+    ),
     "linear_predictivity": measure(
         "predictivity",
         case.predicted,
