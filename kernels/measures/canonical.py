@@ -7,7 +7,12 @@ Centered rows X = U S V' and Y = P T Q' of two encoders are compared through one
 
 Procrustes similarity is the cosine of the angle between the shapes X / ||X||_F and Y / ||Y||_F
 after the best rotation; its arccos is the angular shape distance, a metric (Williams et al. 2021).
+It is also the normalized Bures similarity, or fidelity, of the Gram matrices (Tang et al. 2020).
 Encoders of different width are compared as if the narrower one had columns of zeros.
+
+The best rotation may reflect. Over those of determinant 1 alone, the nuclear norm loses twice the
+least singular value s_d of X'Y if det X'Y < 0 (Kabsch 1976), which only encoders of one width d < n
+have: a column of zeros, or more columns than X - mean has rank, has s_d = 0.
 
 CCA weighs all directions alike, noise too, and is 1 whenever the widths add up to n or more. SVCCA
 (Raghu et al. 2017) therefore keeps, of each encoder, the fewest leading components that hold 99 %
@@ -36,6 +41,10 @@ References:
     Raghu, Gilmer, Yosinski, Sohl-Dickstein (2017), SVCCA. NeurIPS.
     Morcos, Raghu, Bengio (2018), Insights on representational similarity in neural networks with
     canonical correlation. NeurIPS.
+    Kabsch (1976), A solution for the best rotation to relate two sets of vectors. Acta
+    Crystallographica A 32.
+    Tang, Maddox, Dickens, Diethe, Damianou (2020), Similarity of neural networks with gradients.
+    arXiv:2003.11498.
     Williams, Kunz, Kornblith, Linderman (2021), Generalized shape metrics on neural
     representations. NeurIPS.
 """
@@ -44,6 +53,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -68,6 +78,7 @@ def pairwise_procrustes(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     angle: bool = False,
+    reflections: bool = True,
     mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:
@@ -76,12 +87,14 @@ def pairwise_procrustes(
     Args:
       blocks: E arrays [n, d_e] with the same rows; halves are upcast to float32.
       angle: return the angular shape distance arccos(similarity) in radians instead.
+      reflections: whether rotations may reflect; False for those of determinant 1.
       mask: [n] rows that count; the others may hold anything.
       axis_name: mesh axis the rows are sharded over, if any.
 
     Returns:
       [E, E] symmetric, in [0, 1] up to rounding; in the row and column of a constant encoder 0, of
-      one with NaN or inf NaN. Or angles in [0, pi/2].
+      one with NaN or inf NaN. Or angles in [0, pi/2]. Without reflections, two encoders of one
+      feature each may be as low as -1, and as far as pi.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, or there are
@@ -89,19 +102,34 @@ def pairwise_procrustes(
 
     Example:
       >>> x = jnp.array([[0.0, 1.0], [1.0, 3.0], [5.0, 2.0]])
-      >>> pairwise_procrustes([x, 3 * x[:, ::-1] + 7]).round(4).tolist()
+      >>> compiled = jax.jit(pairwise_procrustes, static_argnames="reflections")
+      >>> compiled([x, 3 * x[:, ::-1] + 7]).round(4).tolist()
       [[1.0, 1.0], [1.0, 1.0]]
+      >>> found = compiled([x, x[:, ::-1]], reflections=False)
+      >>> f"{found[0, 1]:.3f}"
+      '0.760'
 
     References:
-      Williams et al. 2021.
+      Williams et al. 2021; Tang et al. 2020; Kabsch 1976.
     """
     scaled, scales = centered_shapes(blocks, mask, axis_name)
     scaled = [of_unit_norm(x, axis_name) for x in scaled]
     stacked = stack_padded(rotated_to_fewer_columns(scaled, axis_name))
 
+    widths = jnp.asarray([x.shape[1] for x in blocks])
+
     def similarity(pair):
         cross = jnp.matmul(stacked[pair[0]].T, stacked[pair[1]], precision=HIGHEST)
-        return jnp.sum(jnp.linalg.svd(psum(cross, axis_name), compute_uv=False))
+        cross = psum(cross, axis_name)
+        values = jnp.linalg.svd(cross, compute_uv=False)
+        total = jnp.sum(values)
+        if reflections:
+            return total
+        width = widths[pair[0]]
+        beyond = (jnp.arange(len(values)) >= width).astype(cross.dtype)
+        sign, _ = jnp.linalg.slogdet(jax.lax.stop_gradient(cross) + jnp.diag(beyond))
+        reflected = (sign < 0) & (width == widths[pair[1]]) & (width <= len(values))
+        return total - 2 * jnp.where(reflected, values[jnp.minimum(width, len(values)) - 1], 0)
 
     result = mirror(every_pair(similarity, len(blocks)))
     # By definition, as rounding would be most of a small angle.
@@ -109,7 +137,7 @@ def pairwise_procrustes(
     result = jnp.where(jnp.eye(len(blocks), dtype=bool), itself[:, None], result)
     if angle:
         inside = result < 1  # where the arccos has a derivative
-        result = jnp.where(inside, jnp.arccos(jnp.clip(jnp.where(inside, result, 0), 0, 1)), 0)
+        result = jnp.where(inside, jnp.arccos(jnp.clip(jnp.where(inside, result, 0), -1, 1)), 0)
     return nan_pairs(result, scales)
 
 

@@ -289,6 +289,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             resampling="bootstrap",
             citation="Williams et al. 2021",
             minimum_rows=2,
+            options=MappingProxyType({"reflections": True}),
         ),
         "predictivity": Measure(
             title="Linear predictivity",

@@ -163,7 +163,7 @@ def eigenspace_overlap(x, y, center: bool = True, floor: float = 1e-15) -> float
     return float(np.sum((bases[0].T @ bases[1]) ** 2) / larger)
 
 
-def procrustes(x, y) -> float:
+def procrustes(x, y, reflections: bool = True) -> float:
     """Nuclear norm of X'Y over the Frobenius norms, by the best rotation of padded shapes."""
     shapes = []
     for z in (x, y):
@@ -173,6 +173,8 @@ def procrustes(x, y) -> float:
         shapes.append(shape / np.linalg.norm(shape))
     a, b = shapes
     u, _, vt = np.linalg.svd(b.T @ a)
+    if not reflections and np.linalg.det(u @ vt) < 0:
+        u[:, -1] *= -1
     return float((a * (b @ (u @ vt))).sum())
 
 

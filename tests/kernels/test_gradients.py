@@ -103,6 +103,7 @@ FUNCTIONS = {
     "pairwise_procrustes": [
         kernels.pairwise_procrustes,
         partial(kernels.pairwise_procrustes, angle=True),
+        partial(kernels.pairwise_procrustes, reflections=False),
     ],
     "procrustes_disparity": [lambda b: kernels.procrustes_disparity(*b[:2])],
     "pairwise_svcca": [partial(kernels.pairwise_svcca, variance=0.9)],

@@ -55,6 +55,11 @@ CASES: dict[str, Case] = {
         # The arccos does not resolve what is below the root of a few eps.
         others=(pairs(functools.partial(case.shape_angle, less=4 * oracles.EPS), lambda x: False),),
     ),
+    "pairwise_procrustes without reflections": measure(
+        "procrustes",
+        functools.partial(measures.procrustes, reflections=False),
+        options={"reflections": False},
+    ),
     "pairwise_gulp": measure("gulp", measures.gulp, condition=lambda blocks: 0.01**-0.5),
     "pairwise_gulp distance": measure(
         "gulp",
