@@ -17,6 +17,7 @@ from .measures.measure import Measure
 from .measures.predictivity import linear_predictivity
 from .measures.rsa import pairwise_rsa
 from .measures.table import MEASURES, measure_named, pairwise_measure, rows_needed
+from .measures.unit_matching import unit_matching
 from .moments import StreamingMoments, center, standardize
 from .neighbors.cknna import cycle_knn, pairwise_cknna
 from .neighbors.mutual_knn import MutualKnn, calibrate_mutual_knn, mutual_knn
@@ -101,4 +102,5 @@ __all__ = [
     "standardize",
     "tail_from_moments",
     "third_moment",
+    "unit_matching",
 ]
