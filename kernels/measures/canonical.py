@@ -12,7 +12,7 @@ Encoders of different width are compared as if the narrower one had columns of z
 
 The best rotation may reflect. Over those of determinant 1 alone, the nuclear norm loses twice the
 least singular value s_d of X'Y if det X'Y < 0 (Kabsch 1976), which only encoders of one width d < n
-have: a column of zeros, or more columns than X - mean has rank, has s_d = 0.
+can have: with a column of zeros, or more columns than the rank, s_d is 0.
 
 CCA weighs all directions alike, noise too, and is 1 whenever the widths add up to n or more. SVCCA
 (Raghu et al. 2017) therefore keeps, of each encoder, the fewest leading components that hold 99 %

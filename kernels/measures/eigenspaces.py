@@ -71,7 +71,7 @@ def eigenspace_overlap(
     """
     shapes = centered_shapes if center else uncentered_shapes
     scaled, scales = shapes(blocks, mask, axis_name)
-    left, values, _ = components(scaled, 2.0, axis_name)  # sums of squares do not decide
+    left, values, _ = components(scaled, 1.0, axis_name)
     ranks = jnp.sum(values > 0, axis=1)
 
     def overlap(pair):

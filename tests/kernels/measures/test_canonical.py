@@ -20,6 +20,22 @@ def test_pwcca_means_both_sides_and_svcca_keeps_all():
     np.testing.assert_allclose(pairwise_svcca(turned, variance=1.0), 1, atol=helpers.tolerance(60))
 
 
+def test_all_of_the_variance_is_that_of_small_components_too():
+    """Whose share, 1e-8, float32 cannot tell from none beside the others."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(40, 3)).astype(np.float32) for _ in "xy")
+    y[:, 0] = x[:, 2]
+    x[:, 2] *= 1e-4
+    for compute, oracle in (
+        (pairwise_svcca, reference_measures.svcca),
+        (pairwise_pwcca, reference_measures.pwcca),
+    ):
+        got = jax.jit(functools.partial(compute, variance=1.0))([x, y])[0, 1]
+        # Its direction is known to 1e4 eps.
+        limit = helpers.tolerance(40, condition=1e4)
+        np.testing.assert_allclose(got, oracle(x, y, 1.0), atol=limit)
+
+
 def test_the_angle_is_that_of_the_similarity():
     blocks = sample()[:2]
     angle = pairwise_procrustes(blocks, angle=True)
