@@ -11,13 +11,17 @@ from .alignment.rbf_cka import pairwise_rbf_cka, pairwise_rbf_hsic
 from .alignment.streaming_cka import StreamingCka
 from .measures.bootstrap import Interval, bootstrap, resampled
 from .measures.canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
+from .measures.eigenspaces import eigenspace_overlap
+from .measures.gulp import pairwise_gulp
 from .measures.measure import Measure
 from .measures.predictivity import linear_predictivity
 from .measures.rsa import pairwise_rsa
 from .measures.table import MEASURES, measure_named, pairwise_measure, rows_needed
+from .measures.unit_matching import unit_matching
 from .moments import StreamingMoments, center, standardize
 from .neighbors.cknna import cycle_knn, pairwise_cknna
 from .neighbors.mutual_knn import MutualKnn, calibrate_mutual_knn, mutual_knn
+from .neighbors.neighborhoods import neighborhood_jaccard, second_order_cosine
 from .neighbors.search import nearest_neighbors
 from .nulls.calibration import Calibration, calibrate_cka, tail_from_moments
 from .nulls.false_discovery import benjamini_hochberg
@@ -58,6 +62,7 @@ __all__ = [
     "cka",
     "cka_null_moments",
     "cycle_knn",
+    "eigenspace_overlap",
     "family_p_values",
     "generalized_procrustes",
     "grassmann_similarity",
@@ -67,11 +72,13 @@ __all__ = [
     "median_distance",
     "mutual_knn",
     "nearest_neighbors",
+    "neighborhood_jaccard",
     "orthogonal_procrustes",
     "pairwise_cka",
     "pairwise_cknna",
     "pairwise_distance_correlation",
     "pairwise_distance_hsic",
+    "pairwise_gulp",
     "pairwise_hsic",
     "pairwise_measure",
     "pairwise_pcka",
@@ -91,7 +98,9 @@ __all__ = [
     "resampled",
     "rows_needed",
     "sample_null",
+    "second_order_cosine",
     "standardize",
     "tail_from_moments",
     "third_moment",
+    "unit_matching",
 ]

@@ -211,6 +211,14 @@ def svcca(size: Size) -> Work:
     return Work(decompose + procrustes_similarity(size).flops, gram_cka(size).bytes)
 
 
+def gulp(size: Size) -> Work:
+    """QR and a triangular solve of each encoder, U'V of each pair."""
+    ranks = [min(size.n, width) for width in size.widths]
+    flops = sum(3 * size.n * r**2 for r in ranks)
+    flops += sum(2 * size.n * a * b for a, b in pairs_of_widths(size))
+    return Work(flops, gram_cka(size).bytes)
+
+
 def predictivity(size: Size) -> Work:
     """Two fits of every encoder to all in each of 5 folds: scatter, its eigenvectors, X'Y."""
     fits = 0.0
@@ -228,8 +236,12 @@ MEASURES = {
     "debiased_distance_correlation": rbf_cka,
     "cknna": mutual_knn,
     "cycle_knn": mutual_knn,
+    "neighborhood_jaccard": mutual_knn,
+    "second_order_cosine": mutual_knn,
     "svcca": svcca,
     "pwcca": svcca,
+    "gulp": gulp,
+    "eigenspace_overlap": svcca,
     "rsa": rsa,
     "procrustes": procrustes_similarity,
     "predictivity": predictivity,

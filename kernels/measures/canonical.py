@@ -7,7 +7,12 @@ Centered rows X = U S V' and Y = P T Q' of two encoders are compared through one
 
 Procrustes similarity is the cosine of the angle between the shapes X / ||X||_F and Y / ||Y||_F
 after the best rotation; its arccos is the angular shape distance, a metric (Williams et al. 2021).
+It is also the normalized Bures similarity, or fidelity, of the Gram matrices (Tang et al. 2020).
 Encoders of different width are compared as if the narrower one had columns of zeros.
+
+The best rotation may reflect. Over those of determinant 1 alone, the nuclear norm loses twice the
+least singular value s_d of X'Y if det X'Y < 0 (Kabsch 1976), which only encoders of one width d < n
+can have: with a column of zeros, or more columns than the rank, s_d is 0.
 
 CCA weighs all directions alike, noise too, and is 1 whenever the widths add up to n or more. SVCCA
 (Raghu et al. 2017) therefore keeps, of each encoder, the fewest leading components that hold 99 %
@@ -36,6 +41,10 @@ References:
     Raghu, Gilmer, Yosinski, Sohl-Dickstein (2017), SVCCA. NeurIPS.
     Morcos, Raghu, Bengio (2018), Insights on representational similarity in neural networks with
     canonical correlation. NeurIPS.
+    Kabsch (1976), A solution for the best rotation to relate two sets of vectors. Acta
+    Crystallographica A 32.
+    Tang, Maddox, Dickens, Diethe, Damianou (2020), Similarity of neural networks with gradients.
+    arXiv:2003.11498.
     Williams, Kunz, Kornblith, Linderman (2021), Generalized shape metrics on neural
     representations. NeurIPS.
 """
@@ -46,14 +55,20 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.normalization import nan_pairs, normalized_blocks, without_nan
-from ..arithmetic import HIGHEST, AnyArray, divide, from_first, gather_rows, mirror, psum, root
-from ..blocks import first_row
-from ..validate import all_rows, check_blocks, check_option, check_rows
-from .singular_vectors import in_own_columns, singular_vectors
+from ..alignment.normalization import nan_pairs
+from ..arithmetic import HIGHEST, AnyArray, divide, from_first, mirror, psum
+from ..validate import check_option
+from .shapes import (
+    centered_shapes,
+    components,
+    every_pair,
+    of_unit_norm,
+    rotated_to_fewer_columns,
+    stack_padded,
+)
+from .singular_vectors import singular_vectors
 
 SIDES = ("row", "mean")
 ONES = 64  # eps that a correlation of 1 may be off
@@ -63,6 +78,7 @@ def pairwise_procrustes(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,
     angle: bool = False,
+    reflections: bool = True,
     mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, "E E"]:
@@ -71,12 +87,14 @@ def pairwise_procrustes(
     Args:
       blocks: E arrays [n, d_e] with the same rows; halves are upcast to float32.
       angle: return the angular shape distance arccos(similarity) in radians instead.
+      reflections: whether rotations may reflect; False for those of determinant 1.
       mask: [n] rows that count; the others may hold anything.
       axis_name: mesh axis the rows are sharded over, if any.
 
     Returns:
       [E, E] symmetric, in [0, 1] up to rounding; in the row and column of a constant encoder 0, of
-      one with NaN or inf NaN. Or angles in [0, pi/2].
+      one with NaN or inf NaN. Or angles in [0, pi/2]. Without reflections, two encoders of one
+      feature each may be as low as -1, and as far as pi.
 
     Raises:
       ValueError: if the blocks are not floating-point matrices with the same rows, or there are
@@ -84,27 +102,42 @@ def pairwise_procrustes(
 
     Example:
       >>> x = jnp.array([[0.0, 1.0], [1.0, 3.0], [5.0, 2.0]])
-      >>> pairwise_procrustes([x, 3 * x[:, ::-1] + 7]).round(4).tolist()
+      >>> compiled = jax.jit(pairwise_procrustes, static_argnames="reflections")
+      >>> compiled([x, 3 * x[:, ::-1] + 7]).round(4).tolist()
       [[1.0, 1.0], [1.0, 1.0]]
+      >>> found = compiled([x, x[:, ::-1]], reflections=False)
+      >>> f"{found[0, 1]:.3f}"
+      '0.760'
 
     References:
-      Williams et al. 2021.
+      Williams et al. 2021; Tang et al. 2020; Kabsch 1976.
     """
-    scaled, scales = _centered(blocks, mask, axis_name)
-    scaled = [_of_unit_norm(x, axis_name) for x in scaled]
+    scaled, scales = centered_shapes(blocks, mask, axis_name)
+    scaled = [of_unit_norm(x, axis_name) for x in scaled]
     stacked = stack_padded(rotated_to_fewer_columns(scaled, axis_name))
+
+    widths = jnp.asarray([x.shape[1] for x in blocks])
 
     def similarity(pair):
         cross = jnp.matmul(stacked[pair[0]].T, stacked[pair[1]], precision=HIGHEST)
-        return jnp.sum(jnp.linalg.svd(psum(cross, axis_name), compute_uv=False))
+        cross = psum(cross, axis_name)
+        values = jnp.linalg.svd(cross, compute_uv=False)
+        total = jnp.sum(values)
+        if reflections:
+            return total
+        width = widths[pair[0]]
+        beyond = (jnp.arange(len(values)) >= width).astype(cross.dtype)
+        sign, _ = jnp.linalg.slogdet(jax.lax.stop_gradient(cross) + jnp.diag(beyond))
+        reflected = (sign < 0) & (width == widths[pair[1]]) & (width <= len(values))
+        return total - 2 * jnp.where(reflected, values[jnp.minimum(width, len(values)) - 1], 0)
 
-    result = mirror(_every_pair(similarity, len(blocks)))
+    result = mirror(every_pair(similarity, len(blocks)))
     # By definition, as rounding would be most of a small angle.
     itself = (scales > 0).astype(result.dtype)
     result = jnp.where(jnp.eye(len(blocks), dtype=bool), itself[:, None], result)
     if angle:
         inside = result < 1  # where the arccos has a derivative
-        result = jnp.where(inside, jnp.arccos(jnp.clip(jnp.where(inside, result, 0), 0, 1)), 0)
+        result = jnp.where(inside, jnp.arccos(jnp.clip(jnp.where(inside, result, 0), -1, 1)), 0)
     return nan_pairs(result, scales)
 
 
@@ -150,7 +183,7 @@ def pairwise_svcca(
         fewest = jnp.minimum(jnp.sum(values[i] > 0), jnp.sum(values[j] > 0))
         return divide(jnp.sum(correlations), fewest.astype(inner.dtype))
 
-    return from_first(nan_pairs(mirror(_every_pair(mean, len(blocks))), scales), axis_name)
+    return from_first(nan_pairs(mirror(every_pair(mean, len(blocks))), scales), axis_name)
 
 
 def pairwise_pwcca(
@@ -209,70 +242,16 @@ def pairwise_pwcca(
 
         return jnp.stack([value(i, p), value(j, q.T)])
 
-    result = _every_pair(weighted, len(blocks))  # [2, E, E], above the diagonal
+    result = every_pair(weighted, len(blocks))  # [2, E, E], above the diagonal
     result = jnp.triu(result[0]) + jnp.triu(result[1], 1).T
     if side == "mean":
         result = (result + result.T) / 2
     return from_first(nan_pairs(result, scales), axis_name)
 
 
-def _centered(blocks, mask, axis_name):
-    check_blocks(blocks, mask)
-    check_rows(all_rows(blocks[0].shape[0], axis_name), 2, "a comparison of shapes")
-    scaled, scales, _ = normalized_blocks(blocks, mask, axis_name)
-    return without_nan(scaled, scales), scales
-
-
-def _of_unit_norm(x, axis_name):
-    """`x`, of unit norm but for rounding, with the derivative of x / ||x||."""
-    size = root(psum(jnp.sum(x**2), axis_name))
-    held = jax.lax.stop_gradient(size)
-    return divide(x, jnp.where(held == 0, 0, divide(size, held)))
-
-
 def _components(blocks, variance, mask, axis_name):
-    """U [E, n, r] and S [E, r], both 0 where dropped, X'U [E, d, r], and the scales [E]."""
+    """`components` of the centered blocks, and their scales [E]."""
     if not 0 < variance <= 1:
         raise ValueError(f"variance must be in (0, 1], got {variance}: use 0.99.")
-    scaled, scales = _centered(blocks, mask, axis_name)
-    stacked = stack_padded([gather_rows(x, axis_name) for x in scaled])
-    left, values, _ = jax.lax.map(singular_vectors, stacked)
-    energy = values**2
-    before = jnp.cumsum(energy, axis=1) - energy
-    floor = max(stacked.shape[1:]) * jnp.finfo(values.dtype).eps * values[:, :1]
-    keep = (before < variance * jnp.sum(energy, axis=1, keepdims=True)) & (values > floor)
-    left = jnp.where(keep[:, None, :], left, 0)
-    loads = jnp.einsum("end,enr->edr", stacked, left, precision=HIGHEST)
-    return left, jnp.where(keep, values, 0), loads, scales
-
-
-def rotated_to_fewer_columns(blocks, axis_name):
-    """Blocks turned so that none has more columns than there are rows; inner products stay.
-
-    X' = Q R gives X Q = R', of n columns. The rows have to be gathered for that.
-    """
-    local = blocks[0].shape[0]
-    rows = all_rows(local, axis_name)
-
-    def rotate(x):
-        if x.shape[1] <= rows:
-            return x
-        everyone = gather_rows(x, axis_name)
-        turned = in_own_columns(everyone)
-        return jax.lax.dynamic_slice_in_dim(turned, first_row(local, axis_name), local)
-
-    return [rotate(x) for x in blocks]
-
-
-def stack_padded(blocks):
-    """[E, n, d] blocks with columns of zeros added up to the widest."""
-    width = max(x.shape[1] for x in blocks)
-    return jnp.stack([jnp.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in blocks])
-
-
-def _every_pair(function, encoders):
-    """[..., E, E] values of `function((i, j))` for i <= j, 0 elsewhere."""
-    rows, columns = np.triu_indices(encoders)
-    values = jax.lax.map(function, (jnp.asarray(rows), jnp.asarray(columns)))
-    result = jnp.zeros((*values.shape[1:], encoders, encoders), values.dtype)
-    return result.at[..., rows, columns].set(jnp.moveaxis(values, 0, -1))
+    scaled, scales = centered_shapes(blocks, mask, axis_name)
+    return *components(scaled, variance, axis_name), scales

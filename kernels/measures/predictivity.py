@@ -44,7 +44,7 @@ from ..alignment.normalization import nan_pairs, normalized_blocks, without_nan
 from ..arithmetic import HIGHEST, AnyArray, divide, psum, valid_rows
 from ..blocks import first_row
 from ..validate import all_rows, check_at_least, check_blocks, check_mask, check_rows
-from .canonical import rotated_to_fewer_columns
+from .shapes import rotated_to_fewer_columns
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 

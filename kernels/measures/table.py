@@ -23,8 +23,11 @@ from ..alignment.rbf_cka import pairwise_rbf_cka
 from ..arithmetic import AnyArray
 from ..neighbors.cknna import cycle_knn, pairwise_cknna
 from ..neighbors.mutual_knn import mutual_knn
+from ..neighbors.neighborhoods import neighborhood_jaccard, second_order_cosine
 from ..validate import all_rows, check_blocks, check_option, check_rows
 from .canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
+from .eigenspaces import eigenspace_overlap
+from .gulp import pairwise_gulp
 from .measure import Measure
 from .predictivity import linear_predictivity
 from .rsa import pairwise_rsa
@@ -172,6 +175,34 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             one_with_itself=False,
             options=MappingProxyType({"k": 10}),
         ),
+        "neighborhood_jaccard": Measure(
+            title="Neighborhood Jaccard",
+            compute=neighborhood_jaccard,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="same k nearest neighbors of every image",
+            meaning_of_zero="no neighbor in common",
+            invariances=_NEIGHBORS,
+            effect_of_duplicates=_NEAREST,
+            resampling="subsample",
+            citation="Schumacher et al. 2021",
+            minimum_rows=11,
+            options=MappingProxyType({"k": 10}),
+        ),
+        "second_order_cosine": Measure(
+            title="Second-order cosine",
+            compute=second_order_cosine,
+            symmetric=True,
+            lowest=-1.0,
+            meaning_of_one="similarities to the neighbors of either encoder in one proportion",
+            meaning_of_zero="orthogonal similarities; encoders far from the origin are near 1",
+            invariances=_NEIGHBORS,
+            effect_of_duplicates=_NEAREST,
+            resampling="subsample",
+            citation="Hamilton et al. 2016",
+            minimum_rows=11,
+            options=MappingProxyType({"k": 10}),
+        ),
         "svcca": Measure(
             title="SVCCA",
             compute=pairwise_svcca,
@@ -202,6 +233,35 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             sharded=False,
             options=MappingProxyType({"variance": 0.99, "side": "row"}),
         ),
+        "gulp": Measure(
+            title="GULP similarity",
+            compute=pairwise_gulp,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="same predictions of every target by ridge regression",
+            meaning_of_zero="no linear relation between the features",
+            invariances=_ALL,
+            effect_of_duplicates=_WEIGHT,
+            resampling="bootstrap",
+            citation="Boix-Adsera et al. 2022",
+            minimum_rows=2,
+            options=MappingProxyType({"ridge": 0.01}),
+        ),
+        "eigenspace_overlap": Measure(
+            title="Eigenspace overlap",
+            compute=eigenspace_overlap,
+            symmetric=True,
+            lowest=0.0,
+            meaning_of_one="features that span the same space",
+            meaning_of_zero="orthogonal spaces; more components than images cannot be",
+            invariances=_ALL,
+            effect_of_duplicates=_FEWER,
+            resampling="subsample",
+            citation="May et al. 2019",
+            minimum_rows=2,
+            sharded=False,
+            options=MappingProxyType({"center": True}),
+        ),
         "rsa": Measure(
             title="RSA (Spearman)",
             compute=pairwise_rsa,
@@ -215,6 +275,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             citation="Kriegeskorte et al. 2008",
             minimum_rows=3,
             sharded=False,
+            options=MappingProxyType({"distance": "correlation", "comparator": "spearman"}),
         ),
         "procrustes": Measure(
             title="Procrustes similarity",
@@ -228,6 +289,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             resampling="bootstrap",
             citation="Williams et al. 2021",
             minimum_rows=2,
+            options=MappingProxyType({"reflections": True}),
         ),
         "predictivity": Measure(
             title="Linear predictivity",

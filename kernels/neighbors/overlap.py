@@ -7,9 +7,11 @@ held at a time, never those of all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Shaped
 
 from ..blocks import block_size, split_rows
 
@@ -20,7 +22,8 @@ def common_neighbors(
     ks: tuple[int, ...],
     rows: int,
     block_rows: int | None,
-) -> Int[Array, "K E F"]:
+    of_row: Callable[[Int[Array, "K F r"]], Shaped[Array, "K F r"]] | None = None,
+) -> Shaped[Array, "K E F"]:
     """Numbers of common neighbors of every pair, summed over the local rows.
 
     Args:
@@ -29,6 +32,7 @@ def common_neighbors(
       ks: numbers of neighbors, each at most k.
       rows: of all shards.
       block_rows: rows handled at once; None for arrays within 2^24 entries.
+      of_row: of the number of each row, what is summed in its place; 0 of 0.
     """
     words = -(-rows // 32)
 
@@ -38,7 +42,10 @@ def common_neighbors(
 
         def against(sets):  # [K, words] of one encoder, with all encoders of `right`
             common = jax.lax.population_count(sets[:, None] & theirs)
-            return jnp.sum(common, axis=-1, dtype=jnp.int32)
+            if of_row is None:
+                return jnp.sum(common, axis=-1, dtype=jnp.int32)
+            common = common.reshape(*common.shape[:2], -1, words)
+            return jnp.sum(of_row(jnp.sum(common, axis=-1, dtype=jnp.int32)), axis=-1)
 
         return jax.lax.map(against, mine.swapaxes(0, 1)).swapaxes(0, 1)
 

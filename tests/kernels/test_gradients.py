@@ -103,10 +103,19 @@ FUNCTIONS = {
     "pairwise_procrustes": [
         kernels.pairwise_procrustes,
         partial(kernels.pairwise_procrustes, angle=True),
+        partial(kernels.pairwise_procrustes, reflections=False),
     ],
     "procrustes_disparity": [lambda b: kernels.procrustes_disparity(*b[:2])],
     "pairwise_svcca": [partial(kernels.pairwise_svcca, variance=0.9)],
     "pairwise_pwcca": [partial(kernels.pairwise_pwcca, variance=0.9)],
+    "pairwise_gulp": [
+        kernels.pairwise_gulp,
+        partial(kernels.pairwise_gulp, ridge=0.1, distance=True),
+    ],
+    "eigenspace_overlap": [
+        kernels.eigenspace_overlap,
+        partial(kernels.eigenspace_overlap, center=False),
+    ],
     "pairwise_rbf_cka": [kernels.pairwise_rbf_cka],
     "pairwise_distance_correlation": [
         kernels.pairwise_distance_correlation,
@@ -116,6 +125,8 @@ FUNCTIONS = {
     "pairwise_rsa": [kernels.pairwise_rsa],
     "mutual_knn": [lambda b: kernels.mutual_knn(b, (3,)).recall],
     "cycle_knn": [partial(kernels.cycle_knn, k=3)],
+    "neighborhood_jaccard": [partial(kernels.neighborhood_jaccard, k=3)],
+    "second_order_cosine": [partial(kernels.second_order_cosine, k=4)],
     "median_distance": [kernels.median_distance],
     "principal_angles": [lambda b: kernels.principal_angles(*b[:2])],
     "grassmann_similarity": [lambda b: kernels.grassmann_similarity(*b[:2])],
@@ -235,6 +246,23 @@ def test_the_loss_of_generalized_procrustes_has_its_gradient():
         gradient, step = jax.jit(jax.grad(loss))(blocks[0]), 1e-5 * rng.normal(size=(9, 3))
         change = float(loss(blocks[0] + step) - loss(blocks[0] - step)) / 2
         np.testing.assert_allclose(np.sum(gradient * step), change, rtol=1e-5)
+
+
+def test_dissimilarities_compared_by_value_have_a_gradient():
+    with jax.enable_x64(True):
+        x, *others = encoders((4, 4, 4))
+        step = 1e-6 * np.random.default_rng(1).normal(size=x.shape)
+        for options in (
+            {"comparator": "whitened_pearson"},
+            {"distance": "euclidean", "comparator": "cosine"},
+        ):
+            function = number(partial(kernels.pairwise_rsa, **options))
+            value, gradient = jax.jit(function), jax.jit(jax.grad(function))
+            change = float(value(x + step, others) - value(x - step, others)) / 2
+            found = gradient(x, others)
+            np.testing.assert_allclose(np.sum(found * step), change, rtol=1e-4, atol=1e-12)
+            for features in degenerate(others[0]).values():
+                assert np.isfinite(gradient(features, others)).all()
 
 
 def test_components_by_iteration_have_a_derivative_in_forward_mode():

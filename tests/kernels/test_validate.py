@@ -211,6 +211,7 @@ OF_ONE_BLOCK = {
     "StreamingPca": lambda blocks: kernels.StreamingPca.init(3, 1).update(*blocks),
     "StreamingMoments": lambda blocks: kernels.StreamingMoments.init(3).update(*blocks),
     "check_finite": kernels.check_finite,
+    "unit_matching": kernels.unit_matching,
 }
 EMPTY_IS_FINE = {"center", "standardize", "check_finite"}  # and a batch may be empty
 

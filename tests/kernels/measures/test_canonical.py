@@ -20,11 +20,45 @@ def test_pwcca_means_both_sides_and_svcca_keeps_all():
     np.testing.assert_allclose(pairwise_svcca(turned, variance=1.0), 1, atol=helpers.tolerance(60))
 
 
+def test_all_of_the_variance_is_that_of_small_components_too():
+    """Whose share, 1e-8, float32 cannot tell from none beside the others."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(40, 3)).astype(np.float32) for _ in "xy")
+    y[:, 0] = x[:, 2]
+    x[:, 2] *= 1e-4
+    for compute, oracle in (
+        (pairwise_svcca, reference_measures.svcca),
+        (pairwise_pwcca, reference_measures.pwcca),
+    ):
+        got = jax.jit(functools.partial(compute, variance=1.0))([x, y])[0, 1]
+        # Its direction is known to 1e4 eps.
+        limit = helpers.tolerance(40, condition=1e4)
+        np.testing.assert_allclose(got, oracle(x, y, 1.0), atol=limit)
+
+
 def test_the_angle_is_that_of_the_similarity():
     blocks = sample()[:2]
     angle = pairwise_procrustes(blocks, angle=True)
     np.testing.assert_allclose(jnp.cos(angle), pairwise_procrustes(blocks), atol=1e-6)
     np.testing.assert_array_equal(jnp.diagonal(angle), 0)
+
+
+def test_a_reflection_is_no_rotation_of_encoders_of_one_width():
+    """Beside a wider one, of which both could be rotated through; and of one feature."""
+    x, y, wide = sample(widths=(5, 5, 9))
+    mirrored = x * np.array([1, 1, 1, 1, -1], np.float32)
+    turned = mirrored @ helpers.random_orthogonal(np.random.default_rng(0), 5).astype(np.float32)
+    blocks = [x, mirrored, turned, y, y[:, ::-1], wide]
+    compute = jax.jit(functools.partial(pairwise_procrustes, reflections=False))
+    got = np.asarray(compute(blocks))
+    oracle = functools.partial(reference_measures.procrustes, reflections=False)
+    want = [[oracle(a, b) for b in blocks] for a in blocks]
+    np.testing.assert_allclose(got, want, atol=helpers.tolerance(37 + 9))
+    assert (got < pairwise_procrustes(blocks) - 1e-3).sum() > 5
+    one = [x[:, :1], -x[:, :1]]
+    np.testing.assert_allclose(compute(one)[0], [1, -1], atol=1e-6)
+    angle = pairwise_procrustes(one, reflections=False, angle=True)
+    np.testing.assert_allclose(angle[0, 1], np.pi, atol=1e-3)
 
 
 def test_pwcca_is_nan_where_a_weight_belongs_to_no_correlation():

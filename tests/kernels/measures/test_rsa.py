@@ -1,12 +1,17 @@
-"""RSA against SciPy."""
+"""RSA against SciPy and, by its other distances and comparators, against formed matrices."""
+
+import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 from scipy.spatial import distance
 
-from substrate_jax.kernels import pairwise_rsa
+from substrate_jax.kernels import pairwise_cka, pairwise_distance_correlation, pairwise_rsa
+from substrate_jax.kernels.measures.comparators import COMPARATORS, Pairs, kendall, tied_places
+from substrate_jax.kernels.measures.dissimilarities import DISTANCES
 from substrate_jax.kernels.reference import measures as reference_measures
 from tests import helpers
 from tests.kernels.encoders import ROWS, sample
@@ -52,3 +57,98 @@ def test_repeated_rows_are_ties_and_dense_values_are_ranked():
     got = jax.jit(pairwise_rsa)([x, y])[0, 1]
     want = stats.spearmanr(*(reference_measures.dissimilarities(z) for z in (x, y))).statistic
     np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def every_kind(blocks, mask=None, axis_name=None):
+    options = {"mask": mask, "axis_name": axis_name}
+    return {
+        f"{distance} {comparator}": pairwise_rsa(
+            blocks, distance=distance, comparator=comparator, **options
+        )
+        for distance in DISTANCES
+        for comparator in COMPARATORS
+    }
+
+
+def tied_sample():
+    """12 rows, of which two are equal, of labels and of features; and one that is constant."""
+    x, y = (z.copy() for z in sample(12)[:2])
+    x[5], y[5] = x[9], y[9]
+    labels = np.eye(4, dtype=np.float32)[np.arange(12) % 4]
+    return [x, y, labels, np.full((12, 2), 0.1, np.float32)]
+
+
+@functools.cache
+def found_of_all():
+    return jax.jit(every_kind)(tied_sample())
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("comparator", COMPARATORS)
+def test_every_distance_and_comparator_is_that_of_the_oracle(distance, comparator):
+    blocks = tied_sample()
+    got = np.asarray(found_of_all()[f"{distance} {comparator}"])
+    kind = {"distance": distance, "comparator": comparator}
+    want = [[reference_measures.rsa(a, b, **kind) for b in blocks[:3]] for a in blocks[:3]]
+    np.testing.assert_allclose(got[:3, :3], want, atol=helpers.tolerance(66 + 9))
+    np.testing.assert_array_equal(got[3], 0)
+    if comparator in ("rho_a", "tau_a"):
+        assert got[2, 2] < 0.8  # of ties, which are not rewarded
+
+
+def test_whitened_cosines_are_cka_and_distance_correlation():
+    blocks, found = tied_sample(), found_of_all()
+    limit = helpers.tolerance(66 + 9)
+    for kind, want in (
+        ("squared_euclidean", pairwise_cka(blocks)),
+        ("euclidean", pairwise_distance_correlation(blocks) ** 2),
+    ):
+        np.testing.assert_allclose(found[f"{kind} whitened_cosine"], want, atol=limit)
+
+
+def test_every_kind_is_the_same_on_eight_devices():
+    """A few that go through all lines."""
+    padded = [np.concatenate([b, np.full((4, b.shape[1]), np.nan, "f4")]) for b in tied_sample()]
+
+    def some(blocks, mask, axis_name):
+        kinds = ("euclidean", "tau_b"), ("squared_euclidean", "whitened_pearson")
+        options = {"mask": mask, "axis_name": axis_name}
+        return [pairwise_rsa(blocks, distance=d, comparator=c, **options) for d, c in kinds]
+
+    arrays = [jnp.asarray(b) for b in padded], jnp.arange(16) < 12
+    got = helpers.transforms()["shard_map"](some, arrays)
+    for one, kind in zip(
+        got, ("euclidean tau_b", "squared_euclidean whitened_pearson"), strict=True
+    ):
+        np.testing.assert_allclose(one, found_of_all()[kind], atol=helpers.tolerance(66 + 9))
+
+
+def test_tau_of_many_pairs_is_scipys():
+    """Numbers of pairs of pairs beyond 2^31, with ties and without."""
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 300, size=80_000).astype(np.float32)
+    b = (a + rng.integers(0, 400, size=len(a))).astype(np.float32)
+    c = rng.permutation(len(a)).astype(np.float32)
+    everywhere = jnp.ones(len(a), bool)
+    pairs = Pairs(everywhere, everywhere, everywhere, everywhere)
+
+    @jax.jit
+    def tau(*both):
+        places = [tied_places(values, pairs, 0.0, relative=False) for values in both]
+        return kendall(*places, pairs, corrected=True, dtype=jnp.float32)
+
+    got = [tau(a, other) for other in (a, b, c)]
+    want = [1, *(stats.kendalltau(a, other).statistic for other in (b, c))]
+    np.testing.assert_allclose(got, want, atol=helpers.tolerance(17))  # sums of 17 bits
+
+
+def test_distances_are_right_far_from_the_origin_and_beside_an_outlier():
+    """Orders of distances that differ by 1e-3 of themselves, at 1e4 of the spread."""
+    rng = np.random.default_rng(3)
+    x, y = (rng.integers(-9, 9, size=(20, 5)).astype(np.float32) for _ in "xy")
+    far, out = x + 2.0**15, x.copy()
+    out[3] *= 2.0**12
+    blocks = [x, y, far.astype(np.float32), out]
+    got = jax.jit(functools.partial(pairwise_rsa, distance="euclidean"))(blocks)
+    want = [reference_measures.rsa(block, y, "euclidean") for block in blocks]
+    np.testing.assert_allclose(got[:, 1], want, atol=helpers.tolerance(190))

@@ -30,9 +30,13 @@ ORACLES = {
     "mutual_knn": (functools.partial(reference.mutual_knn, k=10), 1),
     "cknna": (functools.partial(reference_measures.cknna, k=10), 1),
     "cycle_knn": (functools.partial(reference_measures.cycle_knn, k=2), 1),
+    "neighborhood_jaccard": (functools.partial(reference_measures.neighborhood_jaccard, k=10), 1),
+    "second_order_cosine": (functools.partial(reference_measures.second_order_cosine, k=10), 1),
     # Singular vectors move by eps over the relative size of the least component, about 0.1.
     "svcca": (reference_measures.svcca, 10),
     "pwcca": (reference_measures.pwcca, 10),
+    "gulp": (reference_measures.gulp, 10),  # 1 / sqrt(ridge)
+    "eigenspace_overlap": (reference_measures.eigenspace_overlap, 10),  # as SVCCA
     "rsa": (reference_measures.rsa, 1),
     "procrustes": (reference_measures.procrustes, 1),
     # The ridge amplifies by the condition of its least penalized normal equations, 1 / 1e-4,
@@ -127,7 +131,10 @@ BAD = {
     "bandwidth": ("rbf_cka", {"bandwidth": 0.0}, "bandwidth.*0.0"),
     "k": ("cknna", {"k": ROWS}, f"k .*{ROWS}"),
     "variance": ("svcca", {"variance": 1.5}, "variance.*1.5"),
+    "distance": ("rsa", {"distance": "cosine"}, "distance.*'cosine'"),
+    "comparator": ("rsa", {"comparator": "kendall"}, "comparator.*'kendall'"),
     "side": ("pwcca", {"side": "left"}, "side.*'left'"),
+    "ridge": ("gulp", {"ridge": 0.0}, "ridge.*0.0"),
     "folds": ("predictivity", {"folds": 2}, "folds.*2"),
     "penalties": ("predictivity", {"penalties": (0.0,)}, "penalties.*0.0"),
 }

@@ -1,4 +1,4 @@
-"""CKNNA and cycle k-NN where too few rows count."""
+"""Measures of shared neighborhoods where too few rows count."""
 
 import functools
 
@@ -11,7 +11,9 @@ from substrate_jax.kernels import pairwise_measure
 from tests.kernels.encoders import ROWS, sample
 
 
-@pytest.mark.parametrize("name", ["cknna", "cycle_knn"])
+@pytest.mark.parametrize(
+    "name", ["cknna", "cycle_knn", "neighborhood_jaccard", "second_order_cosine"]
+)
 def test_without_k_other_rows_there_is_no_value(name):
     compute = jax.jit(functools.partial(pairwise_measure, name))
     for count, defined in ((10, False), (11, True)):

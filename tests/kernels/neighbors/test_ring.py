@@ -15,7 +15,9 @@ from substrate_jax.kernels import (
     cycle_knn,
     mutual_knn,
     nearest_neighbors,
+    neighborhood_jaccard,
     pairwise_cknna,
+    second_order_cosine,
 )
 from substrate_jax.kernels.blocks import visit_all
 from substrate_jax.kernels.neighbors.copies import find_copies, hash_rows
@@ -125,8 +127,10 @@ def collectives(jaxpr):
         ),
         partial(pairwise_cknna, k=3, axis_name=AXIS),
         partial(cycle_knn, k=3, axis_name=AXIS),
+        partial(neighborhood_jaccard, k=3, axis_name=AXIS),
+        partial(second_order_cosine, k=3, axis_name=AXIS),
     ],
-    ids=["mutual kNN", "its null", "CKNNA", "cycle kNN"],
+    ids=["mutual kNN", "its null", "CKNNA", "cycle kNN", "Jaccard", "second-order cosine"],
 )
 def test_rows_are_never_gathered(measure):
     """They go round; what is gathered is a number or a list of neighbors per row."""

@@ -157,6 +157,14 @@ def shape_angle(x, y, less=0.0):
     return 0.0 if x is y else np.arccos(min(measures.procrustes(x, y), 1) - less)
 
 
+def gulp_distance(blocks):
+    """Of squares that are off by 8 eps of the norms."""
+    (found,) = pairs(functools.partial(measures.gulp, distance=True), lambda x: False)(blocks)
+    norms = [0 if oracles.constant(x) else measures.gulp(x, 0 * x, distance=True) for x in blocks]
+    lost = 8 * oracles.EPS * np.add.outer(np.square(norms), np.square(norms))
+    return (np.sqrt(found**2 + lost),)
+
+
 def rotation_view(found, blocks):
     a, b = (x / (np.linalg.norm(x) or 1) for x in blocks)
     r = np.asarray(found, np.float64)

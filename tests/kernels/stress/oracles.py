@@ -34,8 +34,8 @@ def pairs(function, empty=constant):
     return lambda blocks: (np.array([[value(x, y) for y in blocks] for x in blocks]),)
 
 
-def same_ranks(x) -> bool:
-    return constant(x) or np.ptp(measures.dissimilarities(x)) == 0
+def same_ranks(x, distance="correlation") -> bool:
+    return constant(x) or np.ptp(measures.dissimilarities(x, distance)) == 0
 
 
 def unit_gram(x):

@@ -55,12 +55,49 @@ CASES: dict[str, Case] = {
         # The arccos does not resolve what is below the root of a few eps.
         others=(pairs(functools.partial(case.shape_angle, less=4 * oracles.EPS), lambda x: False),),
     ),
+    "pairwise_procrustes without reflections": measure(
+        "procrustes",
+        functools.partial(measures.procrustes, reflections=False),
+        options={"reflections": False},
+    ),
+    "pairwise_gulp": measure("gulp", measures.gulp, condition=lambda blocks: 0.01**-0.5),
+    "pairwise_gulp distance": measure(
+        "gulp",
+        functools.partial(measures.gulp, distance=True),
+        lambda x: False,
+        options={"distance": True},
+        # Squares of distances are differences of squared norms, up to 8 eps of which is lost.
+        others=(case.gulp_distance,),
+        condition=lambda blocks: 0.01**-0.5,
+    ),
+    "eigenspace_overlap": measure(
+        "eigenspace_overlap", functools.partial(measures.eigenspace_overlap, floor=oracles.EPS)
+    ),
+    "eigenspace_overlap uncentered": measure(
+        "eigenspace_overlap",
+        functools.partial(measures.eigenspace_overlap, center=False, floor=oracles.EPS),
+        lambda x: not x.any(),
+        "origin",
+        options={"center": False},
+    ),
     "pairwise_rsa": measure(
         "rsa",
         measures.rsa,
         oracles.same_ranks,
         "entry",
         others=tuple(case.other_ranks(seed) for seed in range(3)),
+    ),
+    "pairwise_rsa distances": measure(
+        "rsa",
+        functools.partial(measures.rsa, distance="euclidean", comparator="pearson"),
+        functools.partial(oracles.same_ranks, distance="euclidean"),
+        "entry",
+        options={"distance": "euclidean", "comparator": "pearson"},
+    ),
+    "pairwise_rsa whitened": measure(
+        "rsa",
+        measures.cka,
+        options={"distance": "squared_euclidean", "comparator": "whitened_cosine"},
     ),
     "linear_predictivity": measure(
         "predictivity",
@@ -81,6 +118,20 @@ CASES: dict[str, Case] = {
     "cycle_knn": measure(
         "cycle_knn",
         functools.partial(measures.cycle_knn, k=K),
+        about="entry",
+        options={"k": K},
+        loose=TIES,
+    ),
+    "neighborhood_jaccard": measure(
+        "neighborhood_jaccard",
+        functools.partial(measures.neighborhood_jaccard, k=K),
+        about="entry",
+        options={"k": K},
+        loose=TIES,
+    ),
+    "second_order_cosine": measure(
+        "second_order_cosine",
+        functools.partial(measures.second_order_cosine, k=K),
         about="entry",
         options={"k": K},
         loose=TIES,
@@ -329,4 +380,5 @@ RESULTS = {
     "Pca": "pca",
     "MEASURES": "pairwise_measure",
 }
-NO_ARRAYS = {"Measure", "measure_named", "rows_needed", "check_finite"}
+# Nor functions that a program can be made of; `unit_matching` is put to the same in its own tests.
+NO_ARRAYS = {"Measure", "measure_named", "rows_needed", "check_finite", "unit_matching"}
