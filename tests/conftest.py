@@ -15,12 +15,19 @@ if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
         quick += " --xla_llvm_disable_expensive_passes=true"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}".strip()
 
+# Two workers that each let LAPACK have all cores wait for each other: a QR of 0.1 s takes ten.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 # It defines flags: loaded first while a test holds flags, they would go when that test ends.
 import grain
 import jax
 import pytest
+import scipy.linalg
+import threadpoolctl
 
 assert grain
+assert scipy.linalg  # whose LAPACK jax calls
+threadpoolctl.threadpool_limits(1, user_api="blas")  # of what was loaded before
 jax.config.update("jax_platforms", "cpu")
 # What tests start is on CPU too: where libtpu is installed, jax looks for TPUs unless told.
 os.environ["JAX_PLATFORMS"] = "cpu"

@@ -45,7 +45,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.normalization import marks, nan_pairs
+from ..alignment.normalization import nan_pairs
 from ..arithmetic import (
     HIGHEST,
     AnyArray,
@@ -57,9 +57,10 @@ from ..arithmetic import (
     root,
 )
 from ..blocks import at_one_width, block_size, first_row, split_rows, visit_all
-from ..validate import all_rows, check_blocks, compute_dtype
+from ..validate import compute_dtype
 from .directions import directions
-from .search import check_k, neighbor_lists
+from .overlap import mean_of_rows
+from .search import checked_neighbors
 
 
 def pairwise_cknna(
@@ -97,7 +98,7 @@ def pairwise_cknna(
     References:
       Huh et al. 2024.
     """
-    neighbors = _neighbors(blocks, k, mask, block_rows, axis_name)
+    neighbors = checked_neighbors(blocks, k, mask, block_rows, axis_name)
     dtype = compute_dtype(*blocks)
     block = at_one_width(blocks, dtype)
 
@@ -166,7 +167,7 @@ def cycle_knn(
     References:
       Huh et al. 2024.
     """
-    neighbors = _neighbors(blocks, k, mask, block_rows, axis_name)
+    neighbors = checked_neighbors(blocks, k, mask, block_rows, axis_name)
     local = neighbors.shape[1]
     size = block_size(block_rows, local, k * k)
     numbers = jnp.pad(jnp.arange(local, dtype=jnp.int32), (0, -local % size)).reshape(-1, size)
@@ -188,18 +189,7 @@ def cycle_knn(
         return jnp.sum(jax.lax.map(block, steps), axis=0)
 
     total = psum(jax.lax.map(through, neighbors), axis_name).astype(compute_dtype(*blocks))
-    scales = marks(blocks, mask, axis_name)
-    varied = scales != 0
-    total = nan_pairs(jnp.where(varied[:, None] & varied[None, :], total, 0), scales)
-    count = count_rows(local, mask, axis_name)
-    return total / jnp.where(count > k, count.astype(total.dtype), jnp.nan)
-
-
-def _neighbors(blocks, k, mask, block_rows, axis_name):
-    """[E, local, k] neighbors of the local rows."""
-    check_blocks(blocks, mask)
-    check_k("k", k, all_rows(blocks[0].shape[0], axis_name))
-    return neighbor_lists(blocks, k, mask=mask, block_rows=block_rows, axis_name=axis_name)
+    return mean_of_rows(total, blocks, k, mask, axis_name)
 
 
 def _similarities(x, indices, mask, block_rows, axis_name):

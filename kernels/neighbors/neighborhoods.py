@@ -46,12 +46,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..alignment.normalization import nan_pairs, normalized_blocks
-from ..arithmetic import HIGHEST, AnyArray, count_rows, divide, mirror, psum, root
-from ..blocks import block_size, first_row, split_rows, visit_all
-from ..validate import all_rows, check_blocks, compute_dtype
-from .overlap import common_neighbors
-from .search import check_k, neighbor_lists
+from ..arithmetic import HIGHEST, AnyArray, divide, mirror, psum, root
+from ..blocks import at_one_width, block_size, first_row, split_rows, visit_all
+from ..validate import all_rows, compute_dtype
+from .overlap import common_neighbors, mean_of_rows
+from .search import checked_neighbors
 
 
 def neighborhood_jaccard(
@@ -90,7 +89,7 @@ def neighborhood_jaccard(
     References:
       Schumacher et al. 2021.
     """
-    neighbors = _neighbors(blocks, k, mask, block_rows, axis_name)
+    neighbors = checked_neighbors(blocks, k, mask, block_rows, axis_name)
     dtype = compute_dtype(*blocks)
 
     def index(common):
@@ -99,7 +98,7 @@ def neighborhood_jaccard(
 
     rows = all_rows(neighbors.shape[1], axis_name)
     total = common_neighbors(neighbors, neighbors, (k,), rows, block_rows, of_row=index)[0]
-    return _mean_of_rows(psum(total, axis_name), blocks, k, mask, axis_name)
+    return mean_of_rows(psum(total, axis_name), blocks, k, mask, axis_name)
 
 
 def second_order_cosine(
@@ -140,10 +139,14 @@ def second_order_cosine(
     References:
       Hamilton et al. 2016; Klabunde et al. 2025.
     """
-    neighbors = _neighbors(blocks, k, mask, block_rows, axis_name)
+    neighbors = checked_neighbors(blocks, k, mask, block_rows, axis_name)
     encoders, local, _ = neighbors.shape
     dtype = compute_dtype(*blocks)
-    cosines = [_cosines(x.astype(dtype), neighbors, mask, block_rows, axis_name) for x in blocks]
+    encoder = at_one_width(blocks, dtype)
+    cosines = jax.lax.map(
+        lambda number: _cosines(encoder(number), neighbors, mask, block_rows, axis_name),
+        jnp.arange(encoders),
+    )
     left, right = np.triu_indices(encoders)
 
     def block(given):
@@ -166,27 +169,11 @@ def second_order_cosine(
         return jax.lax.map(of_pair, (jnp.asarray(left), jnp.asarray(right)))
 
     size = block_size(block_rows, local, k * max(k, encoders**2))
-    values = jnp.stack(cosines).reshape(encoders**2, local, k)
+    values = cosines.reshape(encoders**2, local, k)
     parts = jax.lax.map(block, (split_rows(neighbors, size, -1), split_rows(values, size, 0)))
     total = psum(jnp.sum(parts, axis=0), axis_name)
     total = mirror(jnp.zeros((encoders, encoders), dtype).at[left, right].set(total))
-    return _mean_of_rows(total, blocks, k, mask, axis_name)
-
-
-def _neighbors(blocks, k, mask, block_rows, axis_name):
-    """[E, local, k] neighbors of the local rows."""
-    check_blocks(blocks, mask)
-    check_k("k", k, all_rows(blocks[0].shape[0], axis_name))
-    return neighbor_lists(blocks, k, mask=mask, block_rows=block_rows, axis_name=axis_name)
-
-
-def _mean_of_rows(total, blocks, k, mask, axis_name):
-    """The sums over rows as means; 0 of a constant encoder, NaN of one with NaN."""
-    scales = normalized_blocks(blocks, mask, axis_name)[1]
-    varied = scales != 0
-    total = nan_pairs(jnp.where(varied[:, None] & varied[None, :], total, 0), scales)
-    count = count_rows(blocks[0].shape[0], mask, axis_name)
-    return total / jnp.where(count > k, count.astype(total.dtype), jnp.nan)
+    return mean_of_rows(total, blocks, k, mask, axis_name)
 
 
 def _cosines(x, lists, mask, block_rows, axis_name):

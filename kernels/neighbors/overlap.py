@@ -11,8 +11,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
+from ..alignment.normalization import marks, nan_pairs
+from ..arithmetic import count_rows
 from ..blocks import block_size, split_rows
 
 
@@ -53,6 +55,17 @@ def common_neighbors(
     size = block_size(block_rows, left.shape[1], 16 * len(ks) * right.shape[0] * words)
     pairs = tuple(split_rows(side, size, -1) for side in (left, right))
     return jnp.sum(jax.lax.map(block, pairs), axis=0)
+
+
+def mean_of_rows(
+    total: Float[Array, "E E"], blocks, k: int, mask, axis_name
+) -> Float[Array, "E E"]:
+    """Sums over rows as means; 0 of a constant encoder, NaN of one with NaN or without k others."""
+    scales = marks(blocks, mask, axis_name)
+    varied = scales != 0
+    total = nan_pairs(jnp.where(varied[:, None] & varied[None, :], total, 0), scales)
+    count = count_rows(blocks[0].shape[0], mask, axis_name)
+    return total / jnp.where(count > k, count.astype(total.dtype), jnp.nan)
 
 
 def _bitsets(lists, ks, words):

@@ -37,7 +37,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import AnyArray, divide
 from ..blocks import at_one_width, block_size, first_row
-from ..validate import all_rows, check_mask, check_matrix, compute_dtype
+from ..validate import all_rows, check_blocks, check_mask, check_matrix, compute_dtype
 from .copies import find_copies, hash_rows, with_copies
 from .directions import center_of, seen_from, some
 from .ring import most_similar
@@ -117,12 +117,13 @@ def neighbor_lists(
     def rows_of(number):
         """Directions of the rows of a block, 0 beyond its width; which rows count; their hashes."""
         branches = [partial(units_of, x) for x in blocks]
-        unit, counts, hashes, center = jax.lax.switch(number, branches)
+        unit, counts, hashes, (center, centered) = jax.lax.switch(number, branches)
 
         def finite():
             return jnp.where(counts[:, None], at_one_width(blocks, dtype)(number), 0)
 
-        return seen_from(*center, finite, unit, counts, k, axis_name), counts, hashes
+        found = seen_from(center, centered, finite, unit, counts, k, axis_name)
+        return found, counts, hashes
 
     def at_width(number, function, found):
         """`function` of the directions without what is 0 beyond the block's width."""
@@ -170,6 +171,13 @@ def neighbor_lists(
     return jax.lax.platform_dependent(
         cpu=lambda: each(partial(by_tiles, grid)), default=lambda: each(by_rows)
     )
+
+
+def checked_neighbors(blocks, k, mask, block_rows, axis_name) -> Int[Array, "E n k"]:
+    """`neighbor_lists` of what a user gave."""
+    check_blocks(blocks, mask)
+    check_k("k", k, all_rows(blocks[0].shape[0], axis_name))
+    return neighbor_lists(blocks, k, mask=mask, block_rows=block_rows, axis_name=axis_name)
 
 
 def check_k(name, k, rows):
