@@ -8,8 +8,7 @@ by the synthetic one of transformers_weights.py under the same names, read back 
 own loading path, and run in float64 on the two pictures of weights.py. Stored in
 transformers/NAME.json: the config and preprocessor files, the names and shapes of the checkpoint,
 the features, the side of the pictures, the block means of what transformers' preprocessor on
-Pillow makes of a photograph, and the versions. In transformers/defaults.json: its default configs
-and preprocessors.
+Pillow makes of a photograph, and the versions.
 """
 
 import json
@@ -294,24 +293,6 @@ def make(name: str) -> dict:
     }
 
 
-PROCESSORS = ("ViT", "CLIP", "Bit", "Siglip", "ConvNext", "Beit", "DeiT")
-PROCESSORS += ("EfficientNet", "MobileViT")
-
-
-def defaults() -> dict:
-    """What transformers' configs and preprocessors are where a file says nothing."""
-    kinds = sorted({kind for kind, *_ in CASES.values()})
-    configs = [getattr(transformers, kind).config_class().to_dict() for kind in kinds]
-    return {
-        "configs": {config["model_type"]: config for config in configs},
-        "processors": {
-            name: getattr(transformers, f"{name}ImageProcessorPil")().to_dict()
-            for name in PROCESSORS
-        },
-        "transformers": transformers.__version__,
-    }
-
-
 def write(name: str, golden: dict) -> None:
     (HERE / f"{name}.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
 
@@ -320,7 +301,6 @@ def main(names: list[str]) -> None:
     HERE.mkdir(exist_ok=True)
     for name in names or CASES:
         write(name, make(name))
-    write("defaults", defaults())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Our configs from the options of Hugging Face transformers, one function per architecture.
 
-Options are complete (see `model_types`); what depends on several of them, or on the size of the
+Options are complete (see `options`); what depends on several of them, or on the size of the
 images, is checked here. An option that we do not compute is an error that names it.
 """
 
@@ -17,7 +17,10 @@ from substrate_jax.encoders.networks.regnet import RegNetConfig
 from substrate_jax.encoders.networks.resnet import ResNetConfig
 from substrate_jax.encoders.networks.swin import SwinConfig
 from substrate_jax.encoders.networks.vit import ViTConfig
-from substrate_jax.encoders.transformers.options import ACTIVATIONS, Options, refuse
+from substrate_jax.encoders.transformers.options import Options, refuse
+
+# transformers' name -> ours, of a vision transformer's activation
+ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,6 @@ def _ratio(hidden: int, width: int) -> float:
 def vit(options: Options, size: int, **changes) -> ViTConfig:
     """A vision transformer, also of MAE; `changes` are options of ours."""
     width, heads = options["hidden_size"], options["num_attention_heads"]
-    _require(options, "head_dim", options["head_dim"] in (None, width // heads), "leave it out")
     _check_patches(options, size, 2**16)
     hidden = options.get("intermediate_size") or int(width * options["mlp_ratio"])
     return ViTConfig(
@@ -234,7 +236,9 @@ def square_side(options: Options, name: str) -> int:
 
 
 def _check_patches(options: Options, size: int, most: int) -> None:
-    """Refuse more patches than attention can be computed for."""
+    """Refuse heads of another width, and more patches than attention can be computed for."""
+    head = options["hidden_size"] // options["num_attention_heads"]
+    _require(options, "head_dim", options.get("head_dim", head) in (None, head), "leave it out")
     side = square_side(options, "patch_size")
     few = (size // side) ** 2 <= most if side else False
     _require(options, "patch_size", few, f"at {size} pixels give at most {most} patches")

@@ -100,8 +100,8 @@ def _translated(
     name: str, options: Options, preprocessor: Options | None
 ) -> tuple[Config, Preprocess]:
     kind = MODEL_TYPES[name]
-    settings = settings_of(preprocessor, kind.processor)
-    if settings["do_flip_channel_order"] and name not in _STEMS:
+    settings = settings_of(preprocessor, name)
+    if settings.get("do_flip_channel_order") and name not in _STEMS:
         refuse(PREPROCESSOR, settings, "do_flip_channel_order", f"{name} takes RGB")
     preprocess = preprocess_of(settings)
     own = options.get("image_size")
@@ -252,12 +252,12 @@ def transformers_encoder(folder: Path, name: str) -> tuple[EncoderSpec, dict[str
     arrays = read_transformers_arrays(folder)
     if not isinstance(spec.preprocess, Preprocess):
         return spec, to_timm(config, arrays)
-    kind = MODEL_TYPES[model_options(config)[0]]
+    settings = settings_of(preprocessor, model_options(config)[0])
     return spec, to_timm(
         config,
         arrays,
         image_size=spec.preprocess.size,
-        flip_channels=settings_of(preprocessor, kind.processor)["do_flip_channel_order"],
+        flip_channels=bool(settings.get("do_flip_channel_order")),
     )
 
 
