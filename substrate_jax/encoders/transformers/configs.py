@@ -4,9 +4,9 @@ Options are complete (see `options`); what depends on several of them, or on the
 images, is checked here. An option that we do not compute is an error that names it.
 """
 
+import dataclasses
 import itertools
 import math
-from dataclasses import dataclass
 
 from substrate_jax.encoders.hub import CONFIG
 from substrate_jax.encoders.networks.beit import BEiTConfig
@@ -23,7 +23,7 @@ from substrate_jax.encoders.transformers.options import Options, refuse
 ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ListedRegNetConfig(RegNetConfig):
     """A RegNet of `listed` (channels, blocks) per stage, whatever line they may lie on."""
 
@@ -77,6 +77,39 @@ def dinov2_with_registers(options: Options, size: int) -> ViTConfig:
     return dinov2(options, size, registers=options["num_register_tokens"], prefix_positions=False)
 
 
+def dinov3_vit(options: Options, size: int) -> ViTConfig:
+    """A vision transformer of rotary positions, with registers."""
+    changes, width = {}, options["hidden_size"]
+    if options["use_gated_mlp"]:
+        gates = options["hidden_act"] == "silu"
+        _require(options, "hidden_act", gates, "with use_gated_mlp give silu")
+        options = {**options, "hidden_act": "gelu"}  # of the MLP that is not gated
+        changes = {"ffn": "swiglu", "mlp_ratio": _ratio(2 * options["intermediate_size"], width)}
+    else:
+        plain = options["hidden_act"] in ACTIVATIONS
+        _require(options, "hidden_act", plain, f"give {' or '.join(ACTIVATIONS)}")
+    fits = width // options["num_attention_heads"] % 4 == 0
+    _require(options, "num_attention_heads", fits, "give heads of a multiple of 4 channels")
+    return vit(
+        options,
+        size,
+        layer_scale=1.0,
+        registers=options["num_register_tokens"],
+        rotary=options["rope_theta"],
+        **changes,
+    )
+
+
+def deit(options: Options, size: int) -> ViTConfig:
+    """A distilled DeiT; its second token is attended to and not read out, as `DeiTModel` pools."""
+    return vit(options, size, registers=1)
+
+
+def ijepa(options: Options, size: int) -> ViTConfig:
+    """A vision transformer of patches alone."""
+    return vit(options, size, class_token=False, pool="mean")
+
+
 def clip(options: Options, size: int) -> ViTConfig:
     """The image tower of CLIP."""
     return vit(options, size, pre_norm=True)
@@ -108,7 +141,7 @@ def beit(options: Options, size: int) -> BEiTConfig:
 def convnext(options: Options, size: int) -> ConvNeXtConfig:
     """A ConvNeXt, or a V2 where no option gives a layer scale."""
     channels, depths = _stages(options)
-    alike = options["num_stages"] == len(depths)
+    alike = options.get("num_stages", len(depths)) == len(depths)
     _require(options, "num_stages", alike, "give one depth per stage")
     # transformers halves the resolution before every stage but the first, we where channels change.
     changes = all(a != b for a, b in itertools.pairwise(channels))
@@ -117,13 +150,20 @@ def convnext(options: Options, size: int) -> ConvNeXtConfig:
     return ConvNeXtConfig(
         depths,
         channels,
-        patch_size=square_side(options, "patch_size"),
+        patch_size=square_side(options, "patch_size") if "patch_size" in options else 4,
         layer_scale=1e-6 if scale and scale > 0 else None,
         grn=scale is None,
         head_eps=options["layer_norm_eps"],
         num_classes=0,
         image_size=size,
     )
+
+
+def dinov3_convnext(options: Options, size: int) -> ConvNeXtConfig:
+    """A ConvNeXt of one epsilon, its layer scale in the checkpoint whatever it began with."""
+    config = convnext(options, size)
+    eps = options["layer_norm_eps"]
+    return dataclasses.replace(config, layer_scale=1e-6, grn=False, eps=eps, head_eps=None)
 
 
 def resnet(options: Options, size: int) -> ResNetConfig:

@@ -2,14 +2,17 @@
 
 A folder holds `config.json`, `preprocessor_config.json` (or since transformers 5 the part
 `image_processor` of `processor_config.json`) and `model.safetensors`, or the shards that
-`model.safetensors.index.json` lists. The config becomes one of our configs, the preprocessor a
-`Preprocess`, the checkpoint's keys timm's names (see `keys`). Nothing is guessed: every
-option that decides the output is read or must have the one value we compute, with transformers'
-own default where a file leaves it out; every key of the checkpoint is used or dropped by name.
+`model.safetensors.index.json` lists. transformers' own classes read the JSON files (see `options`);
+of what they make the config becomes one of our configs, the preprocessor a `Preprocess`, and the
+checkpoint's keys become timm's names (see `keys`). Nothing is guessed: every option that decides
+the output is computed or must have a value that is; every key of the checkpoint is used or dropped
+by name.
 
 Features are what transformers pools before a classifier or projection:
 
-    class token after the last LayerNorm    vit, vit_mae (nothing masked), dinov2, clip
+    class token after the last LayerNorm    vit, vit_mae (nothing masked), vit_msn, deit, dinov2,
+                                            dinov3_vit, clip
+    mean of the patches after it            ijepa
     a mean over space, before projections   clap, of sounds
     attention-pooling head                  siglip
     `pooler_output`, a spatial mean         all others

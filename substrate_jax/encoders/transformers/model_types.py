@@ -60,6 +60,13 @@ MODEL_TYPES = {
         paradigm="masked_reconstruction",
         paper="2111.06377",
     ),
+    "vit_msn": ModelType(
+        build=configs.vit, supported=_VIT, paradigm="self_supervised", paper="2204.07141"
+    ),
+    "ijepa": ModelType(
+        build=configs.ijepa, supported=_VIT, paradigm="self_supervised", paper="2301.08243"
+    ),
+    "deit": ModelType(build=configs.deit, supported=_VIT, paper="2012.12877"),
     "dinov2": ModelType(
         build=configs.dinov2,
         supported=_VIT,
@@ -74,6 +81,13 @@ MODEL_TYPES = {
         paradigm="self_supervised",
         paper="2309.16588",
     ),
+    "dinov3_vit": ModelType(
+        build=configs.dinov3_vit,
+        supported=_RGB | {"proj_bias": (True,), "mlp_bias": (True,)},
+        any_size=True,
+        paradigm="self_supervised",
+        paper="2508.10104",
+    ),
     "clip": ModelType(
         build=configs.clip, supported=_CLIP, paradigm="image_text", paper="2103.00020"
     ),
@@ -84,11 +98,19 @@ MODEL_TYPES = {
         paper="2303.15343",
     ),
     "beit": ModelType(build=configs.beit, supported=_BEIT, paper="2106.08254"),
+    "data2vec-vision": ModelType(build=configs.beit, supported=_BEIT, paper="2202.03555"),
     "convnext": ModelType(
         build=configs.convnext, supported=_GELU, any_size=True, paper="2201.03545"
     ),
     "convnextv2": ModelType(
         build=configs.convnext, supported=_GELU, any_size=True, paper="2301.00808"
+    ),
+    "dinov3_convnext": ModelType(
+        build=configs.dinov3_convnext,
+        supported=_GELU,
+        any_size=True,
+        paradigm="self_supervised",
+        paper="2508.10104",
     ),
     "resnet": ModelType(
         build=configs.resnet,
@@ -156,6 +178,9 @@ SOUND_TYPES = {
         build=clap.clap, supported=clap.SUPPORTED, paradigm="sound_text", paper="2211.06687"
     )
 }
+_HINTS = {
+    "siglip2": "this is NaFlex, whose images have any shape; SigLIP 2 of one size has type siglip"
+}
 # Of models with a tower of text: the option that holds those of the other tower.
 TOWERS = {"clip": "vision_config", "siglip": "vision_config", "clap": "audio_config"}
 
@@ -186,9 +211,11 @@ def model_options(config: Options) -> tuple[str, dict[str, Any]]:
     name = name.removesuffix("_vision_model").removesuffix("_audio_model")
     kind = MODEL_TYPES.get(name) or SOUND_TYPES.get(name)
     if kind is None:
+        hint = _HINTS.get(name)
         raise ValueError(
             f"{CONFIG}: model_type={model_type!r} is not supported; give one of "
             f"{', '.join(MODEL_TYPES)}, or of sounds {', '.join(SOUND_TYPES)}"
+            + ("" if hint is None else f"; {hint}")
         )
     given = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
     _check_supported(name, kind.supported, given)

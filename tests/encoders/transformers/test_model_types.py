@@ -29,6 +29,10 @@ OPTIONS = {
         "layer_scale_init_value": 0,
         "hidden_act": "quick_gelu",
     },
+    "data2vec": {"use_relative_position_bias": False, "use_mean_pooling": False},
+    "dinov3_vit": {"hidden_act": "silu", "num_attention_heads": 4, "mlp_bias": False},
+    "dinov3_vit_gated": {"hidden_act": "gelu", "proj_bias": False},
+    "dinov3_convnext": {"hidden_act": "relu"},
     "convnext": {"hidden_act": "relu", "num_stages": 4, "hidden_sizes": [8, 8, 24]},
     "resnet": {
         "downsample_in_bottleneck": True,
@@ -69,9 +73,13 @@ def test_options_that_change_the_output_are_refused(name, option):
 
 def test_other_configs_are_refused():
     preprocessor = GOLDENS["vit"]["preprocessor"]
-    for model_type in ("bert", None, "siglip2_vision_model"):
+    for model_type in ("bert", None, "swinv2", "siglip2_vision_model"):
         with pytest.raises(ValueError, match=r"model_type=.* is not supported; give one of vit, "):
             from_transformers({"model_type": model_type}, preprocessor)
+    with pytest.raises(
+        ValueError, match=r"model_type='siglip2' .*SigLIP 2 of one size has type sig"
+    ):
+        from_transformers({"model_type": "siglip2"}, {})
     with pytest.raises(ValueError, match=r"image_size=48 but .* makes images of 32 pixels"):
         from_transformers(GOLDENS["vit"]["config"] | {"image_size": 48}, preprocessor)
     for name, side in (("efficientnet", 41), ("mobilevitv2", 160)):
@@ -93,6 +101,12 @@ PUBLISHED = {
     "vit_mae": ({"width": 768, "depth": 12, "mlp_ratio": 4.0}, {}),
     "dinov2": ({"width": 768, "patch_size": 14, "layer_scale": 1.0, "ffn": "mlp"}, {}),
     "dinov2_with_registers": ({"width": 768, "registers": 4, "patch_size": 16}, {}),
+    "deit": ({"width": 768, "registers": 1, "prefix_positions": True}, {}),
+    "vit_msn": ({"width": 768, "depth": 12, "eps": 1e-6}, {}),
+    "ijepa": ({"width": 768, "class_token": False, "pool": "mean"}, {}),
+    "data2vec-vision": ({"width": 768, "depth": 12}, {"use_relative_position_bias": True}),
+    "dinov3_vit": ({"width": 384, "heads": 6, "rotary": 100.0, "ffn": "mlp", "eps": 1e-5}, {}),
+    "dinov3_convnext": ({"depths": (3, 3, 9, 3), "layer_scale": 1e-6, "head_eps": None}, {}),
     "clip": ({"patch_size": 32, "activation": "quick_gelu", "eps": 1e-5}, {}),
     "siglip": ({"patch_size": 16, "activation": "gelu_tanh", "pool": "map"}, {}),
     "beit": ({"width": 768, "depth": 12}, {"use_relative_position_bias": True}),
@@ -176,6 +190,17 @@ def test_towers_take_their_defaults_and_older_keys():
     assert (preprocess.size, preprocess.resized, preprocess.crop_mode) == (224, 224, "center")
     older = {"vision_config": {"patch_size": 16}, "vision_config_dict": {"patch_size": 14}}
     assert from_transformers({"model_type": "clip", **older}, {})[0].patch_size == 14
+
+
+def test_siglip_2_of_one_size_is_a_siglip():
+    """As google/siglip2-base-patch16-256 has it: the tower gives little, the processor all."""
+    vision = {"model_type": "siglip_vision_model", "image_size": 256, "projection_size": 768}
+    whole = {"architectures": ["SiglipModel"], "model_type": "siglip", "vision_config": vision}
+    size = {"height": 256, "width": 256}
+    processor = {"image_processor_type": "SiglipImageProcessor", "resample": 2, "size": size}
+    config, preprocess = from_transformers(whole, processor)
+    assert (config.image_size, config.pool, config.patch_size) == (256, "map", 16)
+    assert (preprocess.size, preprocess.crop_mode) == (256, "squash")
 
 
 WRONG = {
