@@ -2,9 +2,9 @@
 
 `names` holds what each key becomes and which keys are dropped. A key in neither of its tables is an
 error that names it, so nothing is passed over in silence; nor is a value that no training leaves
-(see `wrappers`). Three separate matrices of queries, keys
-and values become one. The base model's prefix (`vit.`, `vision_model.`) is optional, as it is in
-files on the hub.
+(see `wrappers`). Three separate matrices of queries, keys and values become one, and so do gates
+and values of a gated MLP. The base model's prefix (`vit.`, `vision_model.`) is optional, as it is
+in files on the hub.
 """
 
 import re

@@ -111,7 +111,8 @@ def processor_settings(
     from transformers.models.auto import image_processing_auto
 
     processors = vars(image_processing_auto)["IMAGE_PROCESSOR_MAPPING_NAMES"]
-    default = processors.get(model_type, {}).get("pil")
+    classes = processors.get(model_type, {})
+    default = classes.get("pil") or classes.get("torchvision")
     kind = given.get("image_processor_type") or given.get("feature_extractor_type") or default
     name = re.sub(r"(FeatureExtractor|ImageProcessor)(Fast|Pil)?$", "", kind or "")
     if name not in supported:
@@ -125,8 +126,9 @@ def processor_settings(
         name, defaults = _FOR_PYTORCH[name]
         own = defaults | own
     with _one_line(PREPROCESSOR, own), _quiet():
-        settings = getattr(transformers, f"{name}ImageProcessorPil")(**own).to_dict()
-    return settings | {"processor": name}
+        make = getattr(transformers, f"{name}ImageProcessorPil")
+        settings, known = make(**own).to_dict(), make.valid_kwargs.__annotations__
+    return {key: v for key, v in settings.items() if key in known} | {"processor": name}
 
 
 def extractor_settings(given: Options) -> dict[str, Any]:

@@ -71,13 +71,8 @@ def _geometry(settings: Options) -> tuple[int, int, str]:
         return int(resized / settings["crop_pct"]), resized, "center"
     if not crops:
         if not square:
-            fix = "a resized shorter side alone leaves no square"
-            refuse(
-                PREPROCESSOR,
-                settings,
-                "do_center_crop" if "do_center_crop" in settings else "size",
-                fix,
-            )
+            name = "do_center_crop" if "do_center_crop" in settings else "size"
+            refuse(PREPROCESSOR, settings, name, "a resized shorter side alone leaves no square")
         return resized, resized, "squash"
     side, equal = _side(settings, "crop_size")
     if not equal or side > resized:
@@ -109,9 +104,9 @@ def _normalization(settings: Options) -> tuple[Channels, Channels]:
     mean, std = np.zeros(3), np.ones(3)
     if settings.get("do_normalize") and settings["processor"] != "MobileViT":
         mean, std = channels("image_mean"), channels("image_std")
-    if settings.get("include_top"):  # EfficientNet divides once more
-        std = std * channels("image_std")
     with np.errstate(all="ignore"):  # what is not finite, `Preprocess` refuses
+        if settings.get("include_top"):  # EfficientNet divides once more
+            std = std * channels("image_std")
         return _rgb((mean - offset) / factor), _rgb(std / factor)
 
 

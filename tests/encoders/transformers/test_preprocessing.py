@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import transformers
 
-from substrate_jax.data.preprocess import CLIP_STD, preprocess
+from substrate_jax.data.preprocess import CLIP_STD, IMAGENET_MEAN, preprocess
 from substrate_jax.encoders.transformers.format import from_transformers
 from substrate_jax.encoders.transformers.preprocessing import PROCESSORS
 from tests.golden import transformers_weights
@@ -88,10 +88,29 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_preprocessing_that_we_do_not_do_is_refused(name):
     value, fix = REFUSED[name]
-    preprocessor = {"image_processor_type": "CLIPImageProcessor", name: value}
+    kind = "MobileViT" if name == "do_flip_channel_order" else "CLIP"
+    preprocessor = {"image_processor_type": f"{kind}ImageProcessor", name: value}
     message = rf"{name}=.* is not supported; .*{fix}"
     with pytest.raises(ValueError, match=message):
         from_transformers({"model_type": "resnet"}, preprocessor)
+
+
+def test_settings_of_other_processors_change_nothing():
+    """Files hold some that were saved along; transformers does not read them."""
+    stray = {"include_top": True, "rescale_offset": True, "do_flip_channel_order": True}
+    for kind in ("CLIP", "ViT"):
+        given = {"image_processor_type": f"{kind}ImageProcessor"}
+        want = from_transformers({"model_type": "resnet"}, given)
+        assert (
+            from_transformers({"model_type": "resnet"}, given | stray | {"crop_pct": 0.5}) == want
+        )
+
+
+def test_the_processor_is_that_of_the_model_type_where_a_file_names_none():
+    spec = from_transformers({"model_type": "dinov3_vit"}, {})[1]
+    assert (spec.size, spec.interpolation, spec.mean) == (224, "bilinear", IMAGENET_MEAN)
+    with pytest.raises(ValueError, match="image_processor_type=None is not supported; give one"):
+        from_transformers({"model_type": "dinov2_with_registers"}, {})
 
 
 # processor -> settings under which it makes squares, of which the crop cuts off an even number
