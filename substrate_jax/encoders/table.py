@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from substrate_jax.encoders.registry import EncoderSpec, encoder_spec, list_encoders
+from substrate_jax.encoders.transformers.model_types import MODEL_TYPES, SOUND_TYPES
 
 COLUMNS = (
     "name",
@@ -61,7 +62,16 @@ makes the file that `--weights_dir` looks for. Its features are the mean over 16
 An encoder of sounds takes sounds alone: `wav:FOLDER` or a TFDS set. What becomes of them:
 [sounds.md](sounds.md).
 
-## All
+## Checkpoints in transformers' format
+
+`hf:ORG/NAME`, `hf:ORG/NAME@REVISION` or `hf:FOLDER`, of the model types below. transformers' own
+classes read the JSON files, without PyTorch; no code of a repository is run. Options that change
+the output and that we do not compute are refused by name. Features are what transformers pools
+before a classifier or projection: the class token after the last LayerNorm (ViT, MAE, MSN, DeiT,
+DINOv2 and 3, CLIP), the mean of the patches after it (I-JEPA), an attention pooling head (SigLIP),
+and spatial means. BEiT and Data2Vec want the LayerNorm of their pooler, which fine-tuned
+checkpoints have. SigLIP 2 of one image size is a `siglip`; NaFlex (`siglip2`) is refused, and so is
+`swinv2`.
 
 """
 MARKERS = "<!-- encoders: begin -->\n", "<!-- encoders: end -->\n"
@@ -116,6 +126,15 @@ def markdown_table() -> str:
     return "\n".join([*head, *("| " + " | ".join(cells) + " |" for cells in rows())]) + "\n"
 
 
+def types_table() -> str:
+    """The model types of transformers that are computed, for docs/encoders.md."""
+    lines = ["| model type | paradigm of the published weights | paper |", "|---" * 3 + "|"]
+    for name, kind in sorted((MODEL_TYPES | SOUND_TYPES).items()):
+        paper = f"[{kind.paper}](https://arxiv.org/abs/{kind.paper})"
+        lines.append(f"| {name} | {kind.paradigm} | {paper} |")
+    return "\n".join(lines) + "\n"
+
+
 def family_table() -> str:
     """One line per family, for README."""
     lines = [
@@ -143,7 +162,7 @@ def documents(root: Path) -> dict[Path, str]:
     after = rest.split(MARKERS[1])[1]
     return {
         root / "README.md": before + MARKERS[0] + family_table() + MARKERS[1] + after,
-        root / "docs" / "encoders.md": HEADING + markdown_table(),
+        root / "docs" / "encoders.md": HEADING + types_table() + "\n## All\n\n" + markdown_table(),
     }
 
 

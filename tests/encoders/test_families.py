@@ -201,6 +201,7 @@ REFUSED = [
     (MAXVIT, {"image_size": 0}, "image_size=0: "),
     (MAXVIT, {"channels": (40,)}, r"channels=\(40,\): heads are 32 wide"),
     (VIT, {"heads": 5}, "heads=5: choose a divisor of width=12"),
+    (VIT, {"heads": 2, "rotary": 9.0}, "heads=2: rotary positions want heads of a multiple of 4"),
     (VIT, {"class_token": False, "pool": "token"}, "pool='token': set class_token=True"),
     (SWIN, {"image_size": 32}, r"image_size=32: maps of \(16, 8\).*give a multiple of 56$"),
     (SWIN, {"image_size": 9}, "image_size=9: .*give a multiple of 56$"),

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from substrate_jax.encoders import load_encoder, registry
 from substrate_jax.encoders.find import find_weights, is_at_hand
 from substrate_jax.encoders.networks.convnext import ConvNeXtConfig
-from substrate_jax.encoders.networks.vit import resample_positions
+from substrate_jax.encoders.networks.interpolation import resample_positions
 from substrate_jax.encoders.registry import encoder_spec
 from substrate_jax.encoders.weights import (
     abstract_module,

@@ -1,6 +1,6 @@
 """Makes the reference outputs that tests/encoders/transformers/test_format.py compares with.
 
-    pip install torch==2.13.0 timm==1.0.31 torchvision==0.28.0 transformers==5.23.0
+    pip install torch==2.13.0 timm==1.0.31 torchvision==0.28.0 transformers==5.24.0
     python -m tests.golden.make_transformers_golden            # or with names of CASES
 
 For each case transformers saves a tiny network as it would for the hub; its checkpoint is replaced
@@ -8,8 +8,7 @@ by the synthetic one of transformers_weights.py under the same names, read back 
 own loading path, and run in float64 on the two pictures of weights.py. Stored in
 transformers/NAME.json: the config and preprocessor files, the names and shapes of the checkpoint,
 the features, the side of the pictures, the block means of what transformers' preprocessor on
-Pillow makes of a photograph, and the versions. In transformers/defaults.json: its default configs
-and preprocessors.
+Pillow makes of a photograph, and the versions.
 """
 
 import json
@@ -117,6 +116,57 @@ CASES = {
             "decoder_intermediate_size": 16,
         },
         squashed("", 32, feature_extractor_type="ViTFeatureExtractor", **IMAGENET),
+        32,
+    ),
+    "deit": (
+        "DeiTForImageClassificationWithTeacher",
+        {**VIT, **MLP, "image_size": 32},
+        squashed("DeiTImageProcessor", 40, **cropped("DeiTImageProcessor", 40, 32, size=40)),
+        32,
+    ),
+    "vit_msn": (
+        "ViTMSNForImageClassification",
+        {**VIT, **MLP, "image_size": 32},
+        squashed("ViTImageProcessor", 32, **IMAGENET),
+        32,
+    ),
+    "ijepa": (
+        "IJepaForImageClassification",
+        {**VIT, **MLP, "image_size": 32},
+        squashed("ViTImageProcessor", 32),
+        32,
+    ),
+    "data2vec": (
+        "Data2VecVisionForImageClassification",
+        {**VIT, **MLP, "image_size": 32, "use_relative_position_bias": True},
+        squashed("BeitImageProcessor", 32),
+        32,
+    ),
+    "dinov3_vit": (
+        "DINOv3ViTModel",
+        {**VIT, **MLP, "image_size": 56, "num_register_tokens": 3},
+        squashed("DINOv3ViTImageProcessorFast", 40, **IMAGENET),
+        40,
+    ),
+    "dinov3_vit_gated": (
+        "DINOv3ViTModel",
+        {
+            **VIT,
+            **MLP,
+            "image_size": 32,
+            "use_gated_mlp": True,
+            "hidden_act": "silu",
+            "query_bias": False,
+            "key_bias": True,
+            "rope_theta": 10.0,
+        },
+        squashed("DINOv3ViTImageProcessorFast", 32, **IMAGENET),
+        32,
+    ),
+    "dinov3_convnext": (
+        "DINOv3ConvNextModel",
+        {**STAGES, "layer_norm_eps": 1e-2},
+        squashed("DINOv3ViTImageProcessorFast", 32, **IMAGENET),
         32,
     ),
     "clip": (
@@ -228,12 +278,23 @@ CASES = {
         128,
     ),
 }
-CLASS_TOKEN = ("vit", "vit_mae")  # model types whose pooler is absent or not part of the features
+# Classes that give what the class of a model type has not, the pooled tokens of Data2Vec.
+CLASSES = {
+    "clip": "CLIPVisionModel",
+    "siglip": "SiglipVisionModel",
+    "data2vec-vision": "Data2VecVisionForImageClassification",
+}
+CLASS_TOKEN = (
+    "vit",
+    "vit_mae",
+    "vit_msn",
+    "deit",
+)  # model types whose pooler is absent or not part of the features
 
 
 def features(folder: Path, model_type: str, pictures: np.ndarray) -> np.ndarray:
     """What transformers makes of the pictures in float64."""
-    name = {"clip": "CLIPVisionModel", "siglip": "SiglipVisionModel"}.get(model_type, "AutoModel")
+    name = CLASSES.get(model_type, "AutoModel")
     options = {"mask_ratio": 0.0} if model_type == "vit_mae" else {}
     model, report = getattr(transformers, name).from_pretrained(
         folder, dtype=torch.float64, output_loading_info=True, **options
@@ -243,19 +304,25 @@ def features(folder: Path, model_type: str, pictures: np.ndarray) -> np.ndarray:
     if missing or report["mismatched_keys"]:
         raise ValueError(f"{model_type}: transformers did not read {missing} {report}")
     with torch.inference_mode():
-        output = model.eval()(torch.from_numpy(pictures).double().permute(0, 3, 1, 2))
+        base = model.eval().base_model if model_type.startswith("data2vec") else model.eval()
+        output = base(torch.from_numpy(pictures).double().permute(0, 3, 1, 2))
     if model_type in CLASS_TOKEN:
         return output.last_hidden_state[:, 0].numpy()
+    if model_type == "ijepa":  # as its classifier pools
+        return output.last_hidden_state.mean(1).numpy()
     return output.pooler_output.flatten(1).numpy()
 
 
 def pixels(folder: Path, preprocessor: dict) -> np.ndarray:
     """Block means of the preprocessed photograph, in order of RGB."""
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
-    processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
-    if not type(processor).__name__.endswith("Pil"):
-        raise ValueError(f"{type(processor).__name__} does not resample with Pillow")
-    output = processor(transformers_weights.photograph(), return_tensors="np")["pixel_values"][0]
+    dinov3 = "DINOv3" in preprocessor.get("image_processor_type", "")  # for PyTorch alone
+    backend = "torchvision" if dinov3 else "pil"
+    processor = transformers.AutoImageProcessor.from_pretrained(folder, backend=backend)
+    if type(processor).__name__.endswith("Pil") == dinov3:
+        raise ValueError(f"{type(processor).__name__} does not resample as it should")
+    output = processor(transformers_weights.photograph(), return_tensors="pt")["pixel_values"][0]
+    output = output.numpy()
     output = output[::-1] if preprocessor.get("do_flip_channel_order") else output
     return transformers_weights.block_means(output.transpose(1, 2, 0).astype(np.float64))
 
@@ -294,24 +361,6 @@ def make(name: str) -> dict:
     }
 
 
-PROCESSORS = ("ViT", "CLIP", "Bit", "Siglip", "ConvNext", "Beit", "DeiT")
-PROCESSORS += ("EfficientNet", "MobileViT")
-
-
-def defaults() -> dict:
-    """What transformers' configs and preprocessors are where a file says nothing."""
-    kinds = sorted({kind for kind, *_ in CASES.values()})
-    configs = [getattr(transformers, kind).config_class().to_dict() for kind in kinds]
-    return {
-        "configs": {config["model_type"]: config for config in configs},
-        "processors": {
-            name: getattr(transformers, f"{name}ImageProcessorPil")().to_dict()
-            for name in PROCESSORS
-        },
-        "transformers": transformers.__version__,
-    }
-
-
 def write(name: str, golden: dict) -> None:
     (HERE / f"{name}.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
 
@@ -320,7 +369,6 @@ def main(names: list[str]) -> None:
     HERE.mkdir(exist_ok=True)
     for name in names or CASES:
         write(name, make(name))
-    write("defaults", defaults())
 
 
 if __name__ == "__main__":

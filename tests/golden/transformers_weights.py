@@ -23,6 +23,7 @@ ALIKE = {
     "decoder_pos_embed": "pos_embed",
     "class_embedding": "cls_token",
     "mask_token": "cls_token",
+    "distillation_token": "cls_token",
     "register_tokens": "cls_token",
     "probe": "cls_token",
     "logit_scale": "cls_token",

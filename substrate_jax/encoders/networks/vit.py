@@ -1,18 +1,19 @@
 """Vision transformers (Dosovitskiy et al. 2021, arXiv:2010.11929) and their pretrained relatives.
 
 One module serves classification ViTs, DeiT (distilled too), DINO, DINOv2 (layer scale, registers,
-SwiGLU in its giant), MAE encoders, CLIP image towers (normalization before the first block, no bias
-in the patch embedding) and SigLIP towers (attention pooling). Module names are timm's.
+SwiGLU in its giant), DINOv3 (rotary positions in place of a table), MAE encoders, I-JEPA, CLIP
+image towers (normalization before the first block, no bias in the patch embedding) and SigLIP
+towers (attention pooling). Module names are timm's.
 
 Tokens are the class token, the distillation token, registers, then patches in row-major order.
 Features are by `pool`:
 
     token   the normalized class token, or its mean with the distillation token
     avg     the normalized mean of the patch tokens
+    mean    the mean of the normalized patch tokens
     map     attention of a learned query over the normalized patch tokens, and an MLP on top
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -24,6 +25,7 @@ from jaxtyping import Array, Float, Int
 
 from substrate_jax.encoders.networks.attention import attend, split_heads
 from substrate_jax.encoders.networks.convolutions import Conv
+from substrate_jax.encoders.networks.interpolation import resample_positions
 from substrate_jax.encoders.networks.layers import (
     LayerNorm,
     LayerScale,
@@ -40,6 +42,7 @@ from substrate_jax.encoders.networks.layers import (
     truncated_normal,
 )
 from substrate_jax.encoders.networks.network import Network
+from substrate_jax.encoders.networks.rotary import axial_angles, rotate
 
 ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu}
 
@@ -61,12 +64,14 @@ class ViTConfig:
             head of its own (arXiv:2012.12877).
         registers: extra tokens that are attended to and never read out (arXiv:2309.16588).
         prefix_positions: whether the tokens before the patches have rows in the position table.
+        rotary: base of rotary positions in place of the table, None for the table; see `rotary`.
         eps: of every LayerNorm.
         pool: what the features are made of, see the module's docstring.
         num_classes: outputs of the head, 0 for no head.
 
     Raises:
-        ValueError: heads that do not divide the width, or a pooled token that is not there.
+        ValueError: heads that do not divide the width, or whose width rotary positions do not fit,
+            or a pooled token that is not there.
     """
 
     family: ClassVar[str] = "vit"
@@ -86,8 +91,9 @@ class ViTConfig:
     registers: int = 0
     prefix_positions: bool = True
     eps: float = 1e-6
-    pool: Literal["token", "avg", "map"] = "token"
+    pool: Literal["token", "avg", "mean", "map"] = "token"
     num_classes: int = 1000
+    rotary: float | None = None
 
     def __post_init__(self):
         if self.width % self.heads:
@@ -98,7 +104,11 @@ class ViTConfig:
                 "larger images"
             )
         if self.pool == "token" and not self.class_token:
-            raise ValueError("pool='token': set class_token=True, or pool 'avg' or 'map'")
+            raise ValueError("pool='token': set class_token=True, or pool 'avg', 'mean' or 'map'")
+        if self.rotary is not None and self.width // self.heads % 4:
+            raise ValueError(
+                f"heads={self.heads}: rotary positions want heads of a multiple of 4 channels"
+            )
         if self.distilled and self.pool != "token":
             raise ValueError(f"distilled=True, pool={self.pool!r}: set pool 'token'")
 
@@ -117,6 +127,13 @@ class ViTConfig:
         """Patches per side."""
         return self.image_size // self.patch_size
 
+    @property
+    def angles(self) -> Float[np.ndarray, "t d2"] | None:
+        """Rotary angles of all tokens, None where a table has the positions."""
+        if self.rotary is None:
+            return None
+        return axial_angles(self.grid, self.width // self.heads, self.rotary, prefix=self.prefix)
+
     def build(self, rngs: nnx.Rngs) -> "ViT":
         """The module with fresh weights."""
         return ViT(self, rngs=rngs)
@@ -130,9 +147,14 @@ class Attention(nnx.Module):
         self.proj = Linear(width, width, rngs=rngs)
         self.heads = heads
 
-    def __call__(self, x: Float[Array, "n t c"]) -> Float[Array, "n t c"]:
-        """Attend over the tokens."""
-        return self.proj(attend(*split_heads(self.qkv(x), 3, self.heads)))
+    def __call__(
+        self, x: Float[Array, "n t c"], angles: Float[np.ndarray, "t d2"] | None = None
+    ) -> Float[Array, "n t c"]:
+        """Attend over the tokens, queries and keys turned by `angles`."""
+        query, key, value = split_heads(self.qkv(x), 3, self.heads)
+        if angles is not None:
+            query, key = rotate(query, angles), rotate(key, angles)
+        return self.proj(attend(query, key, value))
 
 
 class SwiGlu(nnx.Module):
@@ -167,9 +189,11 @@ class Block(nnx.Module):
         self.mlp = _mlp(config, config.ffn, rngs)
         self.ls2 = None if scale is None else LayerScale(width, scale)
 
-    def __call__(self, x: Float[Array, "n t c"]) -> Float[Array, "n t c"]:
+    def __call__(
+        self, x: Float[Array, "n t c"], angles: Float[np.ndarray, "t d2"] | None = None
+    ) -> Float[Array, "n t c"]:
         """Apply the block."""
-        y = self.attn(self.norm1(x))
+        y = self.attn(self.norm1(x), angles)
         x = x + (y if self.ls1 is None else self.ls1(y))
         y = self.mlp(self.norm2(x))
         return x + (y if self.ls2 is None else self.ls2(y))
@@ -221,7 +245,11 @@ class ViT(Network[ViTConfig]):
         rows = config.grid**2 + config.table_prefix
         self.cls_token = _token(rngs, 1, width) if config.class_token else None
         self.dist_token = _token(rngs, 1, width) if config.distilled else None
-        self.pos_embed = nnx.Param(truncated_normal(rngs.params(), (1, rows, width)))
+        self.pos_embed = (
+            nnx.Param(truncated_normal(rngs.params(), (1, rows, width)))
+            if config.rotary is None
+            else None
+        )
         self.reg_token = _token(rngs, config.registers, width) if config.registers else None
         self.norm_pre = LayerNorm(width, eps=config.eps) if config.pre_norm else None
         self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.depth)])
@@ -236,6 +264,8 @@ class ViT(Network[ViTConfig]):
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n t c"]:
         """Patch tokens with their positions, without class token and registers."""
         x = self.patch_embed(images)
+        if self.pos_embed is None:
+            return x
         return x + jnp.broadcast_to(self.pos_embed[...][:, self.config.table_prefix :], x.shape)
 
     def encode(self, patches: Float[Array, "n t c"], tap: Tap = no_tap) -> Float[Array, "n u c"]:
@@ -246,13 +276,13 @@ class ViT(Network[ViTConfig]):
         x = patches
         if prefix:
             tokens = jnp.concatenate(prefix, axis=1)
-            if config.prefix_positions:
+            if config.prefix_positions and self.pos_embed is not None:
                 tokens = tokens + self.pos_embed[...][:, : config.prefix]
             tokens = jnp.broadcast_to(tokens, (x.shape[0], *tokens.shape[1:]))
             x = jnp.concatenate([tokens, x], axis=1)
         if self.norm_pre is not None:
             x = self.norm_pre(x)
-        x = run_blocks(self.blocks, x, tap, "blocks")
+        x = run_blocks(self.blocks, x, tap, "blocks", config.angles)
         if self.norm is not None:
             x = self.norm(x)
             tap("norm", x)
@@ -271,6 +301,8 @@ class ViT(Network[ViTConfig]):
             return self.attn_pool(patches)
         if self.fc_norm is not None:
             return self.fc_norm(patches.mean(1))
+        if self.config.pool == "mean":
+            return patches.mean(1)
         return tokens[:, :2].mean(1) if self.config.distilled else tokens[:, 0]
 
     def classify(self, features: Float[Array, "n d"]) -> Float[Array, "n classes"]:
@@ -296,35 +328,6 @@ class ViT(Network[ViTConfig]):
 
 def _token(rngs: nnx.Rngs, count: int, width: int) -> nnx.Param:
     return nnx.Param(normal(rngs.params(), (1, count, width), 1e-6))
-
-
-def resample_positions(
-    table: Float[np.ndarray, "1 t c"], grid: int, *, prefix: int = 1
-) -> Float[np.ndarray, "1 u c"]:
-    """A position table of `prefix` rows and a square grid, resampled to `grid` x `grid`.
-
-    Antialiased bicubic with kernel parameter -0.5, as timm does on loading.
-
-    Raises:
-        ValueError: the rows after the prefix are not those of a square.
-    """
-    count = table.shape[1] - prefix
-    side = math.isqrt(max(count, 0))
-    if side**2 != count:
-        raise ValueError(
-            f"pos_embed has {count} patch positions, which is not a square number; "
-            "only square position tables can be resampled"
-        )
-    positions = jnp.asarray(table[0, prefix:], jnp.float32).reshape(side, side, -1)
-    resampled = jax.image.resize(
-        positions,
-        (grid, grid, positions.shape[-1]),
-        "cubic",
-        antialias=True,
-        precision=jax.lax.Precision.HIGHEST,
-    )
-    patches = np.asarray(resampled, table.dtype).reshape(1, grid**2, -1)
-    return np.concatenate([table[:, :prefix], patches], axis=1)
 
 
 def gather_tokens(tokens: Float[Array, "n t c"], keep: Int[Array, "n k"]) -> Float[Array, "n k c"]:

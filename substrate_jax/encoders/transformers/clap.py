@@ -4,78 +4,50 @@ The tables of `model_types` and `names` hold what is here, and `format` asks her
 extractor does to a sound.
 """
 
-from collections.abc import Mapping
-
 from substrate_jax.data.spectrogram import SoundPreprocess
 from substrate_jax.encoders.hub import CONFIG, PREPROCESSOR
 from substrate_jax.encoders.networks.htsat import ACTIVATIONS, HTSATConfig
 from substrate_jax.encoders.transformers.configs import square_side
 from substrate_jax.encoders.transformers.names import SWIN_STAGES, Names, Row
-from substrate_jax.encoders.transformers.options import Options, refuse
+from substrate_jax.encoders.transformers.options import Options, extractor_settings, refuse
 
-CLAP = {
-    "architectures": ("ClapAudioModel",),
-    "window_size": 8,
-    "num_mel_bins": 64,
-    "spec_size": 256,
-    "hidden_act": "gelu",
-    "patch_size": 4,
-    "patch_stride": (4, 4),
-    "hidden_size": 768,
-    "projection_dim": 512,
-    "projection_hidden_act": "relu",
-    "depths": (2, 2, 6, 2),
-    "num_attention_heads": (4, 8, 16, 32),
-    "enable_fusion": False,
-    "fusion_type": "none",  # null in a file
-    "patch_embed_input_channels": 1,
-    "flatten_patch_embeds": True,
-    "patch_embeds_hidden_size": 96,
-    "enable_patch_layer_norm": True,
-    "qkv_bias": True,
-    "mlp_ratio": 4.0,
-    "aff_block_r": 4,
-    "layer_norm_eps": 1e-5,
-}
-_FIXED = ("hidden_act", "patch_embed_input_channels", "flatten_patch_embeds", "layer_norm_eps")
-CLAP_SUPPORTED = {
-    **{name: (CLAP[name],) for name in (*_FIXED, "enable_patch_layer_norm", "qkv_bias")},
+_PLAIN = (None, ("ClapAudioModel",))  # classes without a projection
+SUPPORTED = {
+    "hidden_act": ("gelu",),
+    "patch_embed_input_channels": (1,),
+    "flatten_patch_embeds": (True,),
+    "enable_patch_layer_norm": (True,),
+    "qkv_bias": (True,),
+    "layer_norm_eps": (1e-5,),
     "projection_hidden_act": tuple(ACTIVATIONS),
-    "fusion_type": ("none", "aff_2d"),
-    "architectures": (("ClapAudioModel",), ("ClapAudioModelWithProjection",), ("ClapModel",)),
+    "fusion_type": (None, "aff_2d"),
+    "architectures": (*_PLAIN, ("ClapAudioModelWithProjection",), ("ClapModel",)),
 }
 _EXTRACTOR = "ClapFeatureExtractor"
 _MOST = 2**20  # samples a second, or of a frame; beyond, a file is damaged
-EXTRACTOR = {
-    "feature_size": 64,
-    "sampling_rate": 48_000,
-    "hop_length": 480,
-    "max_length_s": 10,
-    "fft_window_size": 1024,
-    "padding_value": 0.0,
-    "frequency_min": 0,
-    "frequency_max": 14_000,
-    "truncation": "fusion",
-    "padding": "repeatpad",
+_WHOLE = ("feature_size", "sampling_rate", "hop_length", "max_length_s", "fft_window_size")
+_NUMBERS = (*_WHOLE, "padding_value", "frequency_min", "frequency_max")
+_CHOICES = {
+    "truncation": ("fusion", "rand_trunc"),
+    "padding": ("repeatpad", "repeat", "pad"),
+    "padding_value": (0,),
 }
 
 
-def tower_options(config: Options) -> Options:
-    """The options of the tower of sounds, from those of a model of sound and text.
+def tower_options(config: Options, tower: Options) -> Options:
+    """The options of the tower of sounds, from those of a model of sound and text, and its own.
 
     As transformers has it, the projection is decided by the whole model's options.
     """
-    tower = config.get("audio_config") or {}
-    if not isinstance(tower, Mapping):
-        raise ValueError(f"{CONFIG}: audio_config={tower!r} is not supported; give options")
-    own = ("projection_dim", "projection_hidden_act")
-    whole = {name: config.get(name, CLAP[name]) for name in own}
-    return {**tower, **whole, "architectures": config.get("architectures") or ["ClapModel"]}
+    whole = ("projection_dim", "projection_hidden_act")
+    own = {name: value for name, value in tower.items() if name not in whole}
+    given = {name: config[name] for name in whole if name in config}
+    return own | given | {"architectures": config.get("architectures") or ["ClapModel"]}
 
 
 def clap(options: Options, sound: SoundPreprocess) -> HTSATConfig:
     """An HTS-AT, with its projection where the class of the model has one."""
-    projected = options["architectures"] != ("ClapAudioModel",)
+    projected = options["architectures"] not in _PLAIN
     depths, heads = options["depths"], options["num_attention_heads"]
     width = options["patch_embeds_hidden_size"]
     channels = tuple(width * 2**stage for stage in range(len(depths)))
@@ -113,7 +85,7 @@ def clap(options: Options, sound: SoundPreprocess) -> HTSATConfig:
 
 
 def sound_preprocess(extractor: Options | None) -> SoundPreprocess:
-    """What a feature extractor's file says of sounds, with transformers' defaults.
+    """What a feature extractor does to sounds.
 
     Raises:
         ValueError: no file, or a setting that we do not compute.
@@ -128,20 +100,14 @@ def sound_preprocess(extractor: Options | None) -> SoundPreprocess:
         raise ValueError(
             f"{PREPROCESSOR}: feature_extractor_type={kind!r} is not supported; give {_EXTRACTOR}"
         )
-    settings = EXTRACTOR | {k: v for k, v in extractor.items() if k in EXTRACTOR and v is not None}
-    for name, default in EXTRACTOR.items():
+    settings = extractor_settings(extractor)
+    for name in _NUMBERS:
         value = settings[name]
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if isinstance(default, str):
-            continue
-        if not number or not 0 <= value <= _MOST or (isinstance(default, int) and value % 1):
-            refuse(PREPROCESSOR, settings, name, f"give such as {default!r}")
-    choices = {
-        "truncation": ("fusion", "rand_trunc"),
-        "padding": ("repeatpad", "repeat", "pad"),
-        "padding_value": (0,),
-    }
-    for name, values in choices.items():
+        if not number or not 0 <= value <= _MOST or (name in _WHOLE and value % 1):
+            kind = "a whole number" if name in _WHOLE else "a number"
+            refuse(PREPROCESSOR, settings, name, f"give {kind} from 0 to {_MOST}")
+    for name, values in _CHOICES.items():
         if settings[name] not in values:
             refuse(PREPROCESSOR, settings, name, f"give {' or '.join(map(str, values))}")
     fusion = settings["truncation"] == "fusion"

@@ -1,12 +1,12 @@
 """Our configs from the options of Hugging Face transformers, one function per architecture.
 
-Options are complete (see `model_types`); what depends on several of them, or on the size of the
+Options are complete (see `options`); what depends on several of them, or on the size of the
 images, is checked here. An option that we do not compute is an error that names it.
 """
 
+import dataclasses
 import itertools
 import math
-from dataclasses import dataclass
 
 from substrate_jax.encoders.hub import CONFIG
 from substrate_jax.encoders.networks.beit import BEiTConfig
@@ -17,10 +17,13 @@ from substrate_jax.encoders.networks.regnet import RegNetConfig
 from substrate_jax.encoders.networks.resnet import ResNetConfig
 from substrate_jax.encoders.networks.swin import SwinConfig
 from substrate_jax.encoders.networks.vit import ViTConfig
-from substrate_jax.encoders.transformers.options import ACTIVATIONS, Options, refuse
+from substrate_jax.encoders.transformers.options import Options, refuse
+
+# transformers' name -> ours, of a vision transformer's activation
+ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ListedRegNetConfig(RegNetConfig):
     """A RegNet of `listed` (channels, blocks) per stage, whatever line they may lie on."""
 
@@ -41,7 +44,6 @@ def _ratio(hidden: int, width: int) -> float:
 def vit(options: Options, size: int, **changes) -> ViTConfig:
     """A vision transformer, also of MAE; `changes` are options of ours."""
     width, heads = options["hidden_size"], options["num_attention_heads"]
-    _require(options, "head_dim", options["head_dim"] in (None, width // heads), "leave it out")
     _check_patches(options, size, 2**16)
     hidden = options.get("intermediate_size") or int(width * options["mlp_ratio"])
     return ViTConfig(
@@ -75,6 +77,39 @@ def dinov2_with_registers(options: Options, size: int) -> ViTConfig:
     return dinov2(options, size, registers=options["num_register_tokens"], prefix_positions=False)
 
 
+def dinov3_vit(options: Options, size: int) -> ViTConfig:
+    """A vision transformer of rotary positions, with registers."""
+    changes, width = {}, options["hidden_size"]
+    if options["use_gated_mlp"]:
+        gates = options["hidden_act"] == "silu"
+        _require(options, "hidden_act", gates, "with use_gated_mlp give silu")
+        options = {**options, "hidden_act": "gelu"}  # of the MLP that is not gated
+        changes = {"ffn": "swiglu", "mlp_ratio": _ratio(2 * options["intermediate_size"], width)}
+    else:
+        plain = options["hidden_act"] in ACTIVATIONS
+        _require(options, "hidden_act", plain, f"give {' or '.join(ACTIVATIONS)}")
+    fits = width // options["num_attention_heads"] % 4 == 0
+    _require(options, "num_attention_heads", fits, "give heads of a multiple of 4 channels")
+    return vit(
+        options,
+        size,
+        layer_scale=1.0,
+        registers=options["num_register_tokens"],
+        rotary=options["rope_theta"],
+        **changes,
+    )
+
+
+def deit(options: Options, size: int) -> ViTConfig:
+    """A distilled DeiT; its second token is attended to and not read out, as `DeiTModel` pools."""
+    return vit(options, size, registers=1)
+
+
+def ijepa(options: Options, size: int) -> ViTConfig:
+    """A vision transformer of patches alone."""
+    return vit(options, size, class_token=False, pool="mean")
+
+
 def clip(options: Options, size: int) -> ViTConfig:
     """The image tower of CLIP."""
     return vit(options, size, pre_norm=True)
@@ -106,7 +141,7 @@ def beit(options: Options, size: int) -> BEiTConfig:
 def convnext(options: Options, size: int) -> ConvNeXtConfig:
     """A ConvNeXt, or a V2 where no option gives a layer scale."""
     channels, depths = _stages(options)
-    alike = options["num_stages"] == len(depths)
+    alike = options.get("num_stages", len(depths)) == len(depths)
     _require(options, "num_stages", alike, "give one depth per stage")
     # transformers halves the resolution before every stage but the first, we where channels change.
     changes = all(a != b for a, b in itertools.pairwise(channels))
@@ -115,13 +150,20 @@ def convnext(options: Options, size: int) -> ConvNeXtConfig:
     return ConvNeXtConfig(
         depths,
         channels,
-        patch_size=square_side(options, "patch_size"),
+        patch_size=square_side(options, "patch_size") if "patch_size" in options else 4,
         layer_scale=1e-6 if scale and scale > 0 else None,
         grn=scale is None,
         head_eps=options["layer_norm_eps"],
         num_classes=0,
         image_size=size,
     )
+
+
+def dinov3_convnext(options: Options, size: int) -> ConvNeXtConfig:
+    """A ConvNeXt of one epsilon, its layer scale in the checkpoint whatever it began with."""
+    config = convnext(options, size)
+    eps = options["layer_norm_eps"]
+    return dataclasses.replace(config, layer_scale=1e-6, grn=False, eps=eps, head_eps=None)
 
 
 def resnet(options: Options, size: int) -> ResNetConfig:
@@ -234,7 +276,9 @@ def square_side(options: Options, name: str) -> int:
 
 
 def _check_patches(options: Options, size: int, most: int) -> None:
-    """Refuse more patches than attention can be computed for."""
+    """Refuse heads of another width, and more patches than attention can be computed for."""
+    head = options["hidden_size"] // options["num_attention_heads"]
+    _require(options, "head_dim", options.get("head_dim", head) in (None, head), "leave it out")
     side = square_side(options, "patch_size")
     few = (size // side) ** 2 <= most if side else False
     _require(options, "patch_size", few, f"at {size} pixels give at most {most} patches")

@@ -2,14 +2,17 @@
 
 A folder holds `config.json`, `preprocessor_config.json` (or since transformers 5 the part
 `image_processor` of `processor_config.json`) and `model.safetensors`, or the shards that
-`model.safetensors.index.json` lists. The config becomes one of our configs, the preprocessor a
-`Preprocess`, the checkpoint's keys timm's names (see `keys`). Nothing is guessed: every
-option that decides the output is read or must have the one value we compute, with transformers'
-own default where a file leaves it out; every key of the checkpoint is used or dropped by name.
+`model.safetensors.index.json` lists. transformers' own classes read the JSON files (see `options`);
+of what they make the config becomes one of our configs, the preprocessor a `Preprocess`, and the
+checkpoint's keys become timm's names (see `keys`). Nothing is guessed: every option that decides
+the output is computed or must have a value that is; every key of the checkpoint is used or dropped
+by name.
 
 Features are what transformers pools before a classifier or projection:
 
-    class token after the last LayerNorm    vit, vit_mae (nothing masked), dinov2, clip
+    class token after the last LayerNorm    vit, vit_mae (nothing masked), vit_msn, deit, dinov2,
+                                            dinov3_vit, clip
+    mean of the patches after it            ijepa
     a mean over space, before projections   clap, of sounds
     attention-pooling head                  siglip
     `pooler_output`, a spatial mean         all others
@@ -100,8 +103,8 @@ def _translated(
     name: str, options: Options, preprocessor: Options | None
 ) -> tuple[Config, Preprocess]:
     kind = MODEL_TYPES[name]
-    settings = settings_of(preprocessor, kind.processor)
-    if settings["do_flip_channel_order"] and name not in _STEMS:
+    settings = settings_of(preprocessor, name)
+    if settings.get("do_flip_channel_order") and name not in _STEMS:
         refuse(PREPROCESSOR, settings, "do_flip_channel_order", f"{name} takes RGB")
     preprocess = preprocess_of(settings)
     own = options.get("image_size")
@@ -252,12 +255,12 @@ def transformers_encoder(folder: Path, name: str) -> tuple[EncoderSpec, dict[str
     arrays = read_transformers_arrays(folder)
     if not isinstance(spec.preprocess, Preprocess):
         return spec, to_timm(config, arrays)
-    kind = MODEL_TYPES[model_options(config)[0]]
+    settings = settings_of(preprocessor, model_options(config)[0])
     return spec, to_timm(
         config,
         arrays,
         image_size=spec.preprocess.size,
-        flip_channels=settings_of(preprocessor, kind.processor)["do_flip_channel_order"],
+        flip_channels=bool(settings.get("do_flip_channel_order")),
     )
 
 

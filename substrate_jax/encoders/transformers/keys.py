@@ -2,9 +2,9 @@
 
 `names` holds what each key becomes and which keys are dropped. A key in neither of its tables is an
 error that names it, so nothing is passed over in silence; nor is a value that no training leaves
-(see `wrappers`). Three separate matrices of queries, keys
-and values become one. The base model's prefix (`vit.`, `vision_model.`) is optional, as it is in
-files on the hub.
+(see `wrappers`). Three separate matrices of queries, keys and values become one, and so do gates
+and values of a gated MLP. The base model's prefix (`vit.`, `vision_model.`) is optional, as it is
+in files on the hub.
 """
 
 import re
@@ -70,15 +70,29 @@ def rename(
             f"{first_of(sorted(unknown))}; give a checkpoint of the plain network"
         )
     check_values(used, source)
-    return _reshaped(_fused(renamed))
+    return _reshaped(_fused(_with_biases(renamed, options)))
+
+
+def _with_biases(arrays: dict[str, np.ndarray], options: Options) -> dict[str, np.ndarray]:
+    """Zeros for biases of queries, keys or values that a DINOv3 has not."""
+    zeros = {}
+    for index, part in enumerate(("query", "key", "value")):
+        if options.get(f"{part}_bias", True):
+            continue
+        for name, value in arrays.items():
+            if name.endswith(f".qkv.weight{FUSED}{index}"):
+                bias = name.replace(".weight", ".bias")
+                zeros[bias] = np.zeros(len(value), value.dtype)
+    return zeros | arrays
 
 
 def _fused(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     whole = {key: value for key, value in arrays.items() if FUSED not in key}
     for name in sorted({key.split(FUSED)[0] for key in arrays.keys() - whole.keys()}):
-        parts = [f"{name}{FUSED}{index}" for index in range(3)]
+        words = "qkv" if ".qkv." in name else ("gate", "up")
+        parts = [f"{name}{FUSED}{index}" for index in range(len(words))]
         # Only the weights of BEiT's keys have no bias beside them, and that has names of its own.
-        absent = [word for word, key in zip("qkv", parts, strict=True) if key not in arrays]
+        absent = [word for word, key in zip(words, parts, strict=True) if key not in arrays]
         if absent:
             raise ValueError(f"checkpoint lacks the {', '.join(absent)} part of {name}")
         whole[name] = np.concatenate([arrays[key] for key in parts])
@@ -96,6 +110,8 @@ def _reshaped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         elif name.startswith("attn_pool.qkv."):
             query, pair = name.replace("qkv", "q"), name.replace("qkv", "kv")
             shaped[query], shaped[pair] = np.split(value, [len(value) // 3])
+            continue
+        elif not value.size:  # the registers of a network that has none
             continue
         shaped[name] = value
     return shaped

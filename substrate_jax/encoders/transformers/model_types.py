@@ -1,246 +1,192 @@
 """Which architectures of Hugging Face transformers we compute, and with which of their options.
 
-`MODEL_TYPES` gives each architecture transformers' own default of every option that decides the
-output, since files leave defaults out, and the values we compute where that is not all. Any other
-value is an error that names the option.
+An option that changes the output and may not have every value is listed with those that we compute;
+any other value is an error that names the option. The builders check what depends on more. Options
+of dropout, initialization, heads, text towers and decoders do not change the features.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from substrate_jax.data.spectrogram import SoundPreprocess
 from substrate_jax.encoders.hub import CONFIG
+from substrate_jax.encoders.networks.efficientnet import STAGES, EfficientNetConfig
 from substrate_jax.encoders.networks.network import Config
 from substrate_jax.encoders.registry import Paradigm
 from substrate_jax.encoders.transformers import clap, configs
-from substrate_jax.encoders.transformers.options import (
-    BEIT,
-    BEIT_SUPPORTED,
-    CLIP,
-    CLIP_SUPPORTED,
-    CONVNEXT,
-    CONVNEXT_SUPPORTED,
-    DINOV2,
-    EFFICIENTNET,
-    EFFICIENTNET_SUPPORTED,
-    MOBILEVITV2,
-    MOBILEVITV2_SUPPORTED,
-    REGNET,
-    REGNET_SUPPORTED,
-    RESNET,
-    RESNET_SUPPORTED,
-    SIGLIP,
-    SIGLIP_SUPPORTED,
-    SWIN,
-    SWIN_SUPPORTED,
-    VIT,
-    VIT_SUPPORTED,
-    Options,
-    refuse,
-)
+from substrate_jax.encoders.transformers.options import Options, config_options, refuse
+
+Supported = Mapping[str, tuple]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
+class ModelType:
     """One architecture of transformers.
 
     Args:
-        defaults: transformers' default of every option that decides the output.
-        supported: values that an option may have, where it may not have all.
-        paradigm: what its published weights were trained on.
+        build: our config, from the options and the side of the images, or what is done to a sound.
         paper: arXiv id.
+        paradigm: what its published weights were trained on.
+        supported: values that an option may have, where it may not have all.
+        any_size: whether images may differ in size from the config's `image_size`.
     """
 
-    defaults: Options
-    supported: Mapping[str, tuple]
-    paradigm: Paradigm
+    build: Callable[..., Config]
     paper: str
+    paradigm: Paradigm = "supervised"
+    supported: Supported = field(default_factory=dict)
+    any_size: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelType(Architecture):
-    """An architecture of images.
-
-    Args:
-        build: our config, from the options and the side of the images.
-        processor: the preprocessor's name where its file has none.
-        any_size: whether the images may differ in size from the config's `image_size`.
-    """
-
-    build: Callable[[Options, int], Config]
-    processor: str
-    any_size: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class SoundType(Architecture):
-    """An architecture of sounds.
-
-    Args:
-        build: our config, from the options and what is done to a sound.
-    """
-
-    build: Callable[[Options, SoundPreprocess], Config]
-
+_RGB = {"num_channels": (3,)}
+_GELU = _RGB | {"hidden_act": ("gelu",)}
+_RELU = _RGB | {"hidden_act": ("relu",)}
+_SILU = _RGB | {"hidden_act": ("swish", "silu")}
+_CLIP = _RGB | {"hidden_act": tuple(configs.ACTIVATIONS)}
+_VIT = _CLIP | {"qkv_bias": (True,)}
+_BEIT = _GELU | {
+    "use_relative_position_bias": (True,),
+    "use_shared_relative_position_bias": (False,),
+    "use_absolute_position_embeddings": (False,),
+    "use_mean_pooling": (True,),
+}
+_KERNELS, _STRIDES, _EXPANSIONS, _CHANNELS, _BLOCKS = zip(*STAGES, strict=True)
 
 MODEL_TYPES = {
-    "vit": ModelType(
-        build=configs.vit,
-        defaults=VIT,
-        supported=VIT_SUPPORTED,
-        processor="ViT",
-        any_size=False,
-        paradigm="supervised",
-        paper="2010.11929",
-    ),
+    "vit": ModelType(build=configs.vit, supported=_VIT, paper="2010.11929"),
     "vit_mae": ModelType(
         build=configs.vit,
-        defaults=VIT,
-        supported=VIT_SUPPORTED,
-        processor="ViT",
-        any_size=False,
+        supported=_VIT,
         paradigm="masked_reconstruction",
         paper="2111.06377",
     ),
+    "vit_msn": ModelType(
+        build=configs.vit, supported=_VIT, paradigm="self_supervised", paper="2204.07141"
+    ),
+    "ijepa": ModelType(
+        build=configs.ijepa, supported=_VIT, paradigm="self_supervised", paper="2301.08243"
+    ),
+    "deit": ModelType(build=configs.deit, supported=_VIT, paper="2012.12877"),
     "dinov2": ModelType(
         build=configs.dinov2,
-        defaults=DINOV2,
-        supported=VIT_SUPPORTED,
-        processor="Bit",
+        supported=_VIT,
         any_size=True,
         paradigm="self_supervised",
         paper="2304.07193",
     ),
     "dinov2_with_registers": ModelType(
         build=configs.dinov2_with_registers,
-        defaults=DINOV2 | {"patch_size": 16, "num_register_tokens": 4},
-        supported=VIT_SUPPORTED,
-        processor="Bit",
+        supported=_VIT,
         any_size=True,
         paradigm="self_supervised",
         paper="2309.16588",
     ),
+    "dinov3_vit": ModelType(
+        build=configs.dinov3_vit,
+        supported=_RGB | {"proj_bias": (True,), "mlp_bias": (True,)},
+        any_size=True,
+        paradigm="self_supervised",
+        paper="2508.10104",
+    ),
     "clip": ModelType(
-        build=configs.clip,
-        defaults=CLIP,
-        supported=CLIP_SUPPORTED,
-        processor="CLIP",
-        any_size=False,
-        paradigm="image_text",
-        paper="2103.00020",
+        build=configs.clip, supported=_CLIP, paradigm="image_text", paper="2103.00020"
     ),
     "siglip": ModelType(
         build=configs.siglip,
-        defaults=SIGLIP,
-        supported=SIGLIP_SUPPORTED,
-        processor="Siglip",
-        any_size=False,
+        supported=_CLIP | {"vision_use_head": (True,)},
         paradigm="image_text",
         paper="2303.15343",
     ),
-    "beit": ModelType(
-        build=configs.beit,
-        defaults=BEIT,
-        supported=BEIT_SUPPORTED,
-        processor="Beit",
-        any_size=False,
-        paradigm="supervised",
-        paper="2106.08254",
-    ),
+    "beit": ModelType(build=configs.beit, supported=_BEIT, paper="2106.08254"),
+    "data2vec-vision": ModelType(build=configs.beit, supported=_BEIT, paper="2202.03555"),
     "convnext": ModelType(
-        build=configs.convnext,
-        defaults=CONVNEXT | {"layer_scale_init_value": 1e-6},
-        supported=CONVNEXT_SUPPORTED,
-        processor="ConvNext",
-        any_size=True,
-        paradigm="supervised",
-        paper="2201.03545",
+        build=configs.convnext, supported=_GELU, any_size=True, paper="2201.03545"
     ),
     "convnextv2": ModelType(
-        build=configs.convnext,
-        defaults=CONVNEXT,
-        supported=CONVNEXT_SUPPORTED,
-        processor="ConvNext",
+        build=configs.convnext, supported=_GELU, any_size=True, paper="2301.00808"
+    ),
+    "dinov3_convnext": ModelType(
+        build=configs.dinov3_convnext,
+        supported=_GELU,
         any_size=True,
-        paradigm="supervised",
-        paper="2301.00808",
+        paradigm="self_supervised",
+        paper="2508.10104",
     ),
     "resnet": ModelType(
         build=configs.resnet,
-        defaults=RESNET,
-        supported=RESNET_SUPPORTED,
-        processor="ConvNext",
+        supported=_RELU
+        | {
+            "layer_type": ("basic", "bottleneck"),
+            "downsample_in_first_stage": (False,),
+            "downsample_in_bottleneck": (False,),
+        },
         any_size=True,
-        paradigm="supervised",
         paper="1512.03385",
     ),
     "regnet": ModelType(
         build=configs.regnet,
-        defaults=REGNET,
-        supported=REGNET_SUPPORTED,
-        processor="ConvNext",
+        supported=_RELU | {"layer_type": ("x", "y"), "downsample_in_first_stage": (True,)},
         any_size=True,
-        paradigm="supervised",
         paper="2003.13678",
     ),
     "swin": ModelType(
         build=configs.swin,
-        defaults=SWIN,
-        supported=SWIN_SUPPORTED,
-        processor="ViT",
-        any_size=False,
-        paradigm="supervised",
+        supported=_GELU
+        | {
+            "layer_norm_eps": (1e-5,),
+            "qkv_bias": (True,),
+            "use_absolute_embeddings": (False,),
+        },
         paper="2103.14030",
     ),
     "efficientnet": ModelType(
         build=configs.efficientnet,
-        defaults=EFFICIENTNET,
-        supported=EFFICIENTNET_SUPPORTED,
-        processor="EfficientNet",
+        supported=_SILU
+        | {  # B0's, which EfficientNetConfig scales
+            "kernel_sizes": (_KERNELS,),
+            "in_channels": ((EfficientNetConfig.stem_channels, *_CHANNELS[:-1]),),
+            "out_channels": (_CHANNELS,),
+            "strides": (_STRIDES,),
+            "num_block_repeats": (_BLOCKS,),
+            "expand_ratios": (_EXPANSIONS,),
+            "depth_divisor": (8,),
+            "squeeze_expansion_ratio": (0.25,),
+            "pooling_type": ("mean",),
+        },
         any_size=True,
-        paradigm="supervised",
         paper="1905.11946",
     ),
     "mobilevitv2": ModelType(
         build=configs.mobilevitv2,
-        defaults=MOBILEVITV2,
-        supported=MOBILEVITV2_SUPPORTED,
-        processor="MobileViT",
+        supported=_SILU
+        | {
+            "patch_size": (2,),
+            "expand_ratio": (2.0,),
+            "conv_kernel_size": (3,),
+            "output_stride": (32,),
+            "layer_norm_eps": (1e-5,),
+            "n_attn_blocks": ((2, 4, 3),),
+            "base_attn_unit_dims": ((128, 192, 256),),
+            "ffn_multiplier": (2,),
+        },
         any_size=True,
-        paradigm="supervised",
         paper="2206.02680",
     ),
 }
 SOUND_TYPES = {
-    "clap": SoundType(
-        build=clap.clap,
-        defaults=clap.CLAP,
-        supported=clap.CLAP_SUPPORTED,
-        paradigm="sound_text",
-        paper="2211.06687",
-    ),
+    "clap": ModelType(
+        build=clap.clap, supported=clap.SUPPORTED, paradigm="sound_text", paper="2211.06687"
+    )
 }
-# Beyond these a file is damaged, and making the network would take forever.
-_MOST = {
-    "num_hidden_layers": 1_000,
-    "num_stages": 16,
-    "depths": 1_000,
-    "image_size": 8_192,
-    "spec_size": 8_192,
-    "window_size": 64,
-    "width_coefficient": 100,
-    "depth_coefficient": 100,
-    "mlp_ratio": 1_000,
+_HINTS = {
+    "siglip2": "this is NaFlex, whose images have any shape; SigLIP 2 of one size has type siglip"
 }
-_LONGEST = 100
-# None of those, stages that are not padded, no scale (ConvNeXt).
-_MAY_BE_0 = ("num_register_tokens", "depthwise_padding", "layer_scale_init_value")
-TOWERS = {"clip": "vision_config", "siglip": "vision_config"}
+# Of models with a tower of text: the option that holds those of the other tower.
+TOWERS = {"clip": "vision_config", "siglip": "vision_config", "clap": "audio_config"}
 
 
 def model_options(config: Options) -> tuple[str, dict[str, Any]]:
-    """The architecture and every option that decides the output, as transformers reads it.
+    """The architecture and all of its options, as transformers reads them.
 
     Of an image-text model the options of its image tower, of CLAP those of its tower of sounds.
 
@@ -248,66 +194,38 @@ def model_options(config: Options) -> tuple[str, dict[str, Any]]:
         ValueError: a model type or the value of an option that we do not compute.
 
     Example:
-        >>> model_options({"model_type": "clip", "vision_config": {"patch_size": 14}})[0]
-        'clip'
+        >>> name, options = model_options({"model_type": "clip", "vision_config": {}})
+        >>> name, options["patch_size"]
+        ('clip', 32)
     """
     model_type = config.get("model_type")
-    name = str(model_type)
+    name = full = str(model_type)
     if name in TOWERS:
+        tower = TOWERS[name]
+        full = f"{name}_{tower.removesuffix('_config')}_model"
         # transformers lets the older key, written with all options, override the other.
-        config = config.get(f"{TOWERS[name]}_dict") or config.get(TOWERS[name]) or {}
-        if not isinstance(config, Mapping):
-            raise ValueError(f"{CONFIG}: {TOWERS[name]}={config!r} is not supported; give options")
-    elif name == "clap":
-        config = clap.tower_options(config)
+        inner = config.get(f"{tower}_dict") or config.get(tower) or {}
+        if not isinstance(inner, Mapping):
+            raise ValueError(f"{CONFIG}: {tower}={inner!r} is not supported; give options")
+        config = clap.tower_options(config, inner) if name == "clap" else inner
     name = name.removesuffix("_vision_model").removesuffix("_audio_model")
     kind = MODEL_TYPES.get(name) or SOUND_TYPES.get(name)
     if kind is None:
+        hint = _HINTS.get(name)
         raise ValueError(
             f"{CONFIG}: model_type={model_type!r} is not supported; give one of "
             f"{', '.join(MODEL_TYPES)}, or of sounds {', '.join(SOUND_TYPES)}"
+            + ("" if hint is None else f"; {hint}")
         )
-    given = {key: config[key] for key in kind.defaults if config.get(key) is not None}
-    options = dict(kind.defaults) | {
-        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-    }
-    for key, value in options.items():
-        default = kind.defaults[key]
-        if not _is_like(key, value, default):
-            fix = f"give what transformers writes, such as {default!r}"
-            refuse(CONFIG, options, key, fix)
-        if not _is_sane(key, value):
-            refuse(
-                CONFIG, options, key, f"no network has that; transformers' default is {default!r}"
-            )
-    for key, values in kind.supported.items():
-        if options[key] not in values:
-            one_of = " or ".join(map(repr, values))
-            refuse(CONFIG, options, key, f"{name} is computed with {one_of}")
+    given = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
+    _check_supported(name, kind.supported, given)
+    options = config_options(full, config)
+    _check_supported(name, kind.supported, options)
     return name, options
 
 
-def _is_sane(name: str, value: Any) -> bool:
-    """Whether an option's numbers are such that a network can be made of them."""
-    if isinstance(value, tuple):
-        return len(value) <= _LONGEST and all(_is_sane(name, one) for one in value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if name.endswith("_eps"):
-            return 0 < value < 1
-        return (value > 0 or (value == 0 and name in _MAY_BE_0)) and value <= _MOST.get(name, 2**20)
-    return True
-
-
-def _is_like(name: str, value: Any, default: Any) -> bool:
-    """Whether an option's value has the type of its default."""
-    if isinstance(value, tuple):
-        if name in ("image_size", "patch_size"):  # one number, or height and width
-            default = (default,)
-        first = next(iter(default), 0) if isinstance(default, tuple) else ()
-        return first != () and all(_is_like(name, one, first) for one in value)
-    if value is None or isinstance(value, bool):
-        return isinstance(default, type(value))
-    kinds = (
-        (int, float) if isinstance(default, float) else int if default is None else type(default)
-    )
-    return isinstance(value, kinds)
+def _check_supported(name: str, supported: Supported, options: Options) -> None:
+    for key, values in supported.items():
+        if key in options and options[key] not in values:
+            one_of = " or ".join(map(repr, values))
+            refuse(CONFIG, options, key, f"{name} is computed with {one_of}")

@@ -1,164 +1,204 @@
-"""Options of transformers' configs that decide the output, with transformers' own defaults.
+"""What transformers' own classes make of a checkpoint's files, defaults filled in.
 
-Files on the hub leave defaults out. `*_SUPPORTED` holds the values that we compute, of the options
-that may not have all; the builders check what depends on more. Options of dropout, initialization,
-heads, text towers and decoders are not here: they do not change the features.
+Files hold what differs from the defaults of their class, under names that change between versions:
+both are transformers' business. It is imported on first use, and no code of a repository is run.
+What a class refuses, and sizes that no network has, are errors of one line.
 """
 
-from collections.abc import Mapping
+import contextlib
+import functools
+import inspect
+import logging
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from types import ModuleType
 from typing import Any, NoReturn
 
-from substrate_jax.encoders.networks.efficientnet import STAGES, EfficientNetConfig
+from substrate_jax.data.paths import one_line
+from substrate_jax.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from substrate_jax.encoders.hub import CONFIG, PREPROCESSOR
 
 Options = Mapping[str, Any]
 
-_IMAGE = {"num_channels": 3, "image_size": 224, "patch_size": 16}
-_TRANSFORMER = {
-    **_IMAGE,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "head_dim": None,
-}
-VIT = _TRANSFORMER | {"qkv_bias": True}
-DINOV2 = VIT | {
-    "patch_size": 14,
-    "intermediate_size": None,
-    "mlp_ratio": 4.0,
-    "layer_norm_eps": 1e-6,
-    "use_swiglu_ffn": False,
-}
-CLIP = _TRANSFORMER | {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
-SIGLIP = _TRANSFORMER | {
-    "hidden_act": "gelu_pytorch_tanh",
-    "layer_norm_eps": 1e-6,
-    "vision_use_head": True,
-}
-BEIT = _TRANSFORMER | {
-    "use_relative_position_bias": False,
-    "use_shared_relative_position_bias": False,
-    "use_absolute_position_embeddings": False,
-    "use_mean_pooling": True,
-    "layer_scale_init_value": 0.1,
-}
-CONVNEXT = {
-    **_IMAGE,
-    "patch_size": 4,
-    "num_stages": 4,
-    "hidden_sizes": (96, 192, 384, 768),
-    "depths": (3, 3, 9, 3),
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-}
-RESNET = {
-    "num_channels": 3,
-    "embedding_size": 64,
-    "hidden_sizes": (256, 512, 1024, 2048),
-    "depths": (3, 4, 6, 3),
-    "layer_type": "bottleneck",
-    "hidden_act": "relu",
-    "downsample_in_first_stage": False,
-    "downsample_in_bottleneck": False,
-}
-REGNET = {
-    "num_channels": 3,
-    "embedding_size": 32,
-    "hidden_sizes": (128, 192, 512, 1088),
-    "depths": (2, 6, 12, 2),
-    "groups_width": 64,
-    "layer_type": "y",
-    "hidden_act": "relu",
-    "downsample_in_first_stage": True,
-}
-SWIN = {
-    **_IMAGE,
-    "patch_size": 4,
-    "embed_dim": 96,
-    "depths": (2, 2, 6, 2),
-    "num_heads": (3, 6, 12, 24),
-    "window_size": 7,
-    "mlp_ratio": 4.0,
-    "qkv_bias": True,
-    "hidden_act": "gelu",
-    "use_absolute_embeddings": False,
-    "layer_norm_eps": 1e-5,
-}
-_KERNELS, _STRIDES, _EXPANSIONS, _CHANNELS, _BLOCKS = zip(*STAGES, strict=True)
-_STAGE = {  # B0's, which EfficientNetConfig scales
-    "kernel_sizes": _KERNELS,
-    "in_channels": (EfficientNetConfig.stem_channels, *_CHANNELS[:-1]),
-    "out_channels": _CHANNELS,
-    "strides": _STRIDES,
-    "num_block_repeats": _BLOCKS,
-    "expand_ratios": _EXPANSIONS,
-    "depth_divisor": 8,
-    "squeeze_expansion_ratio": 0.25,
-    "pooling_type": "mean",
-}
-EFFICIENTNET = {
-    **_STAGE,
-    "num_channels": 3,
-    "width_coefficient": 2.0,
-    "depth_coefficient": 3.1,
-    "depthwise_padding": (),
-    "hidden_act": "swish",
-    "hidden_dim": 2560,
-    "batch_norm_eps": 1e-3,
-}
-_MOBILEVITV2_FIXED = {
-    "num_channels": 3,
-    "patch_size": 2,
-    "expand_ratio": 2.0,
-    "conv_kernel_size": 3,
-    "output_stride": 32,
-    "layer_norm_eps": 1e-5,
-    "n_attn_blocks": (2, 4, 3),
-    "base_attn_unit_dims": (128, 192, 256),
-    "ffn_multiplier": 2,
-}
-MOBILEVITV2 = _MOBILEVITV2_FIXED | {"width_multiplier": 1.0, "hidden_act": "swish"}
-
-# transformers' name -> ours, of a vision transformer's activation
-ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh"}
-_SILU = ("swish", "silu")
-
-
-def _only(options: Options, *names: str) -> dict[str, tuple]:
-    """Options that must keep their default."""
-    return {name: (options[name],) for name in names}
-
-
-CLIP_SUPPORTED = {"hidden_act": tuple(ACTIVATIONS), **_only(CLIP, "num_channels")}
-VIT_SUPPORTED = CLIP_SUPPORTED | _only(VIT, "qkv_bias")
-SIGLIP_SUPPORTED = CLIP_SUPPORTED | {"vision_use_head": (True,)}
-BEIT_SUPPORTED = {
-    "use_relative_position_bias": (True,),
-    "use_shared_relative_position_bias": (False,),
-    "use_absolute_position_embeddings": (False,),
-    "use_mean_pooling": (True,),
-    **_only(BEIT, "num_channels", "hidden_act", "head_dim"),
-}
-CONVNEXT_SUPPORTED = _only(CONVNEXT, "num_channels", "hidden_act")
-RESNET_SUPPORTED = {
-    "layer_type": ("basic", "bottleneck"),
-    **_only(RESNET, "num_channels", "hidden_act"),
-    **_only(RESNET, "downsample_in_first_stage", "downsample_in_bottleneck"),
-}
-REGNET_SUPPORTED = {
-    "layer_type": ("x", "y"),
-    **_only(REGNET, "num_channels", "hidden_act", "downsample_in_first_stage"),
-}
-SWIN_SUPPORTED = {
-    **_only(SWIN, "num_channels", "hidden_act", "layer_norm_eps"),
-    **_only(SWIN, "qkv_bias", "use_absolute_embeddings"),
-}
-EFFICIENTNET_SUPPORTED = {"hidden_act": _SILU, **_only(EFFICIENTNET, "num_channels", *_STAGE)}
-MOBILEVITV2_SUPPORTED = {"hidden_act": _SILU, **_only(MOBILEVITV2, *_MOBILEVITV2_FIXED)}
+# Options that sizes follow from. Beyond the greatest value a file is damaged, and making the
+# network, or transformers' config of it, would take forever.
+_GREATEST = {
+    "num_hidden_layers": 1_000,
+    "num_layers": 1_000,
+    "num_stages": 16,
+    "depths": 1_000,
+    "image_size": 8_192,
+    "spec_size": 8_192,
+    "window_size": 64,
+    "width_coefficient": 100,
+    "depth_coefficient": 100,
+    "mlp_ratio": 1_000,
+    "layer_norm_eps": 1,
+    "batch_norm_eps": 1,
+} | dict.fromkeys(
+    (
+        *("hidden_size", "hidden_sizes", "hidden_dim", "intermediate_size", "embedding_size"),
+        *("embed_dim", "num_attention_heads", "num_heads", "groups_width", "patch_size"),
+        *("patch_stride", "patch_embeds_hidden_size", "projection_dim", "num_mel_bins"),
+        *("aff_block_r", "width_multiplier", "num_register_tokens", "depthwise_padding"),
+        *("layer_scale_init_value", "rope_theta"),
+    ),
+    2**20,
+)
+# None of those, stages that are not padded, no scale (ConvNeXt).
+_MAY_BE_0 = ("num_register_tokens", "depthwise_padding", "layer_scale_init_value")
+_LONGEST = 100
+# Of a backbone's outputs and of a head; a number of labels becomes that many names.
+_ELSEWHERE = {"out_features", "out_indices", "num_labels", "torch_dtype"}
+_ASKED_FOR = {"head_dim"}  # no field of a config, but networks heed it
+# Image processors that cannot be imported without PyTorch: one that does the same to an image, and
+# where its defaults differ.
+_FOR_PYTORCH = {"DINOv3ViT": ("ViT", {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD})}
 
 
 def refuse(file: str, options: Options, name: str, fix: str) -> NoReturn:
     """Raise the ValueError of an option, or of its value, that we do not compute."""
     raise ValueError(f"{file}: {name}={options[name]!r} is not supported; {fix}")
+
+
+def config_options(model_type: str, given: Options) -> dict[str, Any]:
+    """All options of a config, lists as tuples.
+
+    Args:
+        model_type: one that transformers has.
+        given: what the file says.
+
+    Raises:
+        ValueError: a value that transformers refuses, or that no network has.
+
+    Example:
+        >>> config_options("vit", {"hidden_size": 192})["intermediate_size"]
+        3072
+    """
+    transformers = _transformers()
+    unused = vars(transformers.PreTrainedConfig()).keys() - {"architectures"} | _ELSEWHERE
+    own = {key: v for key, v in given.items() if key not in unused and not key.startswith("_")}
+    _check_sizes(own)
+    with _one_line(CONFIG, own), _quiet():
+        make = transformers.CONFIG_MAPPING[model_type]
+        config, known = vars(make(**own)), vars(make()).keys() | _ASKED_FOR
+    _check_sizes(config)
+    # Other architectures' options, which a file may hold, change nothing.
+    known_options = {name: v for name, v in config.items() if name in known}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in known_options.items()}
+
+
+def processor_settings(
+    model_type: str, given: Options, supported: Collection[str]
+) -> dict[str, Any]:
+    """All settings of an image processor, and its name as `processor`.
+
+    Args:
+        model_type: whose processor it is where the file names none.
+        given: what the file says.
+        supported: names of processors, such as ViT.
+
+    Raises:
+        ValueError: another processor, or a setting that its class refuses.
+
+    Example:
+        >>> settings = processor_settings("beit", {"size": 192}, ["Beit"])
+        >>> settings["processor"], settings["size"], settings["do_center_crop"]
+        ('Beit', {'height': 192, 'width': 192}, False)
+    """
+    transformers = _transformers()
+    from transformers.models.auto import image_processing_auto
+
+    processors = vars(image_processing_auto)["IMAGE_PROCESSOR_MAPPING_NAMES"]
+    classes = processors.get(model_type, {})
+    default = classes.get("pil") or classes.get("torchvision")
+    kind = given.get("image_processor_type") or given.get("feature_extractor_type") or default
+    name = re.sub(r"(FeatureExtractor|ImageProcessor)(Fast|Pil)?$", "", kind or "")
+    if name not in supported:
+        raise ValueError(
+            f"{PREPROCESSOR}: image_processor_type={kind!r} is not supported; give one of "
+            f"{', '.join(f'{known}ImageProcessor' for known in supported)}"
+        )
+    types = ("image_processor_type", "feature_extractor_type", "processor_class")
+    own = {key: v for key, v in given.items() if key not in types and not key.startswith("_")}
+    if name in _FOR_PYTORCH:
+        name, defaults = _FOR_PYTORCH[name]
+        own = defaults | own
+    with _one_line(PREPROCESSOR, own), _quiet():
+        make = getattr(transformers, f"{name}ImageProcessorPil")
+        settings, known = make(**own).to_dict(), make.valid_kwargs.__annotations__
+    return {key: v for key, v in settings.items() if key in known} | {"processor": name}
+
+
+def extractor_settings(given: Options) -> dict[str, Any]:
+    """All settings of CLAP's feature extractor.
+
+    Example:
+        >>> extractor_settings({"frequency_min": 50})["sampling_rate"]
+        48000
+    """
+    _transformers()
+    from transformers.models.clap.feature_extraction_clap import ClapFeatureExtractor
+
+    # An instance would make its filters, of whatever size the file asks for.
+    parameters = inspect.signature(ClapFeatureExtractor.__init__).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return defaults | {key: v for key, v in given.items() if key in defaults and v is not None}
+
+
+@functools.cache
+def _transformers() -> ModuleType:
+    """The library, imported without its remark that there is no PyTorch."""
+    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        import transformers
+        import transformers.models.auto.image_processing_auto  # imports the package again
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+    return transformers
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of transformers on stderr: we say in one line what there is to say."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _one_line(file: str, given: Options) -> Iterator[None]:
+    """One line for whatever a class of transformers has against what is given."""
+    try:
+        yield
+    except Exception as error:
+        field = re.search(r"field '(\w+)'", str(error))
+        if field and field[1] in given:
+            refuse(file, given, field[1], "give a value of the type that transformers writes")
+        raise ValueError(
+            f"{file} holds what transformers does not write ({one_line(error)}); fetch it again"
+        ) from error
+
+
+def _check_sizes(options: Options) -> None:
+    for name, value in options.items():
+        if name in _GREATEST and not _is_size(name, value):
+            refuse(CONFIG, options, name, "no network has that")
+
+
+def _is_size(name: str, value: Any) -> bool:
+    """Whether a network can be made with the numbers of an option."""
+    if isinstance(value, (list, tuple)):
+        return len(value) <= _LONGEST and all(_is_size(name, one) for one in value)
+    if isinstance(value, (int, float)):
+        return (value > 0 or (value == 0 and name in _MAY_BE_0)) and value <= _GREATEST[name]
+    return True

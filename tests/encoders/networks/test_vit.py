@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from substrate_jax.encoders.networks.vit import AttentionPool, SwiGlu, ViTConfig, resample_positions
+from substrate_jax.encoders.networks.interpolation import resample_positions
+from substrate_jax.encoders.networks.rotary import axial_angles, rotate
+from substrate_jax.encoders.networks.vit import AttentionPool, SwiGlu, ViTConfig
 from substrate_jax.encoders.weights import abstract_module, fill
 from tests.encoders.networks.modules import arrays_of, filled
 from tests.encoders.networks.oracles import float64, layer_norm, linear, silu
@@ -111,6 +113,48 @@ def test_a_table_of_another_size_keeps_its_prefix(name):
     np.testing.assert_array_equal(
         got[:, rows:], resample_positions(table[:, rows:], 4, prefix=0), strict=True
     )
+
+
+def test_the_mean_is_of_patches_alone():
+    config = dataclasses.replace(SMALL, registers=2, pool="mean")
+    tokens = np.arange(84, dtype=np.float32).reshape(1, 7, 12)
+    got = abstract_module(config).pool(jnp.asarray(tokens))
+    np.testing.assert_array_equal(got, tokens[:, 3:].mean(axis=1))
+
+
+def test_rotation_multiplies_pairs_of_channels_as_complex_numbers():
+    """By exp(i angle), the angles those of the formula; tokens before the patches stay."""
+    grid, width, base = 3, 8, 10.0
+    angles = axial_angles(grid, width, base, prefix=2)
+    assert angles.shape == (2 + grid**2, width // 2)
+    row, column = 2 * (np.indices((grid, grid)) + 0.5) / grid - 1
+    for i in range(width // 4):
+        want = [2 * np.pi * where.ravel() / base ** (4 * i / width) for where in (row, column)]
+        np.testing.assert_allclose(angles[2:, [i, i + width // 4]].T, want, rtol=1e-14)
+    x = np.random.default_rng(5).normal(size=(2, len(angles), 3, width)).astype(np.float32)
+    turned = (x[..., :4] + 1j * x[..., 4:]) * np.exp(1j * angles)[None, :, None]
+    got = np.asarray(rotate(jnp.asarray(x), angles))
+    assert relative_error(got, np.concatenate([turned.real, turned.imag], -1)) < tolerance(2)
+    np.testing.assert_array_equal(got[:, :2], x[:, :2])
+
+
+def test_rotated_scores_know_the_offset_of_two_patches_alone():
+    x = np.random.default_rng(6).normal(size=(2, 8)).astype(np.float32)
+    angles = axial_angles(4, 8, 10.0)
+    query, key = (rotate(jnp.asarray(np.tile(one, (16, 1, 1))), angles)[:, 0] for one in x)
+    scores = np.asarray(query @ key.T).reshape(4, 4, 4, 4)
+    np.testing.assert_allclose(scores[1:, 1:, 1:, 1:], scores[:-1, :-1, :-1, :-1], atol=1e-5)
+    assert np.ptp(scores) > 0.1
+
+
+def test_rotary_positions_take_the_place_of_the_table():
+    config = dataclasses.replace(SMALL, registers=2, rotary=10.0)
+    module = filled(lambda: config.build(nnx.Rngs(0)))
+    assert "pos_embed" not in arrays_of(config)
+    images = np.random.default_rng(7).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    got = module.features(jnp.asarray(images))
+    moved = module.features(jnp.asarray(np.roll(images, 2, axis=1)))
+    assert relative_error(moved, np.asarray(got)) > 0.01
 
 
 def test_a_table_that_is_not_square_is_refused():

@@ -1,10 +1,15 @@
 """Options of configs: transformers' defaults, and what is refused."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from substrate_jax.encoders.transformers.format import from_transformers
 from substrate_jax.encoders.transformers.model_types import MODEL_TYPES
-from tests.encoders.transformers.goldens import DEFAULTS, GOLDENS
+from tests.encoders.transformers.goldens import GOLDENS
 
 OPTIONS = {
     "vit": {
@@ -24,6 +29,10 @@ OPTIONS = {
         "layer_scale_init_value": 0,
         "hidden_act": "quick_gelu",
     },
+    "data2vec": {"use_relative_position_bias": False, "use_mean_pooling": False},
+    "dinov3_vit": {"hidden_act": "silu", "num_attention_heads": 4, "mlp_bias": False},
+    "dinov3_vit_gated": {"hidden_act": "gelu", "proj_bias": False},
+    "dinov3_convnext": {"hidden_act": "relu"},
     "convnext": {"hidden_act": "relu", "num_stages": 4, "hidden_sizes": [8, 8, 24]},
     "resnet": {
         "downsample_in_bottleneck": True,
@@ -64,9 +73,13 @@ def test_options_that_change_the_output_are_refused(name, option):
 
 def test_other_configs_are_refused():
     preprocessor = GOLDENS["vit"]["preprocessor"]
-    for model_type in ("bert", None, "siglip2_vision_model"):
+    for model_type in ("bert", None, "swinv2", "siglip2_vision_model"):
         with pytest.raises(ValueError, match=r"model_type=.* is not supported; give one of vit, "):
             from_transformers({"model_type": model_type}, preprocessor)
+    with pytest.raises(
+        ValueError, match=r"model_type='siglip2' .*SigLIP 2 of one size has type sig"
+    ):
+        from_transformers({"model_type": "siglip2"}, {})
     with pytest.raises(ValueError, match=r"image_size=48 but .* makes images of 32 pixels"):
         from_transformers(GOLDENS["vit"]["config"] | {"image_size": 48}, preprocessor)
     for name, side in (("efficientnet", 41), ("mobilevitv2", 160)):
@@ -81,17 +94,92 @@ def test_other_configs_are_refused():
             from_transformers(golden["config"], golden["preprocessor"] | resized | changed)
 
 
-@pytest.mark.parametrize("model_type", DEFAULTS["configs"])
-def test_default_options_are_those_of_transformers(model_type):
-    want = DEFAULTS["configs"][model_type]
-    want = want.get("vision_config", want)
-    kind = MODEL_TYPES[model_type.removesuffix("_vision_model")]
-    for option, value in kind.defaults.items():
-        if value is not None:
-            got = list(value) if isinstance(value, tuple) else value
-            assert got == want[option], option
-        else:
-            assert want.get(option) is None, option
+# What a file that gives nothing else describes, as the papers have it: options of ours, and what of
+# transformers' defaults we do not compute.
+PUBLISHED = {
+    "vit": ({"width": 768, "depth": 12, "heads": 12, "patch_size": 16, "eps": 1e-12}, {}),
+    "vit_mae": ({"width": 768, "depth": 12, "mlp_ratio": 4.0}, {}),
+    "dinov2": ({"width": 768, "patch_size": 14, "layer_scale": 1.0, "ffn": "mlp"}, {}),
+    "dinov2_with_registers": ({"width": 768, "registers": 4, "patch_size": 16}, {}),
+    "deit": ({"width": 768, "registers": 1, "prefix_positions": True}, {}),
+    "vit_msn": ({"width": 768, "depth": 12, "eps": 1e-6}, {}),
+    "ijepa": ({"width": 768, "class_token": False, "pool": "mean"}, {}),
+    "data2vec-vision": ({"width": 768, "depth": 12}, {"use_relative_position_bias": True}),
+    "dinov3_vit": ({"width": 384, "heads": 6, "rotary": 100.0, "ffn": "mlp", "eps": 1e-5}, {}),
+    "dinov3_convnext": ({"depths": (3, 3, 9, 3), "layer_scale": 1e-6, "head_eps": None}, {}),
+    "clip": ({"patch_size": 32, "activation": "quick_gelu", "eps": 1e-5}, {}),
+    "siglip": ({"patch_size": 16, "activation": "gelu_tanh", "pool": "map"}, {}),
+    "beit": ({"width": 768, "depth": 12}, {"use_relative_position_bias": True}),
+    "convnext": ({"depths": (3, 3, 9, 3), "channels": (96, 192, 384, 768), "grn": False}, {}),
+    "convnextv2": ({"depths": (3, 3, 9, 3), "layer_scale": None, "grn": True}, {}),
+    "resnet": ({"depths": (3, 4, 6, 3), "bottleneck": True, "stem_channels": 64}, {}),
+    "regnet": ({"group_width": 64, "se_ratio": 0.25, "depth": 22}, {}),
+    "swin": ({"depths": (2, 2, 6, 2), "channels": (96, 192, 384, 768), "head_width": 32}, {}),
+    "efficientnet": ({"width_multiplier": 2.0, "depth_multiplier": 3.1}, {}),
+    "mobilevitv2": ({"multiplier": 1.0}, {}),
+}
+
+
+@pytest.mark.parametrize("name", MODEL_TYPES)
+def test_what_a_file_leaves_out_is_transformers_default(name):
+    want, given = PUBLISHED[name]
+    size = {"size": 256, "crop_size": 256}
+    processor = {"image_processor_type": "BitImageProcessor"} | (size if "mob" in name else {})
+    config = from_transformers({"model_type": name} | given, processor)[0]
+    assert want == {option: getattr(config, option) for option in want}
+
+
+def test_options_of_other_architectures_change_nothing():
+    """Files hold some that were saved along; transformers does not read them."""
+    for name, stray in (
+        ("dinov2", {"intermediate_size": 8}),
+        ("convnextv2", {"layer_scale_init_value": 1e-6}),
+        ("vit", {"mlp_ratio": 2.0, "out_features": ["x"], "num_labels": 10**12}),
+    ):
+        golden = GOLDENS[name]
+        want = from_transformers(golden["config"], golden["preprocessor"])
+        assert from_transformers(golden["config"] | stray, golden["preprocessor"]) == want
+
+
+def test_sizes_that_no_network_has_are_refused_before_transformers_makes_a_config():
+    for name, option, value in (
+        ("dinov2", "num_hidden_layers", 10**9),
+        ("swin", "depths", [1] * 1_000),
+        ("vit", "layer_norm_eps", float("nan")),
+        ("convnext", "num_hidden_layers", 10**9),
+    ):
+        golden = GOLDENS[name]
+        with pytest.raises(ValueError, match=rf"config.json: {option}=.*no network has that"):
+            from_transformers(golden["config"] | {option: value}, golden["preprocessor"])
+
+
+QUIET = """
+import json, sys
+from substrate_jax.encoders.transformers.format import from_transformers
+assert "transformers" not in sys.modules
+from_transformers({"model_type": "vit"}, {})
+try:
+    from_transformers({"model_type": "vit", "use_return_dict": 1}, {})
+except ValueError as error:
+    print(error)
+assert "torch" not in sys.modules
+"""
+
+
+def test_transformers_is_imported_when_asked_for_and_says_nothing(tmp_path):
+    script = tmp_path / "quiet.py"
+    script.write_text(QUIET)
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path.cwd(),
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("config.json holds what transformers does not write")
+    assert done.stdout.count("\n") == 1
 
 
 def test_towers_take_their_defaults_and_older_keys():
@@ -104,9 +192,20 @@ def test_towers_take_their_defaults_and_older_keys():
     assert from_transformers({"model_type": "clip", **older}, {})[0].patch_size == 14
 
 
+def test_siglip_2_of_one_size_is_a_siglip():
+    """As google/siglip2-base-patch16-256 has it: the tower gives little, the processor all."""
+    vision = {"model_type": "siglip_vision_model", "image_size": 256, "projection_size": 768}
+    whole = {"architectures": ["SiglipModel"], "model_type": "siglip", "vision_config": vision}
+    size = {"height": 256, "width": 256}
+    processor = {"image_processor_type": "SiglipImageProcessor", "resample": 2, "size": size}
+    config, preprocess = from_transformers(whole, processor)
+    assert (config.image_size, config.pool, config.patch_size) == (256, "map", 16)
+    assert (preprocess.size, preprocess.crop_mode) == (256, "squash")
+
+
 WRONG = {
     "a word": ("vit", "config", {"hidden_size": "768"}, "hidden_size='768' is not supported"),
-    "a list": ("vit", "config", {"hidden_size": [768]}, "hidden_size=.768,. is not supported"),
+    "a list": ("vit", "config", {"hidden_size": [768]}, r"hidden_size=\[768\] is not supported"),
     "a fraction": ("vit", "config", {"num_hidden_layers": 1.5}, "num_hidden_layers=1.5"),
     "a truth value": ("vit", "config", {"num_hidden_layers": True}, "num_hidden_layers=True"),
     "a number": ("convnext", "config", {"depths": 3}, "depths=3 is not supported"),
@@ -114,7 +213,12 @@ WRONG = {
     "an object": ("vit", "config", {"patch_size": {"height": 8}}, "patch_size=.* is not supported"),
     "no heads": ("vit", "config", {"num_attention_heads": 0}, "num_attention_heads=0 is not"),
     "a tower": ("clip", "config", {"vision_config": [1]}, r"vision_config=\[1\] is not supported"),
-    "a size": ("dinov2", "preprocessor", {"size": {"shortest_edge": "8"}}, "holds what .*'str'"),
+    "a size": (
+        "dinov2",
+        "preprocessor",
+        {"size": {"shortest_edge": "8"}},
+        "size={'shortest_edge': '8'} is not",
+    ),
     "a share": (
         "convnext",
         "preprocessor",

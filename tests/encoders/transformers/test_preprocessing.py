@@ -1,13 +1,13 @@
 """Preprocessing that preprocessor_config.json asks for, and what is refused."""
 
-import re
-
 import numpy as np
 import pytest
+import transformers
 
-from substrate_jax.data.preprocess import CLIP_STD
+from substrate_jax.data.preprocess import CLIP_STD, IMAGENET_MEAN, preprocess
 from substrate_jax.encoders.transformers.format import from_transformers
-from tests.encoders.transformers.goldens import DEFAULTS
+from substrate_jax.encoders.transformers.preprocessing import PROCESSORS
+from tests.golden import transformers_weights
 
 # (model type, preprocessor) -> side, resized, way, filter, mean and std of the first channel
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -88,16 +88,64 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_preprocessing_that_we_do_not_do_is_refused(name):
     value, fix = REFUSED[name]
-    preprocessor = {"image_processor_type": "CLIPImageProcessor", name: value}
-    message = re.escape(f"{name}={value!r} is not supported; ") + f".*{fix}"
+    kind = "MobileViT" if name == "do_flip_channel_order" else "CLIP"
+    preprocessor = {"image_processor_type": f"{kind}ImageProcessor", name: value}
+    message = rf"{name}=.* is not supported; .*{fix}"
     with pytest.raises(ValueError, match=message):
         from_transformers({"model_type": "resnet"}, preprocessor)
 
 
-@pytest.mark.parametrize("processor", DEFAULTS["processors"])
-def test_default_preprocessing_is_that_of_transformers(processor):
-    config = {"model_type": "mobilevitv2" if processor == "MobileViT" else "resnet"}
-    size = {"size": {"shortest_edge": 288}} if processor == "MobileViT" else {}  # else it would pad
-    bare = {"image_processor_type": f"{processor}ImageProcessor"}
-    want = from_transformers(config, DEFAULTS["processors"][processor] | size)
-    assert from_transformers(config, bare | size) == want
+def test_settings_of_other_processors_change_nothing():
+    """Files hold some that were saved along; transformers does not read them."""
+    stray = {"include_top": True, "rescale_offset": True, "do_flip_channel_order": True}
+    for kind in ("CLIP", "ViT"):
+        given = {"image_processor_type": f"{kind}ImageProcessor"}
+        want = from_transformers({"model_type": "resnet"}, given)
+        assert (
+            from_transformers({"model_type": "resnet"}, given | stray | {"crop_pct": 0.5}) == want
+        )
+
+
+def test_the_processor_is_that_of_the_model_type_where_a_file_names_none():
+    spec = from_transformers({"model_type": "dinov3_vit"}, {})[1]
+    assert (spec.size, spec.interpolation, spec.mean) == (224, "bilinear", IMAGENET_MEAN)
+    with pytest.raises(ValueError, match="image_processor_type=None is not supported; give one"):
+        from_transformers({"model_type": "dinov2_with_registers"}, {})
+
+
+# processor -> settings under which it makes squares, of which the crop cuts off an even number
+SQUARES = {
+    "ViT": [{}, {"size": 32, "resample": 3, "image_mean": [0.1, 0.2, 0.3]}],
+    "CLIP": [{}, {"size": 40, "crop_size": {"height": 32, "width": 32}}],
+    "Bit": [{}, {"size": {"shortest_edge": 40}, "crop_size": 24, "do_normalize": False}],
+    "Siglip": [{}, {"size": {"height": 32, "width": 32}, "resample": 1}],
+    "ConvNext": [{}, {"size": 28}, {"size": {"shortest_edge": 30}, "crop_pct": 0.9375}],
+    "Beit": [{}, {"size": 40, "crop_size": 32, "do_center_crop": True, "rescale_factor": 1.0}],
+    "DeiT": [{}, {"size": 40, "crop_size": 32, "image_std": [1.0, 2.0, 3.0]}],
+    "EfficientNet": [{}, {"include_top": False, "rescale_offset": True, "size": 32, "resample": 0}],
+    "MobileViT": [{"size": 288}, {"size": 136, "crop_size": 128, "do_rescale": False}],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [(name, given) for name, cases in SQUARES.items() for given in cases]
+)
+def test_pixels_are_those_of_transformers_processors(name, given):
+    processor = {"image_processor_type": f"{name}ImageProcessor"} | given
+    model_type = "mobilevitv2" if name == "MobileViT" else "resnet"
+    ours = from_transformers({"model_type": model_type}, processor)[1]
+    photograph = transformers_weights.photograph()
+    got = preprocess([photograph], ours)[0]
+    make = getattr(transformers, f"{name}ImageProcessorPil")
+    want = make(**given)(photograph, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+    want = want[..., ::-1] if name == "MobileViT" else want
+    # Both resample with Pillow to the same levels. Then each of ten operations may round in
+    # float32, the largest of them on 255 over the least deviation.
+    largest = max(1 / min(ours.std), np.abs(ours.mean).max() / min(ours.std), 1)
+    atol = 10 * np.finfo(np.float32).eps * largest
+    np.testing.assert_allclose(got, want, rtol=0, atol=atol)
+
+
+def test_every_processor_is_compared():
+    """DINOv3's needs PyTorch, and is compared by a golden."""
+    assert {*SQUARES, "DINOv3ViT"} == set(PROCESSORS)
