@@ -10,13 +10,14 @@ from .alignment.linear_cka import cka, pairwise_cka, pairwise_hsic
 from .alignment.rbf_cka import pairwise_rbf_cka, pairwise_rbf_hsic
 from .alignment.streaming_cka import StreamingCka
 from .measures.bootstrap import Interval, bootstrap, resampled
+from .measures.by_name import measure_named, pairwise_measure, rows_needed
 from .measures.canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
 from .measures.eigenspaces import eigenspace_overlap
 from .measures.gulp import pairwise_gulp
 from .measures.measure import Measure
 from .measures.predictivity import linear_predictivity
 from .measures.rsa import pairwise_rsa
-from .measures.table import MEASURES, measure_named, pairwise_measure, rows_needed
+from .measures.table import MEASURES
 from .measures.unit_matching import unit_matching
 from .moments import StreamingMoments, center, standardize
 from .neighbors.cknna import cycle_knn, pairwise_cknna

@@ -55,8 +55,9 @@ from ..alignment.weighted_cka import weighted_cka
 from ..arithmetic import AnyArray, count_rows, from_first, gather_rows, valid_rows
 from ..neighbors.subset_knn import subset_recall
 from ..validate import all_rows, check_blocks, check_fraction, check_option, check_rows
+from .by_name import measure_named, rows_needed
 from .measure import RESAMPLING
-from .table import SHARE, measure_named, rows_needed
+from .table import SHARE
 
 
 @jax.tree_util.register_dataclass
