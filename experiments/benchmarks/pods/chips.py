@@ -64,7 +64,7 @@ CHIPS: Mapping[str, Chip] = {
     ),
     "v5e": Chip("TPU v5e", 197 * TERA, 16 * GB, 819 * GB, 400 * GB, 1, _DOCS + "v5e", _FLAT),
     "v5p": Chip("TPU v5p", 459 * TERA, 95 * GIB, 2765 * GB, 1200 * GB, 1, _DOCS + "v5p", _CUBES),
-    "v6e": Chip("TPU v6e", 918 * TERA, 32 * GB, 1638 * GB, 800 * GB, 1, _DOCS + "v6e", _FLAT),
+    "v6e": Chip("TPU v6e", 918 * TERA, 32 * GIB, 1638 * GB, 800 * GB, 1, _DOCS + "v6e", _FLAT),
     # A device is one of the chip's two halves, with its own memory.
     "tpu7x": Chip(
         "TPU7x", 2307 * TERA, 192 * GIB, 7380 * GB, 1200 * GB, 2, _DOCS + "tpu7x", _CUBES
