@@ -95,7 +95,12 @@ def chosen_specs() -> list:
 
     given = [FLAGS[name].using_default_value for name in ("domains", "encoders")]
     specs = [] if FLAGS.features and all(given) else panel.chosen_specs()
-    random = [find_spec(name, None) for name in FLAGS.random_weights]
+    random = []
+    for name in FLAGS.random_weights:
+        try:
+            random.append(find_spec(name, None))
+        except ValueError as error:
+            raise ValueError(f"random_weights={name!r}: {error}") from error
     return specs + [dataclasses.replace(spec, name=f"{spec.name}{RANDOM}") for spec in random]
 
 
@@ -135,7 +140,12 @@ def paired(opened) -> list[sides.OpenedSide]:
         ]
         chosen, other = (side.rows() for side in taken)
         pairs = pair_by_class(chosen, other, FLAGS.per_class, FLAGS.seed)
-        check_sizes(len(pairs), widths, FLAGS.components, FLAGS.neighbors)
+        try:
+            check_sizes(len(pairs), widths, FLAGS.components, FLAGS.neighbors)
+        except ValueError as error:
+            if FLAGS.per_class is None:
+                raise
+            raise ValueError(f"per_class={FLAGS.per_class}: {error}") from error
         return taken
     pairs = pair_by_id(left.rows(), right.rows())
     first = left.source.select(pairs.left.tolist())

@@ -40,6 +40,17 @@ def first_row(local_rows: int, axis_name) -> int | Int[Array, ""]:
     return 0 if axis_name is None else jax.lax.axis_index(axis_name) * local_rows
 
 
+def varied_alike(blocks: Sequence[Float[Array | np.ndarray, "n _"]]) -> list[Array]:
+    """The blocks, all varying over the mesh axes that any of them varies over.
+
+    Inside a map over devices a block may be the same on all while another is not, and what is to
+    be a branch for each must have one type. XLA sees that nothing is done.
+    """
+    arrays = [jnp.asarray(x) for x in blocks]
+    never = jnp.any(jnp.stack([jnp.any(x[:1, :1] != 0) for x in arrays])) & False
+    return [jnp.where(never, 0, x) for x in arrays]
+
+
 def at_one_width(
     blocks: Sequence[Float[Array | np.ndarray, "n _"]], dtype
 ) -> Callable[[int | Int[Array, ""]], Float[Array, "n d"]]:
@@ -57,7 +68,7 @@ def at_one_width(
     def widened(x):
         return jnp.pad(jnp.asarray(x, dtype), ((0, 0), (0, widest - x.shape[1])))
 
-    branches = [partial(widened, x) for x in blocks]
+    branches = [partial(widened, x) for x in varied_alike(blocks)]
     return lambda number: jax.lax.switch(number, branches)
 
 

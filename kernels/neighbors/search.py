@@ -36,7 +36,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import AnyArray, divide
-from ..blocks import at_one_width, block_size, first_row
+from ..blocks import at_one_width, block_size, first_row, varied_alike
 from ..validate import all_rows, check_blocks, check_mask, check_matrix, compute_dtype
 from .copies import find_copies, hash_rows, with_copies
 from .directions import center_of, seen_from, some
@@ -95,7 +95,7 @@ def neighbor_lists(
     valid = jnp.ones(local, bool) if mask is None else jnp.asarray(mask)
     numbers = first_row(local, axis_name) + jnp.arange(local, dtype=jnp.int32)
     dtype = compute_dtype(*blocks)
-    blocks = [jax.lax.stop_gradient(jnp.asarray(x)) for x in blocks]
+    blocks = [jax.lax.stop_gradient(x) for x in varied_alike(blocks)]
     widths = sorted({x.shape[1] for x in blocks})
     width_of = jnp.array([widths.index(x.shape[1]) for x in blocks])
 

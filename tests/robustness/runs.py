@@ -29,6 +29,7 @@ FLAGS = (
     "--batch_size=4",
     "--chunk_rows=4",
     "--mesh=data=1",
+    "--quiet",
 )
 OUT = "--out=out"
 PATIENCE = float(os.environ.get("SUBSTRATE_PATIENCE", "1"))  # more where other work goes first

@@ -177,12 +177,11 @@ def _program(mesh: Mesh, measure: str, neighbors: int, alpha: float):
 
         def draw(order):
             mixed = jnp.sqrt(1 - share) * y[order] + jnp.sqrt(share) * signal
-            own = x + 0 * order.astype(x.dtype)[:, None]  # to a mesh it then varies as `mixed` does
             if measure == KNN:
-                found = kernels.calibrate_mutual_knn([own, mixed], (neighbors,), alpha=alpha)
+                found = kernels.calibrate_mutual_knn([x, mixed], (neighbors,), alpha=alpha)
                 value, p_value = found.observed[0, 0, 1], found.p_value[0, 0, 1]
             else:
-                found = kernels.calibrate_cka([own, mixed], alpha=alpha, skewness="exact")
+                found = kernels.calibrate_cka([x, mixed], alpha=alpha, skewness="exact")
                 value, p_value = found.observed[0, 1], found.p_value[0, 1]
             return value, (p_value <= alpha).astype(jnp.float32)
 

@@ -210,6 +210,12 @@ def test_broken_json_is_named(case, name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_an_error_of_a_file_names_the_encoder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^hf:\.: 'config.json' cannot be read"):
+        find_spec("hf:.")
+
+
 def test_the_image_processor_may_be_part_of_a_processor(tmp_path):
     """Since version 5 transformers writes it there, and reads it there first."""
     golden = GOLDENS["vit"]

@@ -166,3 +166,24 @@ def test_copies_are_found_across_devices():
     for each in following:
         assert (each[:N] == after).all()
         assert each[PADDED] == PADDED
+
+
+def test_a_block_may_be_the_same_on_all_devices():
+    """As where each device compares one encoder with its own draws of another."""
+    x, y = np.random.default_rng(0).normal(size=(2, 20, 4)).astype(np.float32)
+    orders = np.stack([np.random.default_rng(seed).permutation(20) for seed in range(2)])
+
+    def measured(order):
+        blocks = [x, jnp.asarray(y)[order]]
+        return jnp.stack(
+            [
+                mutual_knn(blocks, (3,)).recall[0, 0, 1],
+                pairwise_cknna(blocks, k=3)[0, 1],
+                second_order_cosine(blocks, k=3)[0, 1],
+            ]
+        )
+
+    def every(orders):
+        return jax.lax.map(measured, orders)
+
+    np.testing.assert_array_equal(over(every, 2)(orders), jax.jit(every)(orders))
