@@ -98,5 +98,7 @@ def _place(name: str) -> tuple[Path | None, str, str | None]:
             return found, "", None
     if text.startswith(("/", "~", "./", "../")) or folder.exists():
         raise ValueError(f"{name}: no such folder {str(folder)!r}; give one of a checkpoint")
-    repository, _, revision = text.partition("@")
+    repository, at, revision = text.partition("@")
+    if at and not revision:
+        raise ValueError(f"encoder {name!r}: give a revision after @, or hf:{repository} alone")
     return None, repository, revision or None

@@ -214,6 +214,8 @@ def test_an_error_of_a_file_names_the_encoder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"^hf:\.: 'config.json' cannot be read"):
         find_spec("hf:.")
+    with pytest.raises(ValueError, match=r"^encoder 'hf:a/b@': give a revision after @"):
+        find_spec("hf:a/b@")
 
 
 def test_the_image_processor_may_be_part_of_a_processor(tmp_path):
