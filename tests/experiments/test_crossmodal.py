@@ -198,7 +198,11 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, ids, classes, flags_, mes
         ({"domains": "sound=tones:digits"}, "1 sides"),
         ({"domains": "a=texture,b=tones:words"}, "there is tones:digits"),
         ({"domains": "a=texture,b=writing", "encoders": ["clap"]}, "takes images"),
-        ({"per_class": 1, "components": 12}, "per_class=1: components=12: 10 pairs of rows"),
+        (
+            {"domains": "a=digits,b=tones:digits", "pair": "class", "per_class": 1}
+            | {"components": 12},
+            "per_class=1: components=12: 10 pairs of rows",
+        ),
         ({"random_weights": [""]}, "random_weights='': unknown encoder"),
     ],
 )
