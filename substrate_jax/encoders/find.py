@@ -43,11 +43,8 @@ def find_weights(spec: EncoderSpec, weights: str | Path | None = None) -> Path:
 def find_spec(name: str, weights: str | Path | None = None) -> EncoderSpec:
     """The record of a registered encoder, or of one in transformers' format from its configs."""
     if name.startswith(TRANSFORMERS_PREFIX):
-        folder, said = find_transformers(name, weights, hub.TRANSFORMERS_CONFIGS), readable(name)
-        try:
-            return transformers_spec(folder, said)
-        except ValueError as error:  # of a file, which hf:. does not show in its path
-            raise ValueError(f"{said}: {error}") from error
+        folder = find_transformers(name, weights, hub.TRANSFORMERS_CONFIGS)
+        return transformers_spec(folder, readable(name))
     return encoder_spec(name)
 
 

@@ -230,10 +230,14 @@ def transformers_spec(folder: Path, name: str) -> EncoderSpec:
         name: what to call the encoder.
 
     Raises:
-        ValueError: a file is missing or broken, or the checkpoint is one we do not compute.
+        ValueError: a file is missing or broken, or the checkpoint is one we do not compute; begins
+            with the name.
     """
-    config = read_json(folder / CONFIG)
-    ours, preprocess = from_transformers(config, _preprocessor(folder)[1])
+    try:
+        config = read_json(folder / CONFIG)
+        ours, preprocess = from_transformers(config, _preprocessor(folder)[1])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     name_of_type = model_options(config)[0]
     kind = MODEL_TYPES.get(name_of_type) or SOUND_TYPES[name_of_type]
     return EncoderSpec(
