@@ -47,7 +47,7 @@ def varied_alike(blocks: Sequence[Float[Array | np.ndarray, "n _"]]) -> list[Arr
     be a branch for each must have one type. XLA sees that nothing is done.
     """
     arrays = [jnp.asarray(x) for x in blocks]
-    never = jnp.any(jnp.stack([jnp.any(x[:1, :1] != 0) for x in arrays])) & False
+    never = jnp.any(jnp.stack([jnp.any(x[:1, :1].astype(bool)) for x in arrays])) & False
     return [jnp.where(never, 0, x) for x in arrays]
 
 

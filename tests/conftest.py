@@ -56,6 +56,18 @@ def few_memory_maps():
         jax.clear_caches()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="also the tests that are marked long")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked long, unless it is asked for: the same in other sizes, mostly."""
+    if not config.getoption("--long"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_report_header():
     return f"jax {jax.__version__}: {jax.device_count()} {jax.default_backend()} devices"
 

@@ -44,7 +44,8 @@ def test_what_is_no_block_is_refused_by_name(name):
 
 # What moves entries, and computes nothing.
 MOVES = {"broadcast_in_dim", "concatenate", "dynamic_slice", "gather", "pad", "reshape", "slice"}
-MOVES |= {"squeeze", "stop_gradient", "optimization_barrier", "transpose", "copy", "jit", "pjit"}
+MOVES |= {"squeeze", "stop_gradient", "optimization_barrier", "transpose", "copy", "select_n"}
+MOVES |= {"jit", "pjit"}
 
 
 def computed_in(dtype, jaxpr):
