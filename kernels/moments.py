@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .arithmetic import HIGHEST, AnyArray, count_rows, divide, is_constant, matmul, pmax, psum
+from .jit_over import jit_over
 from .validate import axis_size, check_mask, check_matrix, compute_dtype
 
 
@@ -87,6 +88,7 @@ def merge_centers(a, b):
     return count, origin, offset, delta, share
 
 
+@jit_over("x", "mask")
 def center(
     x: Float[AnyArray, "n d"], mask: Bool[AnyArray, " n"] | None = None, axis_name=None
 ) -> Float[Array, "n d"]:
@@ -128,6 +130,7 @@ def standardize_rows(x, mask, axis_name):
     return divide(unit, root[None, :]), origin, offset, divide(1, reach * root)
 
 
+@jit_over("x", "mask")
 def standardize(
     x: Float[AnyArray, "n d"], mask: Bool[AnyArray, " n"] | None = None, axis_name=None
 ) -> Float[Array, "n d"]:
@@ -201,6 +204,7 @@ class StreamingMoments:
         """Mean of the rows seen."""
         return self.origin + self.offset
 
+    @jit_over("self", "batch", "mask")
     def update(
         self,
         batch: Float[AnyArray, "n d"],
@@ -243,6 +247,7 @@ class StreamingMoments:
             StreamingMoments(count, origin.astype(dtype), offset.astype(dtype), scatter)
         )
 
+    @jit_over("self", "other")
     def merge(self, other: StreamingMoments) -> StreamingMoments:
         """The summary of the rows of both; associative and commutative up to rounding.
 
@@ -264,6 +269,7 @@ class StreamingMoments:
         outer = delta**2 if self.scatter.ndim == 1 else delta[:, None] * delta[None, :]
         return StreamingMoments(count, origin, offset, self.scatter + other.scatter + gap * outer)
 
+    @jit_over("self")
     def finalize(self, ddof: int = 1) -> tuple[Float[Array, " d"], Float[Array, "*shape"]]:
         """Mean and covariance (or variances): scatter / (count - ddof), 0 where that is not > 0.
 

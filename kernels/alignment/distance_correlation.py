@@ -35,12 +35,14 @@ from collections.abc import Sequence
 from jaxtyping import Array, Bool, Float
 
 from ..arithmetic import AnyArray, root
+from ..jit_over import jit_over
 from ..validate import all_rows, check_blocks, check_rows
 from .distance_kernels import hsic_of_kernel
 from .distances import distance_tiles
 from .hsic import PairwiseHsic
 
 
+@jit_over("blocks", "mask")
 def pairwise_distance_correlation(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,
@@ -84,6 +86,7 @@ def pairwise_distance_correlation(
     return ratio if debiased else root(ratio)
 
 
+@jit_over("blocks", "mask")
 def pairwise_distance_hsic(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,

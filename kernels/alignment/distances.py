@@ -25,12 +25,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import HIGHEST, AnyArray, gather_rows, psum, valid_rows
 from ..blocks import block_size, first_row
+from ..jit_over import jit_over
 from ..validate import all_rows, check_blocks, check_pairs, check_rows
 from .normalization import normalized_blocks
 
 DIGIT = 4  # bits found per pass
 
 
+@jit_over("blocks", "mask")
 def median_distance(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..arithmetic import divide, root
+from ..jit_over import jit_over
 
 
 @jax.tree_util.register_dataclass
@@ -63,6 +64,7 @@ class PairwiseHsic:
     count: Int[Array, ""]
     cubic: Float[Array, "5 E"] | None = None
 
+    @jit_over("self")
     def debiased(self) -> Float[Array, "E E"]:
         """n (n-3) times the unbiased estimate of HSIC; needs n >= 4.
 
@@ -76,6 +78,7 @@ class PairwiseHsic:
         traces = self.trace[:, None] * self.trace[None, :]
         return self.inner - n / (n - 2) * self.diagonal + traces / ((n - 1) * (n - 2))
 
+    @jit_over("self")
     def cka(self, *, debiased: bool = False) -> Float[Array, "E E"]:
         """CKA of all pairs; 0, with a zero gradient, where an encoder is constant.
 

@@ -38,6 +38,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..arithmetic import HIGHEST, AnyArray, MeshAxes, psum
+from ..jit_over import jit_over
 from ..validate import all_rows, axis_size, check_blocks, check_option, check_rows, compute_dtype
 from .cubic_sums import cubic_sums
 from .hsic import PairwiseHsic
@@ -91,6 +92,7 @@ def resolve_space(
     return space
 
 
+@jit_over("blocks", "mask")
 def pairwise_hsic(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,
@@ -148,6 +150,7 @@ def pairwise_hsic(
     return dataclasses.replace(hsic, cubic=jnp.where(scale == 0, 0, third))
 
 
+@jit_over("blocks", "mask")
 def pairwise_cka(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,
@@ -199,6 +202,7 @@ def pairwise_cka(
     return hsic.cka(debiased=debiased)
 
 
+@jit_over("x", "y", "mask")
 def cka(
     x: Float[AnyArray, "n d"],
     y: Float[AnyArray, "n e"],

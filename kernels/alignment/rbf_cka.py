@@ -36,12 +36,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..arithmetic import AnyArray
+from ..jit_over import jit_over
 from ..validate import all_rows, check_blocks, check_rows
 from .distance_kernels import hsic_of_kernel
 from .distances import distance_tiles, tile_median
 from .hsic import PairwiseHsic
 
 
+@jit_over("blocks", "mask")
 def pairwise_rbf_cka(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,
@@ -83,6 +85,7 @@ def pairwise_rbf_cka(
     return hsic.cka(debiased=debiased)
 
 
+@jit_over("blocks", "mask")
 def pairwise_rbf_hsic(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,

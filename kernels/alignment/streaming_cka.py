@@ -42,6 +42,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import HIGHEST, AnyArray, divide, mirror, psum
+from ..jit_over import jit_over
 from ..moments import center_rows, merge_centers
 from ..validate import check_at_least, check_blocks
 from .hsic import PairwiseHsic
@@ -146,6 +147,7 @@ class StreamingCka:
         """Number of features of each encoder."""
         return tuple(product.shape[0] for product in self.products)
 
+    @jit_over("self", "blocks", "mask")
     def update(
         self,
         blocks: Sequence[Float[AnyArray, "n _"]],
@@ -227,6 +229,7 @@ class StreamingCka:
         trace = jnp.where(nan, jnp.nan, trace)
         return StreamingCka(count, origin, offset, products, weighted, diagonal, trace, unit)
 
+    @jit_over("self", "other")
     def merge(self, other: StreamingCka) -> StreamingCka:
         """The summary of the rows of both; associative and commutative up to rounding.
 
@@ -311,6 +314,7 @@ class StreamingCka:
         diagonal = self.diagonal - 2 * (cross + cross.T) + mixed + mixed.T + quartic
         return weighted, diagonal, trace
 
+    @jit_over("self")
     def hsic(self) -> PairwiseHsic:
         """The sums of `pairwise_hsic` over all rows so far.
 
@@ -339,6 +343,7 @@ class StreamingCka:
         inner, diagonal = (nan_pairs(a, scale) for a in (mirror(jnp.stack(rows)), diagonal))
         return PairwiseHsic(inner, diagonal, trace, scale, self.count)
 
+    @jit_over("self")
     def finalize(self, *, debiased: bool = False) -> Float[Array, "E E"]:
         """CKA of all pairs over all rows so far, as `pairwise_cka`; NaN if debiased and n < 4.
 

@@ -59,6 +59,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..alignment.normalization import nan_pairs
 from ..arithmetic import HIGHEST, AnyArray, divide, from_first, mirror, psum
+from ..jit_over import jit_over
 from ..validate import check_option
 from .shapes import (
     centered_shapes,
@@ -74,6 +75,7 @@ SIDES = ("row", "mean")
 ONES = 64  # eps that a correlation of 1 may be off
 
 
+@jit_over("blocks", "mask")
 def pairwise_procrustes(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,
@@ -141,6 +143,7 @@ def pairwise_procrustes(
     return nan_pairs(result, scales)
 
 
+@jit_over("blocks", "mask")
 def pairwise_svcca(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,
@@ -186,6 +189,7 @@ def pairwise_svcca(
     return from_first(nan_pairs(mirror(every_pair(mean, len(blocks))), scales), axis_name)
 
 
+@jit_over("blocks", "mask")
 def pairwise_pwcca(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,

@@ -33,9 +33,11 @@ from jaxtyping import Array, Bool, Float
 
 from ..alignment.normalization import nan_pairs
 from ..arithmetic import AnyArray, divide, from_first, matmul, mirror
+from ..jit_over import jit_over
 from .shapes import centered_shapes, components, every_pair, uncentered_shapes
 
 
+@jit_over("blocks", "mask")
 def eigenspace_overlap(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,

@@ -40,6 +40,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..alignment.normalization import nan_pairs
 from ..arithmetic import AnyArray, divide, gather_rows, matmul, mirror, psum, root
+from ..jit_over import jit_over
 from ..validate import axis_size
 from .shapes import (
     centered_shapes,
@@ -52,6 +53,7 @@ from .shapes import (
 LEAST_RIDGE = 1e-8  # below, directions of rounding would count as much as others
 
 
+@jit_over("blocks", "mask")
 def pairwise_gulp(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,

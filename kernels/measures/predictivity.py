@@ -43,12 +43,14 @@ from jaxtyping import Array, Bool, Float, Int
 from ..alignment.normalization import nan_pairs, normalized_blocks, without_nan
 from ..arithmetic import HIGHEST, AnyArray, divide, psum, valid_rows
 from ..blocks import first_row
+from ..jit_over import jit_over
 from ..validate import all_rows, check_at_least, check_blocks, check_mask, check_rows
 from .shapes import rotated_to_fewer_columns
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 
 
+@jit_over("blocks", "mask")
 def linear_predictivity(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,

@@ -46,6 +46,7 @@ from jaxtyping import Array, Bool, Float
 from ..alignment.normalization import nan_pairs
 from ..arithmetic import HIGHEST, AnyArray, from_first, gather_rows, mirror, valid_rows
 from ..blocks import block_size, first_row
+from ..jit_over import jit_over
 from ..validate import (
     all_rows,
     check_blocks,
@@ -74,6 +75,7 @@ from .dissimilarities import (
 from .shapes import every_pair, stack_padded
 
 
+@jit_over("blocks", "mask")
 def pairwise_rsa(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,

@@ -57,12 +57,14 @@ from ..arithmetic import (
     root,
 )
 from ..blocks import at_one_width, block_size, first_row, split_rows, visit_all
+from ..jit_over import jit_over
 from ..validate import compute_dtype
 from .directions import directions
 from .overlap import mean_of_rows
 from .search import checked_neighbors
 
 
+@jit_over("blocks", "mask")
 def pairwise_cknna(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,
@@ -131,6 +133,7 @@ def pairwise_cknna(
     return jnp.where(count_rows(blocks[0].shape[0], mask, axis_name) > k, result, jnp.nan)
 
 
+@jit_over("blocks", "mask")
 def cycle_knn(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,

@@ -43,6 +43,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..alignment.normalization import marks, nan_pairs
 from ..arithmetic import AnyArray, count_rows, from_first, gather_rows, mirror, psum, valid_rows
 from ..blocks import first_row
+from ..jit_over import jit_over
 from ..nulls.calibration import (
     METHODS,
     Calibration,
@@ -103,6 +104,7 @@ class MutualKnn:
         return 1 / (self.count.astype(k.dtype) * k)[:, None, None]
 
 
+@jit_over("blocks", "mask")
 def mutual_knn(
     blocks: Sequence[Float[AnyArray, "n _"]],
     ks: Sequence[int] = (10, 30, 100),
@@ -139,6 +141,7 @@ def mutual_knn(
     return _mutual_knn(blocks, ks, mask, block_rows, axis_name)[0]
 
 
+@jit_over("blocks", "key", "mask")
 def calibrate_mutual_knn(
     blocks: Sequence[Float[AnyArray, "n _"]] | MutualKnn,
     ks: Sequence[int] = (10, 30, 100),

@@ -48,11 +48,13 @@ from jaxtyping import Array, Bool, Float
 
 from ..arithmetic import HIGHEST, AnyArray, divide, mirror, psum, root
 from ..blocks import at_one_width, block_size, first_row, split_rows, visit_all
+from ..jit_over import jit_over
 from ..validate import all_rows, compute_dtype
 from .overlap import common_neighbors, mean_of_rows
 from .search import checked_neighbors
 
 
+@jit_over("blocks", "mask")
 def neighborhood_jaccard(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,
@@ -101,6 +103,7 @@ def neighborhood_jaccard(
     return mean_of_rows(psum(total, axis_name), blocks, k, mask, axis_name)
 
 
+@jit_over("blocks", "mask")
 def second_order_cosine(
     blocks: Sequence[Float[AnyArray, "n _"]],
     *,

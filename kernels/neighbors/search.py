@@ -37,6 +37,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import AnyArray, divide
 from ..blocks import at_one_width, block_size, first_row, varied_alike
+from ..jit_over import jit_over
 from ..validate import all_rows, check_blocks, check_mask, check_matrix, compute_dtype
 from .copies import find_copies, hash_rows, with_copies
 from .directions import center_of, seen_from, some
@@ -44,6 +45,7 @@ from .ring import most_similar
 from .tiles import largest_of_tiles, search_again, similarity_tiles, tile_grid
 
 
+@jit_over("x", "mask")
 def nearest_neighbors(
     x: Float[AnyArray, "n d"],
     k: int,

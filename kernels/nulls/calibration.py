@@ -71,6 +71,7 @@ from ..arithmetic import (
     root,
     valid_rows,
 )
+from ..jit_over import jit_over
 from ..validate import (
     all_rows,
     check_blocks,
@@ -109,6 +110,7 @@ def rescale(observed, tau):
     return jnp.where(jnp.isnan(observed) | jnp.isnan(tau), jnp.nan, score)
 
 
+@jit_over("observed", "mean", "variance", "skewness", "support_minimum", "step")
 def tail_from_moments(
     observed: Float[AnyArray, "*shape"],
     mean: Float[AnyArray, "*#shape"],
@@ -225,6 +227,7 @@ def choose_skewness(skewness: str, blocks, axis_name=None) -> str:
     return "gamma" if skewness == "gamma" or not known else "exact"
 
 
+@jit_over("blocks", "key", "mask", "strata")
 def calibrate_cka(
     blocks: Sequence[Float[AnyArray, "n _"]] | PairwiseHsic,
     *,

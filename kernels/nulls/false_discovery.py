@@ -18,9 +18,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..arithmetic import AnyArray
+from ..jit_over import jit_over
 from ..validate import check_floating, compute_dtype
 
 
+@jit_over("p_values")
 def benjamini_hochberg(p_values: Float[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
     """q-values: the lowest false discovery rate at which each hypothesis is rejected.
 

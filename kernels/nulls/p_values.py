@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from ..arithmetic import AnyArray
+from ..jit_over import jit_over
 from ..validate import check_array, check_floating, compute_dtype
 
 ROUNDING = 16  # eps that a score of at most 1 may be off
@@ -53,6 +54,7 @@ def tail_from_sample(
     return tau, p_value
 
 
+@jit_over("null", "family")
 def max_null(
     null: Float[AnyArray, " p *shape"], family: Bool[AnyArray, "*shape"] | None = None
 ) -> Float[Array, " p"]:
@@ -83,6 +85,7 @@ def max_null(
     return jnp.max(null, axis=tuple(range(1, null.ndim)), initial=-jnp.inf, where=where)
 
 
+@jit_over("observed", "maxima")
 def family_p_values(
     observed: Float[AnyArray, "*shape"], maxima: Float[AnyArray, " p"]
 ) -> Float[Array, "*shape"]:

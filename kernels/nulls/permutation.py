@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..alignment.linear_cka import SPACES
 from ..alignment.normalization import normalized_blocks
 from ..arithmetic import HIGHEST, AnyArray, divide, from_first, gather_rows, mirror, root
+from ..jit_over import jit_over
 from ..validate import all_rows, check_blocks, check_option, check_strata
 from .orders import sample_null
 
@@ -97,6 +98,7 @@ def choose_space(space: str, blocks, axis_name, permutations: int) -> str:
     return min(fitting or flops, key=(flops if fitting else held).__getitem__)
 
 
+@jit_over("blocks", "key", "mask", "strata")
 def permutation_null(
     blocks: Sequence[Float[AnyArray, "n _"]],
     key: jax.Array,

@@ -40,9 +40,11 @@ from jaxtyping import Array, Float
 from ..alignment.hsic import PairwiseHsic
 from ..alignment.normalization import nan_pairs
 from ..arithmetic import divide
+from ..jit_over import jit_over
 from .partitions import EDGES, Partition, third_moments
 
 
+@jit_over("hsic")
 def permutation_moments(hsic: PairwiseHsic) -> tuple[Float[Array, "E E"], Float[Array, "E E"]]:
     """Exact mean and variance of <K_i, P K_j P'> over all n! permutations P of the rows.
 
@@ -79,6 +81,7 @@ def permutation_moments(hsic: PairwiseHsic) -> tuple[Float[Array, "E E"], Float[
     return _of_enough_rows(mean, hsic), _of_enough_rows(variance, hsic)
 
 
+@jit_over("hsic")
 def third_moment(hsic: PairwiseHsic) -> Float[Array, "E E"]:
     """Exact third central moment of <K_i, P K_j P'> over all n! permutations P of the rows.
 
@@ -107,6 +110,7 @@ def third_moment(hsic: PairwiseHsic) -> Float[Array, "E E"]:
     return _of_enough_rows(total, hsic)
 
 
+@jit_over("hsic")
 def cka_null_moments(hsic: PairwiseHsic) -> tuple[Float[Array, "E E"], ...]:
     """Mean, variance and skewness of CKA over all n! permutations of one side's rows.
 

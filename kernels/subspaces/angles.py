@@ -44,9 +44,11 @@ from jaxtyping import Array, Bool, Float
 from ..alignment.linear_cka import cka, pairwise_cka
 from ..alignment.normalization import normalized_blocks
 from ..arithmetic import HIGHEST, AnyArray, divide, power_of_two
+from ..jit_over import jit_over
 from ..validate import check_mask, check_matrix, check_rows, check_sequence, compute_dtype
 
 
+@jit_over("a", "b")
 def principal_angles(a: Float[AnyArray, "d p"], b: Float[AnyArray, "d q"]) -> Float[Array, " r"]:
     """Principal angles between two column spaces, smallest first.
 
@@ -84,6 +86,7 @@ def principal_angles(a: Float[AnyArray, "d p"], b: Float[AnyArray, "d q"]) -> Fl
     return jnp.where(wide, wide_angles, jnp.arcsin(jnp.where(wide, 0, sines)))
 
 
+@jit_over("a", "b")
 def grassmann_similarity(a: Float[AnyArray, "d p"], b: Float[AnyArray, "d q"]) -> Float[Array, ""]:
     """Mean squared cosine of the principal angles.
 
@@ -110,6 +113,7 @@ def grassmann_similarity(a: Float[AnyArray, "d p"], b: Float[AnyArray, "d q"]) -
     return jnp.sum(inner**2) / min(inner.shape)
 
 
+@jit_over("x_a", "basis_a", "x_b", "basis_b", "mask_a", "mask_b")
 def pcka(
     x_a: Float[AnyArray, "n d"],
     basis_a: Float[AnyArray, "d p"],
@@ -158,6 +162,7 @@ def pcka(
     return (values[0] + values[1]) / 2
 
 
+@jit_over("xs", "bases", "masks")
 def pairwise_pcka(
     xs: Sequence[Float[AnyArray, "_ d"]],
     bases: Sequence[Float[AnyArray, "d _"]],

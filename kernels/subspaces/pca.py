@@ -53,6 +53,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..arithmetic import AnyArray, divide, matmul, pmax, power_of_two, psum
+from ..jit_over import jit_over
 from ..moments import center_rows
 from ..validate import all_rows, check_at_least, check_mask, check_matrix, check_option
 from .tall_matrices import contract_rows, orthonormalize, peak_sign, random_block
@@ -93,6 +94,7 @@ class Pca:
     iterations: Int[Array, ""]
 
 
+@jit_over("x", "mask", "key")
 def pca(
     x: Float[AnyArray, "n d"],
     k: int,

@@ -46,12 +46,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..arithmetic import AnyArray, divide, matmul
+from ..jit_over import jit_over
 from ..validate import check_floating, check_option, compute_dtype
 
 ITERATE_FROM = 64  # k from which "auto" iterates, on accelerators; a guess, see above
 METHODS = ("auto", "svd", "newton_schulz")
 
 
+@jit_over("a")
 def polar(a: Float[AnyArray, "*batch k k"], *, method: str = "auto") -> Float[Array, "*batch k k"]:
     """Orthogonal polar factor R of A = R H.
 

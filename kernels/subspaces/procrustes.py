@@ -40,6 +40,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..arithmetic import HIGHEST, AnyArray, divide, matmul, pmax, power_of_two, psum
+from ..jit_over import jit_over
 from ..validate import check_blocks, compute_dtype
 from .polar import polar
 from .tall_matrices import peak_sign
@@ -73,6 +74,7 @@ class GeneralizedProcrustes:
     iterations: Int[Array, ""]
 
 
+@jit_over("a", "b", "mask")
 def orthogonal_procrustes(
     a: Float[AnyArray, "n k"],
     b: Float[AnyArray, "n k"],
@@ -114,6 +116,7 @@ def orthogonal_procrustes(
     return polar(jnp.where(lost, 0, cross))
 
 
+@jit_over("a", "b", "mask")
 def procrustes_disparity(
     a: Float[AnyArray, "n k"],
     b: Float[AnyArray, "n k"],
@@ -154,6 +157,7 @@ def procrustes_disparity(
     return residual_energy / energy
 
 
+@jit_over("blocks", "mask")
 def generalized_procrustes(
     blocks: Sequence[Float[AnyArray, "n k"]],
     *,

@@ -53,6 +53,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..arithmetic import AnyArray, divide, matmul, pmax, power_of_two, psum
+from ..jit_over import jit_over
 from ..moments import center_rows, merge_centers
 from ..validate import all_rows, check_at_least, check_mask, check_matrix
 from .pca import Pca
@@ -148,6 +149,7 @@ class StreamingPca:
         unit = jnp.zeros_like(zero)
         return cls(jnp.int32(0), origin, offset, test_matrix, image, zero, unit, passes, k)
 
+    @jit_over("self", "batch", "mask")
     def update(
         self,
         batch: Float[AnyArray, "n d"],
@@ -199,6 +201,7 @@ class StreamingPca:
         )
         return self._join(other, feature_axis_name)
 
+    @jit_over("self", "other")
     def merge(self, other: StreamingPca, feature_axis_name=None) -> StreamingPca:
         """The summary of the rows of both; associative and commutative up to rounding.
 
@@ -245,6 +248,7 @@ class StreamingPca:
             unit=unit,
         )
 
+    @jit_over("self")
     def finalize(self, feature_axis_name=None) -> Pca:
         """Components of the Nyström approximation, with `residual` the bound given above.
 
@@ -269,6 +273,7 @@ class StreamingPca:
         mean = self.origin + self.offset
         return Pca(vectors, mean, variance, share[: self.k], residual, self.passes)
 
+    @jit_over("self")
     def refine(self, feature_axis_name=None) -> StreamingPca:
         """An empty state for reading the same rows again, tested along what this one found.
 

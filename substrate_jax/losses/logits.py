@@ -18,10 +18,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from substrate_jax.kernels.arithmetic import AnyArray
+from substrate_jax.kernels.jit_over import jit_over
 from substrate_jax.kernels.validate import check_array
 from substrate_jax.losses.batch import check_pair, mean_of_rows, ready
 
 
+@jit_over("logits", "target", "mask")
 def kd_loss(
     logits: Float[AnyArray, "b c"],
     target: Float[AnyArray, "b c"],
@@ -60,6 +62,7 @@ def kd_loss(
     return temperature**2 * mean_of_rows(_divergence(t, s), mask, axis_name)
 
 
+@jit_over("logits", "target", "labels", "mask")
 def decoupled_kd_loss(
     logits: Float[AnyArray, "b c"],
     target: Float[AnyArray, "b c"],

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from substrate_jax.kernels.arithmetic import AnyArray
+from substrate_jax.kernels.jit_over import jit_over
 from substrate_jax.losses.batch import check_pair, mean_of_rows, ready, unit_rows
 
 
+@jit_over("features", "target", "mask")
 def mse_loss(
     features: Float[AnyArray, "b k"],
     target: Float[AnyArray, "b k"],
@@ -41,6 +43,7 @@ def mse_loss(
     return mean_of_rows(jnp.mean((x - y) ** 2, axis=1), mask, axis_name)
 
 
+@jit_over("features", "target", "mask")
 def cosine_loss(
     features: Float[AnyArray, "b k"],
     target: Float[AnyArray, "b k"],

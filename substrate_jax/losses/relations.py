@@ -37,6 +37,7 @@ from substrate_jax.kernels.arithmetic import (
     root,
     valid_rows,
 )
+from substrate_jax.kernels.jit_over import jit_over
 from substrate_jax.losses.batch import (
     check_pair,
     mean_of_rows,
@@ -49,6 +50,7 @@ PKT_EPSILON = 1e-7  # added to probabilities, as in the authors' code
 _VERTICES = 16  # whose triples are held at once
 
 
+@jit_over("features", "target", "mask")
 def similarity_preserving_loss(
     features: Float[AnyArray, "b d"],
     target: Float[AnyArray, "b k"],
@@ -87,6 +89,7 @@ def similarity_preserving_loss(
     return divide(psum(jnp.sum((grams[0] - grams[1]) ** 2), axis_name), rows**2)
 
 
+@jit_over("features", "target", "mask")
 def relational_loss(
     features: Float[AnyArray, "b d"],
     target: Float[AnyArray, "b k"],
@@ -160,6 +163,7 @@ def relational_loss(
     return distance * mean_of_pairs(optax.huber_loss(*in_means)) + angle * angles
 
 
+@jit_over("features", "target", "mask")
 def pkt_loss(
     features: Float[AnyArray, "b d"],
     target: Float[AnyArray, "b k"],

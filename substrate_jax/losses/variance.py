@@ -10,9 +10,11 @@ from jaxtyping import Array, Bool, Float
 
 from substrate_jax import kernels
 from substrate_jax.kernels.arithmetic import AnyArray, divide, psum
+from substrate_jax.kernels.jit_over import jit_over
 from substrate_jax.losses.batch import check_pair, number_of_rows
 
 
+@jit_over("features", "mask")
 def variance_loss(
     features: Float[AnyArray, "b d"],
     *,
