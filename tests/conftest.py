@@ -60,12 +60,18 @@ def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="also the tests that are marked long")
 
 
+# Folders and files whose tests take longest, so that no worker begins with one as others end.
+FIRST = ("multiprocess", "robustness", "experiments", "test_")
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what is marked long, unless it is asked for: the same in other sizes, mostly."""
     if not config.getoption("--long"):
         left_out = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if not item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=left_out)
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: not str(item.path.relative_to(tests)).startswith(FIRST))
 
 
 def pytest_report_header():

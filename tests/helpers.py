@@ -9,9 +9,15 @@ import jax
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 AXIS = "rows"
+
+
+def long(*values):
+    """A case of `pytest.mark.parametrize` that is left out unless --long is given."""
+    return pytest.param(*values, marks=pytest.mark.long)
 
 
 def tolerance(reduction_length: int, dtype=jnp.float32, condition: float = 1.0) -> float:

@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from substrate_jax.version import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -73,9 +71,11 @@ def test_commands_work_under_their_name_in_the_installed_package():
                 assert str(name).partition(".")[0] != "experiments", f"{path}:{node.lineno}"
 
 
-@pytest.mark.parametrize("command", sorted(path.stem for path in COMMANDS))
-def test_help_of_a_command_waits_for_nothing_heavy(command):
-    assert not packages_loaded(f"import experiments.{command}") & HEAVY
+def test_help_of_a_command_waits_for_nothing_heavy():
+    names = sorted(path.stem for path in COMMANDS)
+    statements = [f"import experiments.{name}" for name in names]
+    loaded = packages_loaded("; ".join(statements)) & HEAVY
+    assert not loaded, [s for s in statements if packages_loaded(s) & HEAVY]
 
 
 # Of the report, what results and computations may use: it draws nothing.
@@ -89,18 +89,21 @@ def is_of_a_page(path: Path) -> bool:
     return any(name.startswith("substrate_jax.report") for name in imported - PLAIN)
 
 
-@pytest.mark.parametrize("analysis", ANALYSES)
-def test_computations_load_no_part_of_a_page(analysis):
+def computations(analysis: str) -> list[str]:
+    """Statements that import what an analysis computes with; its page is another module."""
     modules = set((ROOT / "substrate_jax" / "analyses" / analysis).glob("*.py"))
     pages = {path for path in modules if is_of_a_page(path)}
     has_command = (ROOT / "experiments" / f"{analysis}.py").is_file()
-    assert ("page" in {path.stem for path in pages}) == has_command
+    assert ("page" in {path.stem for path in pages}) == has_command, analysis
     names = sorted(path.stem for path in modules - pages)
-    loaded = packages_loaded(
-        "; ".join(f"import substrate_jax.analyses.{analysis}.{name}" for name in names)
-    )
+    return [f"import substrate_jax.analyses.{analysis}.{name}" for name in names]
+
+
+def test_computations_load_no_part_of_a_page():
+    statements = [statement for analysis in ANALYSES for statement in computations(analysis)]
+    loaded = packages_loaded("; ".join(statements))
     assert "jax" in loaded
-    assert "matplotlib" not in loaded
+    assert "matplotlib" not in loaded, [s for s in statements if "matplotlib" in packages_loaded(s)]
 
 
 EXAMPLE = {

@@ -324,18 +324,13 @@ class StreamingCka:
           [[1.0, 1.0], [1.0, 1.0]]
         """
         mean = jnp.split(self.origin + self.offset, np.cumsum(self.widths)[:-1])
-        scale = jnp.stack(
-            [
-                kernel_scale(u, t, self.count, m)
-                for u, t, m in zip(self.unit, self.trace, mean, strict=True)
-            ]
-        )
+        parts = zip(self.unit, self.trace, mean, strict=True)
+        scale = jnp.stack([kernel_scale(unit, trace, self.count, m) for unit, trace, m in parts])
         owner = indicator(self.widths, scale.dtype)
         size = divide(jnp.where(jnp.isnan(scale), 0, scale), self.unit)
         rows, start = [], 0
         for i, product in enumerate(self.products):
-            unit = divide(product, size[i])
-            unit = divide(unit, of_features(size, self.widths)[None, start:])
+            unit = divide(divide(product, size[i]), of_features(size, self.widths)[None, start:])
             rows.append(jnp.matmul(jnp.sum(unit**2, axis=0), owner[start:], precision=HIGHEST))
             start += product.shape[0]
         diagonal = divide(divide(self.diagonal, size[:, None] ** 2), size[None, :] ** 2)

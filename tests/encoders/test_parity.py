@@ -23,6 +23,9 @@ from tests.golden import weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = sorted(path.stem for path in (GOLDEN / "encoders").glob("*.npz"))
+# Networks in another size than one that is compared in every run.
+SIZES = {"convnext_base", "dinov2_base", "fcmae_base", "maxvit_base", "mobilevitv2_175", "resnet50"}
+SIZES |= {"resnet101", "vit_base", "vit_large"}
 # torch's own float32 is 1e-7 to 6e-7 from the reference. The mildest mistakes, made on purpose in
 # torch, are 3e-5 away: tanh GELU in clip_base, a BatchNorm epsilon of 1e-6 in resnet50.
 LIMIT = 1e-5
@@ -56,7 +59,11 @@ def load(name, folder):
     return encoder, weights.images(encoder.spec.config.image_size)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+def compared(name):
+    return pytest.param(name, marks=pytest.mark.long if name in SIZES else ())
+
+
+@pytest.fixture(scope="module", params=map(compared, NAMES))
 def loaded(request, tmp_path_factory):
     """An encoder's name, the encoder, and pictures."""
     return request.param, *load(request.param, tmp_path_factory.mktemp(request.param))

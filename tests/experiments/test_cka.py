@@ -227,7 +227,7 @@ def test_corrupt_image_is_named_and_can_be_skipped(tmp_path):
         pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{i:02d}.png")
     (folder / "07.png").write_bytes((folder / "07.png").read_bytes()[:60])
-    changes = {"domains": f"mine=dir:{folder}", "encoders": ENCODERS[:2]}
+    changes = {"domains": f"mine=dir:{folder}", "encoders": ENCODERS[:2], "mesh": "data=1"}
     with pytest.raises(ValueError, match=r"07\.png"):
         run(tmp_path / "out", **changes)
     assert not (tmp_path / "out" / "result.json").exists()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from substrate_jax import kernels
+from tests.helpers import long
 
 ROWS = 14
 PAGE = Path(__file__).parents[2] / "docs" / "embedding.md"
@@ -195,27 +196,26 @@ def degenerate(other):
     }
 
 
+@pytest.mark.parametrize("widths", [(4, 4, 4), long((20, 5, 30))])
 @pytest.mark.parametrize("name", list(FUNCTIONS))
-def test_each_kernel_has_the_derivative_of_the_page(name):
+def test_each_kernel_has_the_derivative_of_the_page(name, widths):
+    wide = widths[0] > ROWS
+    if wide and name in ONE_WIDTH | FEW_COLUMNS:
+        return
     with jax.enable_x64(True):
         for function in FUNCTIONS[name]:
             gradient = jax.jit(jax.grad(number(function)))
-            for widths in ((4, 4, 4), (20, 5, 30)):
-                wide = widths[0] > ROWS
-                if wide and name in ONE_WIDTH | FEW_COLUMNS:
-                    continue
-                x, *others = encoders(widths)
-                found = np.asarray(gradient(x, others))
-                if KINDS[name] == "0":
-                    np.testing.assert_array_equal(found, 0)
-                    continue
+            x, *others = encoders(widths)
+            found = np.asarray(gradient(x, others))
+            if KINDS[name] == "0":
+                np.testing.assert_array_equal(found, 0)
+            else:
                 meant = HELD[name]([x, *others]) if name in HELD else function
                 value = jax.jit(number(meant))
                 step = 1e-6 * np.random.default_rng(1).normal(size=x.shape)
                 change = float(value(x + step, others) - value(x - step, others)) / 2
                 np.testing.assert_allclose(np.sum(found * step), change, rtol=1e-4, atol=1e-12)
-            x, *others = encoders((4, 4, 4))
-            for point, features in degenerate(others[0]).items():
+            for point, features in () if wide else degenerate(others[0]).items():
                 found = np.asarray(gradient(features, others))
                 if point not in NO_VALUE.get(name, ()):
                     assert np.isfinite(found).all(), point

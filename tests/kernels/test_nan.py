@@ -1,4 +1,4 @@
-"""NaN and inf spoil the pairs of the encoder that has them, and no other: eager or compiled."""
+"""NaN and inf spoil the pairs of the encoder that has them, and no other."""
 
 import functools
 
@@ -93,12 +93,9 @@ def test_nan_and_inf_spoil_their_pairs_and_no_other(kind):
 
 
 @pytest.mark.parametrize("kind", ["cka feature", "mutual_knn", "rsa", "svcca"])
-def test_uncompiled_too_and_masked_rows_may_hold_anything(kind):
+def test_masked_rows_may_hold_anything(kind):
     blocks = encoders()
     blocks[1][3] = np.nan
-    got = np.asarray(KINDS[kind](blocks))
-    assert np.isnan(got[1]).all()
-    assert np.isfinite(got[np.ix_([0, 2], [0, 2])]).all()
     mask = np.arange(ROWS) != 3
     assert np.isfinite(KINDS[kind](blocks, mask=mask)).all()
 

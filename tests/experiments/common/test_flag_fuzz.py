@@ -99,7 +99,7 @@ def test_absurd_values(command, name, stage, monkeypatch, capsys):
     # Few of a flag with few values; those of the others lead to more places.
     few = isinstance(flags.FLAGS[name], (flags.BooleanFlag, flags.EnumFlag))
 
-    @fuzz.tried(3 if few else 8, VALUES)
+    @fuzz.tried(2 if few else 4, VALUES)
     def check(value):
         small = [word for word in SMALL.get(command, ()) if not word.startswith(f"--{name}=")]
         monkeypatch.setattr(sys, "argv", [command, *small, f"--{name}={value}"])

@@ -12,7 +12,7 @@ from substrate_jax.kernels import cycle_knn, mutual_knn, nearest_neighbors, pair
 from substrate_jax.kernels.neighbors.subset_knn import subset_recall
 from substrate_jax.kernels.reference import measures as oracle
 from substrate_jax.kernels.reference import statistics
-from tests.helpers import AXIS, tolerance
+from tests.helpers import AXIS, long, tolerance
 
 N, D, K = 64, 8, 5
 OFFSETS = (1, 100, 1e3, 3e3, 1e4)
@@ -104,7 +104,7 @@ def test_tiles_give_the_same(kind):
     check(neighbors(x, K), x)
 
 
-@pytest.mark.parametrize("offsets", [(1e3, 1e3), (3e3, 3e3), (0, 1e4)])
+@pytest.mark.parametrize("offsets", [long((1e3, 1e3)), (3e3, 3e3), long((0, 1e4))])
 def test_measures_are_those_of_float64(offsets):
     x, y = views(offsets)
     want = oracle.cknna(x, y, K)

@@ -14,7 +14,7 @@ import pytest
 from substrate_jax.kernels import calibrate_mutual_knn, mutual_knn
 from substrate_jax.kernels.neighbors.subset_knn import subset_recall
 from substrate_jax.kernels.reference import statistics as reference
-from tests.helpers import relative_error, tolerance, transforms
+from tests.helpers import long, relative_error, tolerance, transforms
 
 N, D = 40, 6
 KS = (2, 5, 11)
@@ -53,7 +53,7 @@ def test_no_n_by_n_array_is_held():
     assert max(math.prod(map(int, dims.split(","))) for dims in shapes) == block_rows * (n + 1)
 
 
-@pytest.mark.parametrize("block_rows", [None, 7])
+@pytest.mark.parametrize("block_rows", [long(None), 7])
 def test_recall_matches_oracle(block_rows):
     blocks = encoders()
     result = recalls(arrays(blocks), KS, block_rows=block_rows)
@@ -89,7 +89,7 @@ def test_recall_of_one_encoder_and_invariances():
     assert (recalls(arrays(blocks), (KS[2], KS[0])).recall == base[jnp.array([2, 0])]).all()
 
 
-@pytest.mark.parametrize("n", [4, 5, 6])
+@pytest.mark.parametrize("n", [long(4), long(5), 6])
 def test_null_moments_match_all_permutations(n):
     blocks = encoders(n)
     ks = tuple(range(1, n))

@@ -15,7 +15,7 @@ from substrate_jax.kernels import nearest_neighbors
 from substrate_jax.kernels.neighbors.search import neighbor_lists
 from substrate_jax.kernels.neighbors.tiles import largest_of_tiles, tile_grid
 from substrate_jax.kernels.reference import statistics as reference
-from tests.helpers import AXIS, random_orthogonal, tolerance
+from tests.helpers import AXIS, long, random_orthogonal, tolerance
 
 N, D = 40, 6
 neighbors = jax.jit(nearest_neighbors, static_argnums=1, static_argnames=("block_rows",))
@@ -131,7 +131,7 @@ def signs(kind, width, rng):
     return x
 
 
-@pytest.mark.parametrize("masked", [0, MANY // 5, MANY - 5])
+@pytest.mark.parametrize("masked", [long(0), MANY // 5, long(MANY - 5)])
 @pytest.mark.parametrize(
     "kind", ["few ties", "more ties than candidates", "repeated and zero rows"]
 )

@@ -9,6 +9,7 @@ import pytest
 from substrate_jax import kernels
 from substrate_jax.kernels.nulls.calibration import at_least_one_order
 from substrate_jax.kernels.reference import statistics as reference
+from tests.helpers import long
 
 cka = jax.jit(kernels.calibrate_cka)
 knn = jax.jit(kernels.calibrate_mutual_knn, static_argnums=1)
@@ -26,7 +27,7 @@ def tail(observed, null, alpha=0.05):
     return np.sort(null)[rank - 1], np.mean(null >= observed - 1e-6)
 
 
-@pytest.mark.parametrize("n", [4, 5, 7])
+@pytest.mark.parametrize("n", [long(4), 5, long(7)])
 def test_cka_of_few_rows_is_calibrated_by_all_orders(n):
     blocks = encoders(n)
     grams = [reference.gram(np.float64(x)) for x in blocks[:2]]
@@ -44,7 +45,7 @@ def test_cka_of_few_rows_is_calibrated_by_all_orders(n):
         np.testing.assert_array_equal(found.score[3], 0)
 
 
-@pytest.mark.parametrize(("n", "k"), [(5, 2), (7, 3), (4, 1)])
+@pytest.mark.parametrize(("n", "k"), [(5, 2), long(7, 3), long(4, 1)])
 def test_mutual_knn_of_few_rows_is_calibrated_by_all_orders(n, k):
     blocks = encoders(n)
     null = reference.mutual_knn_null(*map(np.float64, blocks[:2]), k)
