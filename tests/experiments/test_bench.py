@@ -394,6 +394,7 @@ def test_a_page_without_sizes_shows_the_ceilings(tmp_path):
     assert "Roofline" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_stages_of_the_analysis_of_domains_are_timed(tmp_path, capsys):
     result = run(tmp_path, what=["domains"], rows=["24"])
     assert [part["stage"] for part in result["domain_stages"]] == ["comparison", "controls"]

@@ -158,6 +158,7 @@ def test_numbers_do_not_depend_on_the_mesh(finished, tmp_path):
         assert np.abs(np.subtract(*recalls)).max() * 480 < ties + 0.5
 
 
+@pytest.mark.long
 def test_permutation_calibration_follows_the_closed_form(finished, tmp_path):
     out, closed = finished
     sampled = run(
@@ -274,6 +275,7 @@ def test_weights_that_are_absent_are_in_the_plan(tmp_path, capsys):
         assert line.endswith(where) != present
 
 
+@pytest.mark.long
 def test_decoding_processes_give_the_same_features(finished, tmp_path):
     out, _ = finished
     source, store = take(open_source("texture"), 48, 0), FeatureStore(tmp_path)

@@ -112,6 +112,7 @@ def test_the_page_says_what_was_found(by_id):
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_same_on_one_device_and_eight(by_id, tmp_path):
     _, result, items = by_id
     alone = run(tmp_path, features=items, mesh="data=1")

@@ -182,6 +182,7 @@ def test_images_and_their_controls(of_images):
     assert "predictions.csv" in page
 
 
+@pytest.mark.long
 def test_one_device_and_eight_give_one_result(of_images, tmp_path):
     _, first = of_images
     second = run(tmp_path, **IMAGES, mesh="data=1")

@@ -141,6 +141,7 @@ def test_interrupted_it_goes_on_to_the_same_bits(finished, data, tmp_path, monke
     assert again["rises"] == want["rises"]
 
 
+@pytest.mark.long
 def test_eight_devices_give_what_one_gives(finished, data, tmp_path):
     _, one = finished
     eight = run(tmp_path, mesh="data=8", against=["none"], **data)
@@ -158,6 +159,7 @@ def test_eight_devices_give_what_one_gives(finished, data, tmp_path):
             )
 
 
+@pytest.mark.long
 def test_more_seeds_and_objectives_are_trained_beside_what_is_there(finished, data, tmp_path):
     out, before = finished
     shutil.copytree(out, tmp_path / "out")

@@ -113,6 +113,7 @@ def test_accuracies_of_a_file(finished, files, tmp_path):
         run(tmp_path / "absent", truth=str(path), **options)
 
 
+@pytest.mark.long
 def test_fine_tuning_goes_on_where_it_ended(tmp_path, monkeypatch):
     """Accuracies are kept as they come; what is known is not trained again."""
     trained = []

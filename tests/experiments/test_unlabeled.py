@@ -114,6 +114,7 @@ def test_what_is_trained_is_not_trained_again(finished, monkeypatch):
     assert again["pretrained"] == result["pretrained"]
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, monkeypatch):
     out, result = finished
     fit = train.fit

@@ -174,7 +174,7 @@ def test_features_refuse_ragged_blocks(labels, rows, message):
         Features(("x", "y"), labels, {"a": block(rows)})
 
 
-@pytest.mark.parametrize("bad", [(), (4, 21)])
+@pytest.mark.parametrize("bad", [pytest.param((), marks=pytest.mark.long), (4, 21)])
 def test_worker_processes_give_the_bytes_of_threads(bad):
     options = {"batch_size": 8, "skip_bad": True}
     want = extract(panel(), noise_source(37, bad=bad), **options)
