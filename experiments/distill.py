@@ -108,8 +108,6 @@ def plan_of_flags() -> "Plan":
     from substrate_jax.analyses.distill.plan import LABELS_ALONE, TARGETS, Plan, check_plan
     from substrate_jax.training.distillation import METHODS
 
-    if FLAGS.train_batch < 4:
-        raise ValueError(f"train_batch={FLAGS.train_batch}: a CKA loss needs 4 images or more")
     methods = list(METHODS) if FLAGS.methods == ["all"] else FLAGS.methods
     fractions = training_runs.numbers("fractions")
     epochs = [int(value) for value in training_runs.numbers("fraction_epochs", whole=True)]

@@ -45,7 +45,8 @@ def run() -> None:
     epochs = recipe.epochs if FLAGS.epochs is None else FLAGS.epochs
     if epochs < 1:
         raise ValueError(f"epochs={epochs}: give 1 or more")
-    specs = FLAGS.data or DATA, FLAGS.test_data or TEST_DATA
+    given = (FLAGS.data, DATA), (FLAGS.test_data, TEST_DATA)
+    specs = [default if spec is None else spec for spec, default in given]
     sources = [open_source(spec, quiet=FLAGS.quiet) for spec in specs]
     recipe = dataclasses.replace(recipe, epochs=epochs)
     steps = epochs * (len(sources[0]) // recipe.batch_size)

@@ -25,7 +25,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "seeds", 2, "Trainings of each kind, from --seed on.", lower_bound=1, upper_bound=1_000
 )
-flags.DEFINE_integer("train_batch", 64, "Images of a training step.", lower_bound=2)
+flags.DEFINE_integer("train_batch", 64, "Images of a training step, 4 or more.", lower_bound=4)
 
 
 def open_training_data() -> "tuple[Source, Source]":

@@ -179,10 +179,13 @@ def shown(text: str, most: int) -> str:
     Example:
       >>> print(shown("bad key '\x1b[2J'\n give another", 40))
       bad key '\x1b[2J' give another
+      >>> print(shown("no folder 'a  b'", 40))
+      no folder 'a  b'
       >>> print(shown("a" * 20 + "z" * 20, 21))
       aaaaaaaaaaa ... zzzzz
     """
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    text = " ".join(part.strip() for part in text.strip().splitlines())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     if len(line) <= most:
         return line
     end = most // 4

@@ -94,6 +94,7 @@ def test_the_card_is_rewritten_alone(trained):
 
 
 BAD = {
+    "no test images": ({"test_data": ""}, "source '' is unknown"),
     "member": ({"encoder": "resnet50"}, "encoder='resnet50': choose one of mini_resnet50"),
     "epochs": ({"epochs": 0}, "epochs=0: give 1 or more"),
     "few": ({"data": "sample:texture:16"}, "16 images, fewer than a batch of 128"),
