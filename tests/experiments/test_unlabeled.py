@@ -155,7 +155,6 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, monkey
         ({"epochs": 10**12}, "epochs=1000000000000: these are more than 2.31 steps; give fewer"),
         ({"seed": 2**32}, "seeds up to 4294967297: give them from 0, below 2.32"),
         ({"seeds": 1}, "seeds=1: give 2 or more"),
-        ({"train_batch": 3}, "batch_size=3: a CKA loss needs batches of 4 or more"),
         ({"student": "resnet19"}, "student='resnet19': choose one of resnet18, "),
         ({"tune_test": "a=digits"}, "tune_test='a=digits': it goes with --tune"),
         ({"tune": "a=digits", "tune_test": "b=digits"}, "tune_test: 'b' is no set of --tune: a"),
