@@ -11,8 +11,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 PROCESSES, DEVICES = 2, 2
 
 
-def start(*command: str) -> list[subprocess.Popen]:
-    """`python COMMAND --coordinator=... --num_processes=2 --process_id=RANK`, once for each."""
+def start(*command: str, each=({}, {}), **options) -> list[subprocess.Popen]:
+    """`python COMMAND --coordinator=... --num_processes=2 --process_id=RANK`, once for each.
+
+    `each` has the environment variables of each, `options` are of Popen.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -26,10 +29,11 @@ def start(*command: str) -> list[subprocess.Popen]:
                 f"--process_id={rank}",
             ],
             cwd=ROOT,
-            env=environment,
+            env=environment | each[rank],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            **options,
         )
         for rank in range(PROCESSES)
     ]
