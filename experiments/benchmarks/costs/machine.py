@@ -7,6 +7,7 @@ product, a copy, the ordering of long rows, exp, and a sum and a permutation ove
 
 import dataclasses
 import functools
+import math
 
 from ..measure import best_seconds, wait
 from ..pods.chips import Chip
@@ -25,7 +26,7 @@ class Machine:
         devices: how many.
         flops: type of the operands -> flops per second of a matrix product.
         passes: whether float32 products take several passes of bfloat16, `flops` being of one.
-        bytes: per second of a copy, read and written.
+        bytes: size of an array -> bytes per second, read and written; small ones stay in caches.
         ordered: values per second among which the largest are found; None where nobody says.
         functions: values of exp per second; None likewise.
         received: "sum", "permute", "gather" -> bytes per second that a device receives.
@@ -36,7 +37,7 @@ class Machine:
     devices: int
     flops: dict[str, float]
     passes: bool
-    bytes: float
+    bytes: dict[int, float]
     ordered: float | None
     functions: float | None
     received: dict[str, float]
@@ -49,12 +50,15 @@ class Machine:
             products = sum(flops / self._rate(dtype) for dtype, flops in work.flops.items())
         found = {
             "products": products,
-            "memory": work.bytes / self.bytes,
+            "memory": sum(moved / self._memory_rate(size) for size, moved in work.bytes.items()),
             "ordering": work.ordered / self.ordered if self.ordered else 0.0,
             "functions": work.functions / self.functions if self.functions else 0.0,
             "links": sum(size / self.received[kind] for kind, size in work.received.items()),
         }
         return {name: seconds for name, seconds in found.items() if seconds}
+
+    def _memory_rate(self, size: int) -> float:
+        return self.bytes[min(self.bytes, key=lambda known: abs(math.log(known / max(size, 1))))]
 
     def _rate(self, dtype: str) -> float:
         return self.flops.get(dtype) or self.flops["float32"]
@@ -69,7 +73,7 @@ def published(chip: Chip, devices: int) -> Machine:
         devices=devices,
         flops={"bfloat16": chip.flops / chip.devices},
         passes=True,
-        bytes=chip.memory_rate / chip.devices,
+        bytes={1: chip.memory_rate / chip.devices},
         ordered=None,
         functions=None,
         received=dict.fromkeys(("sum", "permute", "gather"), received),
@@ -92,6 +96,7 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
     devices = mesh.shape[DATA_AXIS]
     side = max(64, 1024 // shrink)
     long = max(1 << 12, (1 << 24) // devices // shrink)  # beyond the caches
+    sizes = [size for size in (1 << 14, 1 << 18, 1 << 22) if size < long] + [long]
 
     def varied(x):
         return jax.lax.pcast(x, DATA_AXIS, to="varying")
@@ -107,6 +112,20 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         program = over_rows(step, mesh, ROWS, ROWS)
         call = functools.partial(wait, program, wait(spread, wait(make)))
         return amount / best_seconds(call, repeats)
+
+    def written(size: int) -> float:
+        """Bytes per second of an array that exists already, as most of a program's do."""
+        program = jax.jit(over_rows(lambda x: x + 1, mesh, ROWS, ROWS), donate_argnums=0)
+        make = over_rows(lambda: varied(jnp.zeros(size)), mesh, (), ROWS)
+        array = [wait(make)]
+        times = max(1, sizes[-1] // size // 16)  # small ones often, or the call is what is timed
+
+        def call():
+            for _ in range(times):
+                array[0] = program(array[0])
+            wait(lambda: array[0])
+
+        return 8 * size * times / best_seconds(call, 4)
 
     flops = {
         kind: rate(
@@ -136,7 +155,7 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         devices=devices,
         flops=flops,
         passes=False,
-        bytes=rate(8 * long, lambda x: x + 1, long),
+        bytes={4 * size: written(size) for size in sizes},
         ordered=rate(64 * columns, lambda x: jax.lax.top_k(x, k)[0], 64, columns),
         functions=rate(long // 4, jnp.exp, long // 4),
         received=received,

@@ -165,11 +165,11 @@ def analysis(machine: Machine, mesh, run: Run) -> list[Term]:
                     for name, value in drawn.seconds.items()
                 }
                 of_n.append(dataclasses.replace(drawn, seconds=more))
-            of_n.append(_of_table("substrate", machine, setting))
+            of_n.append(of_table("substrate", machine, setting))
             known[n] = of_n
         terms += known[n]
     if len(run.rows) > 1:
-        terms.append(_of_table("pcka", machine, run.setting(mesh, max(run.rows.values()))))
+        terms.append(of_table("pcka", machine, run.setting(mesh, max(run.rows.values()))))
     return terms
 
 
@@ -177,7 +177,7 @@ def _work(machine: Machine, setting: Setting, function, *arguments) -> Tally:
     return tally(function, *arguments, devices=setting.devices, platform=machine.platform)
 
 
-def _of_table(name: str, machine: Machine, setting: Setting) -> Term:
+def of_table(name: str, machine: Machine, setting: Setting) -> Term:
     """A program of the table of all."""
     function, arguments = PROGRAMS[name].make(setting)
     work = _work(machine, setting, function, *arguments)

@@ -12,6 +12,7 @@ Not guaranteed: what XLA makes of the program. It may recompute, copy or pad.
 import collections
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -57,7 +58,7 @@ class Tally:
         unit_flops: the same, times the passes of bfloat16 that float32 takes in a matrix unit.
         ordered: values among which the largest are found.
         functions: values of exp, erf and the like.
-        bytes: written once and read once.
+        bytes: written once and read once, by the size of the arrays, rounded to a power of 4.
         received: bytes received, by "sum", "permute" and "gather".
     """
 
@@ -65,7 +66,7 @@ class Tally:
     unit_flops: float
     ordered: float
     functions: float
-    bytes: float
+    bytes: Mapping[int, float]
     received: Mapping[str, float]
 
 
@@ -86,16 +87,20 @@ def tally(function, *arguments, devices: int, platform: str) -> Tally:
         flops[one.dtype] += one.flops
         unit_flops += one.flops * one.passes
     found: collections.Counter[str] = collections.Counter()
+    moved: collections.Counter[int] = collections.Counter()
     for kind, amount in _other(jaxpr, share, devices, platform):
-        found[kind] += amount
+        if isinstance(kind, int):
+            moved[kind] += amount
+        else:
+            found[kind] += amount
     received = {kind: found[kind] for kind in _COLLECTIVES.values() if found[kind]}
     return Tally(
-        dict(flops), unit_flops, found["ordered"], found["functions"], found["bytes"], received
+        dict(flops), unit_flops, found["ordered"], found["functions"], dict(moved), received
     )
 
 
-def _other(jaxpr, share: float, devices: int, platform: str) -> Iterator[tuple[str, float]]:
-    """What is not a product: kind and amount."""
+def _other(jaxpr, share: float, devices: int, platform: str) -> Iterator[tuple[str | int, float]]:
+    """What is not a product: kind, or the size of an array, and amount."""
     readers: dict[Any, list[str]] = {}
     for equation in jaxpr.eqns:
         for operand in equation.invars:
@@ -117,7 +122,7 @@ def _other(jaxpr, share: float, devices: int, platform: str) -> Iterator[tuple[s
         if name == "cond":
             parts = [_taken(equation, parts, platform)]
         for what, amount in itertools.chain(*parts):
-            if not (what == "bytes" and kind == "elements"):
+            if not (isinstance(what, int) and kind == "elements"):
                 yield what, amount
         if name in _FUNCTIONS:
             yield "functions", equation.outvars[0].aval.size * share
@@ -133,11 +138,21 @@ def _other(jaxpr, share: float, devices: int, platform: str) -> Iterator[tuple[s
             fused = kind == "elements" and set(by) <= {"elements", "reduction"} and len(by) < 2
             if not fused and kind != "call":  # what a call gives is counted inside
                 place = _IN_PLACE.get(name)
-                size = _bytes(result if place is None else equation.invars[place])
-                yield "bytes", 2 * size * share
+                size = _bytes(result if place is None else equation.invars[place]) * share
+                yield rounded(size), 2 * size
 
 
-def _taken(equation, parts: list[list[tuple[str, float]]], platform: str):
+def rounded(size: float) -> int:
+    """To a power of 4.
+
+    Example:
+        >>> rounded(5), rounded(1000)
+        (4, 1024)
+    """
+    return 4 ** round(math.log(max(size, 1), 4))
+
+
+def _taken(equation, parts: list[list[tuple[str | int, float]]], platform: str):
     """The branch of a platform; of others the dearest in bytes and values, to be safe."""
     for part, of in zip(parts, equation.params.get("branches_platforms") or (), strict=False):
         if of is None or platform in of:
