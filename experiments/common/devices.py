@@ -76,4 +76,4 @@ def _addresses(name: str) -> list[str]:
         found = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
     except OSError:
         return []
-    return [address[0] for *_, address in found]
+    return [str(address[0]) for *_, address in found]

@@ -91,8 +91,9 @@ def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> No
             _fail(f"{which}; make room or fix the path, and run again")
         except KeyboardInterrupt as interrupt:
             sys.exit(signals.exit_code(interrupt))
-        finally:
-            signals.tell(signals.FAILED)  # unless it was done
+        except Exception:
+            signals.tell(signals.FAILED)
+            raise
 
     app.run(main, flags_parser=_parse)
 

@@ -81,13 +81,13 @@ def tally(function, *arguments, devices: int, platform: str) -> Tally:
     """
     jaxpr = function.trace(*arguments).jaxpr.jaxpr
     share = 1 / devices
-    flops: collections.Counter[str] = collections.Counter()
+    flops: dict[str, float] = collections.defaultdict(float)
     unit_flops = 0.0
     for one in products(jaxpr, share):
         flops[one.dtype] += one.flops
         unit_flops += one.flops * one.passes
-    found: collections.Counter[str] = collections.Counter()
-    moved: collections.Counter[int] = collections.Counter()
+    found: dict[str, float] = collections.defaultdict(float)
+    moved: dict[int, float] = collections.defaultdict(float)
     for kind, amount in _other(jaxpr, share, devices, platform):
         if isinstance(kind, int):
             moved[kind] += amount
