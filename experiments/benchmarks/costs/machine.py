@@ -29,6 +29,7 @@ class Machine:
         bytes: size of an array -> bytes per second, read and written; small ones stay in caches.
         ordered: values per second among which the largest are found; None where nobody says.
         functions: values of exp per second; None likewise.
+        places: looked up per second, one by one; None likewise.
         received: "sum", "permute", "gather" -> bytes per second that a device receives.
     """
 
@@ -40,6 +41,7 @@ class Machine:
     bytes: dict[int, float]
     ordered: float | None
     functions: float | None
+    places: float | None
     received: dict[str, float]
 
     def seconds(self, work: Tally) -> dict[str, float]:
@@ -53,6 +55,7 @@ class Machine:
             "memory": sum(moved / self._memory_rate(size) for size, moved in work.bytes.items()),
             "ordering": work.ordered / self.ordered if self.ordered else 0.0,
             "functions": work.functions / self.functions if self.functions else 0.0,
+            "places": work.places / self.places if self.places else 0.0,
             "links": sum(size / self.received[kind] for kind, size in work.received.items()),
         }
         return {name: seconds for name, seconds in found.items() if seconds}
@@ -65,7 +68,7 @@ class Machine:
 
 
 def published(chip: Chip, devices: int) -> Machine:
-    """Of so many devices of a TPU; nobody says how fast it orders values or computes exp."""
+    """Of so many devices of a TPU; how fast it orders values or looks them up nobody says."""
     received = chip.link_rate / chip.devices / 2  # half of the links' rate comes in
     return Machine(
         title=f"{devices} devices of {chip.title}, rates of {chip.source}",
@@ -76,6 +79,7 @@ def published(chip: Chip, devices: int) -> Machine:
         bytes={1: chip.memory_rate / chip.devices},
         ordered=None,
         functions=None,
+        places=None,
         received=dict.fromkeys(("sum", "permute", "gather"), received),
     )
 
@@ -115,17 +119,12 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
 
     def written(size: int) -> float:
         """Bytes per second of an array that exists already, as most of a program's do."""
-        program = jax.jit(over_rows(lambda x: x + 1, mesh, ROWS, ROWS), donate_argnums=0)
-        make = over_rows(lambda: varied(jnp.zeros(size)), mesh, (), ROWS)
-        array = [wait(make)]
-        times = max(1, sizes[-1] // size // 16)  # small ones often, or the call is what is timed
+        times = max(1, sizes[-1] // size)  # within a program, or its start is what is timed
 
-        def call():
-            for _ in range(times):
-                array[0] = program(array[0])
-            wait(lambda: array[0])
+        def step(x):
+            return jax.lax.fori_loop(0, times, lambda _, x: x + 1, x)
 
-        return 8 * size * times / best_seconds(call, 4)
+        return rate(8 * size * times, step, size)
 
     flops = {
         kind: rate(
@@ -136,18 +135,23 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         )
         for kind in dict.fromkeys(("float32", dtype))
     }
+    size = 1 << 18
+
+    def looked_up(x):
+        return x[(jnp.abs(x) * size).astype(jnp.int32) % size]
+
     columns = max(256, 4096 // shrink)
     k = min(LARGEST, columns // 2)
     onward = [(device, (device + 1) % devices) for device in range(devices)]
     received = {}
     if devices > 1:
-        size = long // 4
+        sent = long // 4
         total = rate(
-            2 * 4 * size * (devices - 1) / devices,
+            2 * 4 * sent * (devices - 1) / devices,
             lambda x: varied(jax.lax.psum(x, DATA_AXIS)),
-            size,
+            sent,
         )
-        moved = rate(4 * size, lambda x: jax.lax.ppermute(x, DATA_AXIS, onward), size)
+        moved = rate(4 * sent, lambda x: jax.lax.ppermute(x, DATA_AXIS, onward), sent)
         received = {"sum": total, "permute": moved, "gather": moved}
     return Machine(
         title=f"{devices} devices of {jax.devices()[0].device_kind}, rates measured now",
@@ -158,5 +162,6 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         bytes={4 * size: written(size) for size in sizes},
         ordered=rate(64 * columns, lambda x: jax.lax.top_k(x, k)[0], 64, columns),
         functions=rate(long // 4, jnp.exp, long // 4),
+        places=rate(size, looked_up, size),
         received=received,
     )

@@ -1,10 +1,11 @@
 """The work of a program on each device, counted in its jaxpr: nothing is compiled.
 
 Counted are flops of matrix products and convolutions, values that are ordered to find the largest,
-values of functions such as exp, bytes of arrays that are written and read once, and bytes received
-in collectives. Element by element, operations and gathers are taken as fused into what reads them:
-an array costs bytes where a product, a loop or several operations read it. A loop counts as often
-as it runs, one whose end depends on numbers once.
+values of functions such as exp, places that gathers read and scatters write one by one, bytes of
+arrays that are written and read once, and bytes received in collectives. Element by element,
+operations and gathers are taken as fused into what reads them: an array costs bytes where a
+product, a loop or several operations read it. A loop counts as often as it runs, one whose end
+depends on numbers once.
 
 Not guaranteed: what XLA makes of the program. It may recompute, copy or pad.
 """
@@ -58,6 +59,7 @@ class Tally:
         unit_flops: the same, times the passes of bfloat16 that float32 takes in a matrix unit.
         ordered: values among which the largest are found.
         functions: values of exp, erf and the like.
+        places: that gathers read and scatters write, each for itself.
         bytes: written once and read once, by the size of the arrays, rounded to a power of 4.
         received: bytes received, by "sum", "permute" and "gather".
     """
@@ -66,6 +68,7 @@ class Tally:
     unit_flops: float
     ordered: float
     functions: float
+    places: float
     bytes: Mapping[int, float]
     received: Mapping[str, float]
 
@@ -95,7 +98,13 @@ def tally(function, *arguments, devices: int, platform: str) -> Tally:
             found[kind] += amount
     received = {kind: found[kind] for kind in _COLLECTIVES.values() if found[kind]}
     return Tally(
-        dict(flops), unit_flops, found["ordered"], found["functions"], dict(moved), received
+        dict(flops),
+        unit_flops,
+        found["ordered"],
+        found["functions"],
+        found["places"],
+        dict(moved),
+        received,
     )
 
 
@@ -126,6 +135,12 @@ def _other(jaxpr, share: float, devices: int, platform: str) -> Iterator[tuple[s
                 yield what, amount
         if name in _FUNCTIONS:
             yield "functions", equation.outvars[0].aval.size * share
+        elif name == "gather":
+            size = math.prod(equation.params["slice_sizes"])
+            yield "places", equation.outvars[0].aval.size / size * share
+        elif name in ("scatter", "scatter-add"):
+            indices = equation.invars[1].aval
+            yield "places", indices.size / indices.shape[-1] * share
         elif name in _ORDERING:
             yield "ordered", equation.invars[0].aval.size * share
         elif collective := _COLLECTIVES.get(name.removesuffix("_invariant")):

@@ -34,6 +34,7 @@ from substrate_jax.processes import exchange
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(devices)
 flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Of all processes together.")
+flags.DEFINE_list("stages", ["extract", "analyse"], "That are timed.")
 flags.DEFINE_list("encoders_of_stage", ["mini_vit_base", "mini_resnet50"], "That are extracted.")
 flags.DEFINE_list("widths", ["768", "1024", "1280"], "Of the features that are analyzed.")
 flags.DEFINE_integer("rows", 2048, "Of the features that are analyzed.")
@@ -46,7 +47,8 @@ def main(_) -> None:
         module.time = types.SimpleNamespace(perf_counter=time.process_time)
     for count in FLAGS.devices:
         mesh = make_mesh(f"data={count}")
-        for stage, how in (("extract", extraction), ("analyse", analysis)):
+        for stage in FLAGS.stages:
+            how = {"extract": extraction, "analyse": analysis}[stage]
             run, specs, sources, call = how(mesh)
             jax.block_until_ready(call())
             rates = [machine.measured(mesh)]

@@ -19,6 +19,7 @@ def test_work_is_counted_on_each_device_with_its_loops():
             return jnp.exp(visited * 2 + 1), None
 
         x = jax.lax.scan(step, x, None, length=STEPS)[0]
+        x = x[jnp.arange(ROWS_HERE)[::-1]]
         largest = jax.lax.top_k(jnp.matmul(x, x.T, precision="highest"), 4)[0]
         return jax.lax.psum(largest.sum(), DATA_AXIS)
 
@@ -29,6 +30,7 @@ def test_work_is_counted_on_each_device_with_its_loops():
     assert found.unit_flops == 6 * 2 * ROWS_HERE**2 * WIDTH
     assert found.functions == STEPS * ROWS_HERE * WIDTH
     assert found.ordered == ROWS_HERE**2
+    assert found.places == ROWS_HERE
     assert found.received == {
         "permute": 4 * STEPS * ROWS_HERE * WIDTH,
         "sum": 4 * 2 * (DEVICES - 1) / DEVICES,
@@ -41,13 +43,16 @@ def test_work_is_counted_on_each_device_with_its_loops():
 
 
 def test_seconds_follow_from_rates():
-    work = Tally({"float32": 4.0}, 24.0, 10.0, 6.0, {16: 8.0}, {"sum": 3.0})
-    one = machine.Machine("m", "cpu", 2, {"float32": 2.0}, False, {4: 4.0}, 5.0, 3.0, {"sum": 1.0})
+    work = Tally({"float32": 4.0}, 24.0, 10.0, 6.0, 2.0, {16: 8.0}, {"sum": 3.0})
+    one = machine.Machine(
+        "m", "cpu", 2, {"float32": 2.0}, False, {4: 4.0}, 5.0, 3.0, 4.0, {"sum": 1.0}
+    )
     assert one.seconds(work) == {
         "products": 2.0,
         "memory": 2.0,
         "ordering": 2.0,
         "functions": 2.0,
+        "places": 0.5,
         "links": 3.0,
     }
     chip = CHIPS["v5e"]
@@ -81,7 +86,9 @@ def test_batches_of_chunks_are_counted(monkeypatch):
         chunk=16,
         dtype="float32",
     )
-    rates = machine.Machine("m", "cpu", DEVICES, {"float32": 1.0}, False, {4: 1e9}, 1.0, 1.0, {})
+    rates = machine.Machine(
+        "m", "cpu", DEVICES, {"float32": 1.0}, False, {4: 1e9}, 1.0, 1.0, 1.0, {}
+    )
     spec = type("Spec", (), {"name": "one"})
     (term,) = stages.extraction(rates, mesh, run, [spec])
     assert term.seconds["products"] == 3 * 2 * (2 * 2 * 2 * WIDTH)
@@ -92,6 +99,12 @@ def test_batches_of_chunks_are_counted(monkeypatch):
 def test_rates_are_measured():
     found = machine.measured(make_mesh("data=2"), shrink=1 << 8)
     assert found.devices == 2
-    rates = [found.flops["float32"], *found.bytes.values(), found.ordered, found.functions]
+    rates = [
+        found.flops["float32"],
+        *found.bytes.values(),
+        found.ordered,
+        found.functions,
+        found.places,
+    ]
     assert all(rate > 0 for rate in [*rates, *found.received.values()])
     assert set(found.received) == {"sum", "permute", "gather"}
