@@ -110,9 +110,7 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         make = over_rows(
             lambda: jax.random.normal(jax.random.key(0), shape, kind), mesh, (), EVERYWHERE
         )
-        spread = over_rows(
-            lambda x: jax.lax.pcast(x, DATA_AXIS, to="varying"), mesh, EVERYWHERE, ROWS
-        )
+        spread = over_rows(varied, mesh, EVERYWHERE, ROWS)
         program = over_rows(step, mesh, ROWS, ROWS)
         call = functools.partial(wait, program, wait(spread, wait(make)))
         return amount / best_seconds(call, repeats)
