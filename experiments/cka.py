@@ -76,6 +76,7 @@ def run() -> None:
     out = Path(FLAGS.out or "runs/cka")
     if FLAGS.dry_run:
         print(several_domains.plan(specs, files, mesh, out, take))
+        print(estimate(specs, files, ks, measures, mesh, take))
         return
     sources = {}
     for name in files.domains:
@@ -149,6 +150,34 @@ def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
     launch.publish(
         CkaResult(files.described(run), domains, agreement), page, cka_summary, out, stages
     )
+
+
+def estimate(specs, files, ks, measures, mesh, take) -> str:
+    """Seconds of the stages of a run, as far as they are computed; takes a few itself."""
+    from substrate_jax.data.domains import bytes_to_download
+
+    from .benchmarks.costs import machine, stages
+
+    sources = {
+        name: take(name, files.source(name))
+        for name, spec in files.domains.items()
+        if not (files.uses_images and bytes_to_download(spec))
+    }
+    size = stages.Run(
+        rows={name: len(sources.get(name, range(panel.image_count()))) for name in files.domains},
+        widths=[spec.width for spec in (*specs, *files.specs)],
+        ks=ks,
+        components=FLAGS.components,
+        permutations=FLAGS.permutations if FLAGS.calibration == "permutation" else None,
+        alpha=FLAGS.alpha,
+        measures=measures,
+        draws=FLAGS.bootstrap,
+        batch=FLAGS.batch_size,
+        chunk=FLAGS.chunk_rows,
+        dtype=FLAGS.dtype,
+    )
+    rates = machine.measured(mesh, dtype=FLAGS.dtype)
+    return stages.text(stages.estimate(rates, mesh, size, specs, sources), rates)
 
 
 def neighbor_counts(words: list[str]) -> tuple[int, ...]:

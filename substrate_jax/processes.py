@@ -9,24 +9,32 @@ Cost: two rounds of messages per exchange, each as long as the longest value; n 
 by every process for joined rows.
 
 Not guaranteed: an end. All processes must make the same calls in the same order; where one has
-failed, the others wait for it.
+failed, the others wait for it, unless `liveness` tells them.
 """
 
+import functools
 import glob
+import hashlib
 import importlib.util
 import itertools
 import json
 import os
 import re
-from collections.abc import Sequence
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 from jaxtyping import PyTree, Shaped
 
+from substrate_jax.version import __version__
+
 # A process that has ended waits so long for the others: one may still analyze and report alone. A
 # process that dies is known by its heartbeat, not by this.
 _LONGEST_ALONE = 7 * 24 * 3600  # seconds
+_REACHED = 50.0  # seconds in which process 0 must answer: it may be started after the others
 _NO_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -79,6 +87,45 @@ def join_rows(
     return np.concatenate([parts[p, : stop - start] for p, (start, stop) in pairs])
 
 
+@functools.lru_cache
+def code_version() -> str:
+    """Version of this package and the first letters of a hash of its code, as 1.0.0+12ab34cd."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    folders = os.walk(root, followlinks=True)  # kernels and experiments are links in a checkout
+    paths = [Path(folder, name) for folder, _, names in folders for name in names]
+    for path in sorted(path for path in paths if path.suffix == ".py"):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{__version__}+{digest.hexdigest()[:8]}"
+
+
+def check_code(said: Sequence[Mapping[str, str]]) -> None:
+    """Check that all processes run the same code.
+
+    Args:
+      said: package -> version, of every process.
+
+    Raises:
+      ValueError: naming a process that differs from the first, and the versions of both.
+
+    Example:
+      >>> check_code([{"jax": "0.10.2"}, {"jax": "0.10.1"}])
+      Traceback (most recent call last):
+          ...
+      ValueError: process 1 runs jax 0.10.1 and process 0 jax 0.10.2; install the same on all hosts
+    """
+    first = said[0]
+    for process, code in enumerate(said):
+        if differ := [name for name in first if code.get(name) != first[name]]:
+            theirs, ours = (
+                ", ".join(f"{name} {one.get(name)}" for name in differ) for one in (code, first)
+            )
+            raise ValueError(
+                f"process {process} runs {theirs} and process 0 {ours}; install the same on all "
+                "hosts"
+            )
+
+
 def on_tpu() -> bool:
     """Whether this host has TPUs and the library that drives them; touches no device."""
     if importlib.util.find_spec("libtpu") is None:
@@ -109,7 +156,7 @@ def initialize_distributed(
       process_id: this one's number, 0 to num_processes - 1.
 
     Raises:
-      ValueError: an incomplete or inconsistent triple.
+      ValueError: an incomplete or inconsistent triple, or a coordinator that cannot be reached.
 
     Example:
       >>> initialize_distributed()  # one process: nothing to join
@@ -131,6 +178,26 @@ def initialize_distributed(
             f"coordinator={coordinator!r}, num_processes={num_processes}, process_id={process_id}: "
             "give all three, with 0 <= process_id < num_processes"
         )
+    if process_id > 0:
+        _wait_for(coordinator)
     jax.distributed.initialize(
         coordinator, num_processes, process_id, shutdown_timeout_seconds=_LONGEST_ALONE
     )
+
+
+def _wait_for(coordinator: str) -> None:
+    """Wait until process 0 listens; jax would say in many lines that it does not."""
+    host, _, port = coordinator.rpartition(":")
+    until = time.monotonic() + _REACHED
+    while True:
+        left = until - time.monotonic()
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), max(left, 1)).close()
+            return
+        except (OSError, OverflowError) as error:
+            if left <= 0:
+                raise ValueError(
+                    f"coordinator={coordinator!r} cannot be reached for {_REACHED:.0f} seconds "
+                    f"({error}); start process 0, or give its host and port"
+                ) from error
+        time.sleep(0.5)

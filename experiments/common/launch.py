@@ -83,6 +83,7 @@ def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> No
                 if join:
                     join()
                 run()
+                signals.tell(signals.DONE)
         except ValueError as error:
             _fail(str(error))
         except OSError as error:
@@ -90,6 +91,9 @@ def start(run: Callable[[], None], join: Callable[[], None] | None = None) -> No
             _fail(f"{which}; make room or fix the path, and run again")
         except KeyboardInterrupt as interrupt:
             sys.exit(signals.exit_code(interrupt))
+        except Exception:
+            signals.tell(signals.FAILED)
+            raise
 
     app.run(main, flags_parser=_parse)
 
@@ -113,7 +117,8 @@ def _fail(message: str) -> NoReturn:
         print(redaction.redact(traceback.format_exc()), file=sys.stderr)
     from substrate_jax.data.paths import shown
 
-    print("error: " + shown(redaction.redact(message), LONGEST), file=sys.stderr)
+    print("error: " + shown(redaction.redact(message), LONGEST), file=sys.stderr, flush=True)
+    signals.tell(signals.FAILED)
     try:
         sys.stdout.flush()
     except OSError:  # on a full disk too: python would try again at its end, and complain

@@ -187,6 +187,18 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.long
+def test_dry_run_estimates_the_seconds_of_its_stages(capsys):
+    changes = {"dry_run": True, "encoders": ["mini_vit_base"]}
+    with flagsaver.flagsaver(**SMALL | changes):
+        launcher.run()
+    *_, first, extract, analyse, report, total = capsys.readouterr().out.splitlines()
+    assert first.startswith("estimate for 8 devices of cpu, rates measured now")
+    seconds = [float(line.split()[1]) for line in (extract, analyse, report, total)]
+    assert seconds[-1] == pytest.approx(sum(seconds[:-1]), abs=0.2)
+    assert "decoding" in extract
+
+
 BAD = {
     "unknown encoder": ({"encoders": ["resnet51"]}, "unknown encoder 'resnet51'.*resnet50"),
     "unknown domain": ({"domains": "textures"}, "textures.*texture"),

@@ -13,10 +13,10 @@ from tests.multiprocess import processes
 ROWS, WIDTHS, K = 48, (5, 9, 7), 3
 
 
-def sample():
+def sample(rows=ROWS):
     rng = np.random.default_rng(0)
-    common = rng.standard_normal((ROWS, 4))
-    blocks = [common @ rng.standard_normal((4, d)) + rng.standard_normal((ROWS, d)) for d in WIDTHS]
+    common = rng.standard_normal((rows, 4))
+    blocks = [common @ rng.standard_normal((4, d)) + rng.standard_normal((rows, d)) for d in WIDTHS]
     return [(block + 3).astype(np.float32) for block in blocks]
 
 
@@ -67,7 +67,7 @@ def main():
         jax.make_array_from_callback(
             block.shape, over_rows, lambda index, block=block: block[index]
         )
-        for block in map(jnp.asarray, sample())
+        for block in map(jnp.asarray, sample(given.rows or ROWS))
     ]
 
     def run(blocks):

@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import numpy as np
+import pytest
 from absl import flags
 from absl.testing import flagsaver
 
@@ -12,6 +13,7 @@ from substrate_jax.data.domains import open_source
 from substrate_jax.data.sources import take
 from substrate_jax.processes import initialize_distributed
 from tests.multiprocess import processes
+from tests.training.tiny import TINY, tiny_student
 
 ROWS, CLASSES, WIDTH = 45, 3, 8
 DOMAINS, NAMES = ("texture", "astronomy"), ("one", "two", "three")
@@ -24,6 +26,17 @@ NETWORKS = QUIET | {
 SCORES = {"bootstrap": 20, "scores": ["logme"]}
 MATCHED = {"components": 4, "sweep": ["2"], "pair": "class", "permutations": 39, "planted": 2}
 SHOTS = {"labels": ["2", "5"], "episodes": 2}
+# Of a student that compiles in seconds, on the images of the domain of digits.
+TRAINED = QUIET | {
+    "encoders": ["mini_mae_base", "mini_dinov2_base"],
+    "student": TINY,
+    "n": 80,
+    "train_batch": 32,
+    "components": 4,
+}
+TAUGHT = {"fractions": ["0.5"], "epochs": 2, "teacher": "mini_mae_base", "teacher_epochs": 1}
+TAUGHT |= {"targets": ["substrate"]}
+PRETRAINED = {"epochs": 1, "label_counts": ["4"], "tune_steps": 2}
 # Name -> launcher, its flags, items of --features: (domain:)name of a file. Rows of the files are
 # those of the images, so that a file may stand beside networks.
 RUNS = {
@@ -39,7 +52,12 @@ RUNS = {
     "crossmodal, files": ("crossmodal", QUIET | MATCHED, NAMES[:1]),
     "probe, files": ("probe", QUIET | {"components": 4} | SHOTS, NAMES),
     "probe, networks and a file": ("probe", NETWORKS | SHOTS, NAMES[:1]),
+    "distill": ("distill", TRAINED | TAUGHT, ()),
+    "unlabeled": ("unlabeled", TRAINED | PRETRAINED, ()),
 }
+# The others are the same ways through the code, mostly: --long runs them.
+FEW = ("layers, files", "detector, files")
+TRAININGS = ("distill", "unlabeled")
 
 
 def write_features(folder: pathlib.Path) -> None:
@@ -65,7 +83,12 @@ def run(name: str, folder: pathlib.Path, out: pathlib.Path, **options) -> None:
         for one in encoders
     ]
     launcher = importlib.import_module(f"experiments.{module}")
-    with flagsaver.flagsaver(**own | {"features": items, "out": str(out)} | options):
+    files = {"features": items} if items else {}
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        flagsaver.flagsaver(**own | files | {"out": str(out)} | options),
+    ):
+        tiny_student(patch)
         launcher.run()
 
 
@@ -75,7 +98,7 @@ def main():
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
     initialize_distributed(given.coordinator, given.num_processes, given.process_id)
-    for name in RUNS:
+    for name in given.only:
         run(name, given.folder, given.folder / name, store=str(given.folder / "store"))
 
 

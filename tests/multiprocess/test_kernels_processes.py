@@ -1,4 +1,9 @@
-"""Two processes of two devices, over loopback, compute what one device does."""
+"""Two processes of two devices, over loopback, compute what one device does; by hand also
+
+    python -m pytest -n 0 --long tests/multiprocess/test_kernels_processes.py
+
+four processes of two, and one of 64.
+"""
 
 import jax
 import numpy as np
@@ -9,19 +14,24 @@ from tests.kernels.measures.test_table import ORACLES
 from tests.multiprocess import processes
 from tests.multiprocess.kernels_worker import everything, sample
 
+# Processes, devices of each, rows: as many on each device.
+LAYOUTS = [
+    (2, 2, 48),
+    pytest.param(4, 2, 48, marks=pytest.mark.long),
+    pytest.param(1, 64, 128, marks=pytest.mark.long),
+]
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("kernels")
-    processes.run("tests.multiprocess.kernels_worker", folder)
-    return [dict(np.load(folder / f"kernels{rank}.npz")) for rank in range(2)]
 
-
-def test_two_processes_give_the_numbers_of_one(found):
-    want = jax.jit(everything)([jax.numpy.asarray(block) for block in sample()])
-    first, second = found
-    assert first.keys() == second.keys() == want.keys()
+@pytest.mark.parametrize(("count", "devices", "rows"), LAYOUTS)
+def test_processes_give_the_numbers_of_one(count, devices, rows, tmp_path):
+    options = {"count": count, "devices": devices, "timeout": 3600}
+    processes.run("tests.multiprocess.kernels_worker", tmp_path, f"--rows={rows}", **options)
+    found = [dict(np.load(tmp_path / f"kernels{rank}.npz")) for rank in range(count)]
+    want = jax.jit(everything)([jax.numpy.asarray(block) for block in sample(rows)])
+    for each in found:
+        assert each.keys() == want.keys()
     for name, value in want.items():
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+        for each in found[1:]:
+            np.testing.assert_array_equal(each[name], found[0][name], err_msg=name)
         condition = ORACLES[name][1] if name in ORACLES else 1
-        assert relative_error(first[name], value) < 1e-5 * max(1, condition / 10), name
+        assert relative_error(found[0][name], value) < 1e-5 * max(1, condition / 10), name

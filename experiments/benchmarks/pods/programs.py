@@ -207,21 +207,27 @@ def _pcka(setting: Setting) -> Made:
     return program, (xs, bases, [setting.mask() for _ in count])
 
 
+def forward(spec: Any, setting: Setting) -> Made:
+    """The forward pass of an encoder's record on a batch."""
+    from substrate_jax.encoders import weights
+    from substrate_jax.encoders.encoder import Encoder
+    from substrate_jax.features.forward import forward_pass
+
+    module = weights.abstract_module(spec.config)
+    module.eval()
+    dtype = jnp.dtype(setting.dtype)
+    encoder = Encoder(spec, module, source=spec.name, sha256="", dtype=dtype)
+    function, state = forward_pass(encoder, setting.mesh)
+    shapes = [setting.array(leaf.shape, dtype, EVERYWHERE) for leaf in state]
+    rows, pixels = setting.batch * setting.devices, spec.preprocess
+    return function, (shapes, setting.array((rows, *pixels.shape), pixels.dtype))
+
+
 def _extraction(name: str) -> Make:
     def make(setting: Setting) -> Made:
-        from substrate_jax.encoders import encoder_spec, weights
-        from substrate_jax.encoders.encoder import Encoder
-        from substrate_jax.features.forward import forward_pass
+        from substrate_jax.encoders import encoder_spec
 
-        spec = encoder_spec(name)
-        module = weights.abstract_module(spec.config)
-        module.eval()
-        dtype = jnp.dtype(setting.dtype)
-        encoder = Encoder(spec, module, source=name, sha256="", dtype=dtype)
-        function, state = forward_pass(encoder, setting.mesh)
-        shapes = [setting.array(leaf.shape, dtype, EVERYWHERE) for leaf in state]
-        rows, pixels = setting.batch * setting.devices, spec.preprocess
-        return function, (shapes, setting.array((rows, *pixels.shape), pixels.dtype))
+        return forward(encoder_spec(name), setting)
 
     return make
 

@@ -78,7 +78,7 @@ def compare_encoders(
     closed_form = method == "closed_form"
     if closed_form:
         skewness = choose_skewness(skewness, blocks)
-    program = _program(mesh, tuple(ks), method, permutations, alpha, skewness == "exact")
+    program = comparison_program(mesh, tuple(ks), method, permutations, alpha, skewness == "exact")
     cka, cka_debiased, calibrated, q_values = jax.tree.map(
         np.asarray, program(blocks, mask, jax.random.key(seed))
     )
@@ -152,7 +152,7 @@ def measure_encoders(
     blocks, mask = shard_blocks(features.values(), mesh)
     result = {}
     for name, entry in entries.items():
-        program = _measure_program(mesh, name, draws, level)
+        program = measure_program(mesh, name, draws, level)
         found = jax.tree.map(np.asarray, program(blocks, mask, jax.random.key(seed)))
         if not draws:
             result[name] = MeasuredPairs(found)
@@ -205,12 +205,13 @@ def _after(first: Array, mask: Array) -> Array:
 
 
 @functools.lru_cache
-def _program(
+def comparison_program(
     mesh: Mesh, ks: tuple[int, ...], method: str, permutations: int, alpha: float, cubic: bool
 ):
-    """The compiled comparison, shared by domains of one size.
+    """The compiled comparison of blocks, their mask and a key, shared by domains of one size.
 
-    Its calibration holds CKA first, then mutual kNN recall for each k.
+    Its calibration holds CKA first, then mutual kNN recall for each k. `compare_encoders` has the
+    options.
     """
 
     def compare(blocks: list[Array], mask: Array, key: Array):
@@ -255,8 +256,8 @@ def _program(
 
 
 @functools.lru_cache
-def _measure_program(mesh: Mesh, name: str, draws: int, level: float):
-    """The compiled measure, with intervals if there are draws."""
+def measure_program(mesh: Mesh, name: str, draws: int, level: float):
+    """The compiled measure of blocks, their mask and a key, with intervals if there are draws."""
 
     def compute(blocks: list[Array], mask: Array, key: Array):
         options = {"mask": mask, "axis_name": DATA_AXIS}

@@ -1,0 +1,165 @@
+"""Rates of a machine: measured on the devices of a run, or published of a chip.
+
+Every rate is of one device while all devices of the mesh do the same, for they may share
+processors, memory and links. Measured are the largest of a few: a float32 and a bfloat16 matrix
+product, a copy, the ordering of long rows, exp, and a sum and a permutation over the devices.
+"""
+
+import dataclasses
+import functools
+import math
+
+from ..measure import best_seconds, wait
+from ..pods.chips import Chip
+from .tally import Tally
+
+LARGEST = 100  # values that the ordering of a row keeps
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Rates of one device, all of them busy.
+
+    Attributes:
+        title: what machine, and where its rates are from.
+        platform: as jax calls it.
+        devices: how many.
+        flops: type of the operands -> flops per second of a matrix product.
+        passes: whether float32 products take several passes of bfloat16, `flops` being of one.
+        bytes: size of an array -> bytes per second, read and written; small ones stay in caches.
+        ordered: values per second among which the largest are found; None where nobody says.
+        functions: values of exp per second; None likewise.
+        places: looked up per second, one by one; None likewise.
+        received: "sum", "permute", "gather" -> bytes per second that a device receives.
+    """
+
+    title: str
+    platform: str
+    devices: int
+    flops: dict[str, float]
+    passes: bool
+    bytes: dict[int, float]
+    ordered: float | None
+    functions: float | None
+    places: float | None
+    received: dict[str, float]
+
+    def seconds(self, work: Tally) -> dict[str, float]:
+        """Seconds of a program by what they are spent on, one after the other."""
+        if self.passes:
+            products = work.unit_flops / self.flops["bfloat16"]
+        else:
+            products = sum(flops / self._rate(dtype) for dtype, flops in work.flops.items())
+        found = {
+            "products": products,
+            "memory": sum(moved / self._memory_rate(size) for size, moved in work.bytes.items()),
+            "ordering": work.ordered / self.ordered if self.ordered else 0.0,
+            "functions": work.functions / self.functions if self.functions else 0.0,
+            "places": work.places / self.places if self.places else 0.0,
+            "links": sum(size / self.received[kind] for kind, size in work.received.items()),
+        }
+        return {name: seconds for name, seconds in found.items() if seconds}
+
+    def _memory_rate(self, size: int) -> float:
+        return self.bytes[min(self.bytes, key=lambda known: abs(math.log(known / max(size, 1))))]
+
+    def _rate(self, dtype: str) -> float:
+        return self.flops.get(dtype) or self.flops["float32"]
+
+
+def published(chip: Chip, devices: int) -> Machine:
+    """Of so many devices of a TPU; how fast it orders values or looks them up nobody says."""
+    received = chip.link_rate / chip.devices / 2  # half of the links' rate comes in
+    return Machine(
+        title=f"{devices} devices of {chip.title}, rates of {chip.source}",
+        platform="tpu",
+        devices=devices,
+        flops={"bfloat16": chip.flops / chip.devices},
+        passes=True,
+        bytes={1: chip.memory_rate / chip.devices},
+        ordered=None,
+        functions=None,
+        places=None,
+        received=dict.fromkeys(("sum", "permute", "gather"), received),
+    )
+
+
+def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
+    """Of the devices of a mesh, each at the work of all; takes seconds.
+
+    Args:
+        mesh: from `make_mesh`; in a run of several processes all must call.
+        dtype: of the encoders' arithmetic: products of it are measured too.
+        shrink: divides the sides of the matrices.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from substrate_jax.mesh import DATA_AXIS, EVERYWHERE, ROWS, over_rows
+
+    devices = mesh.shape[DATA_AXIS]
+    side = max(64, 1024 // shrink)
+    long = max(1 << 12, (1 << 24) // devices // shrink)  # beyond the caches
+    sizes = [size for size in (1 << 14, 1 << 18, 1 << 22) if size < long] + [long]
+
+    def varied(x):
+        return jax.lax.pcast(x, DATA_AXIS, to="varying")
+
+    def rate(amount: float, step, *shape: int, kind="float32", repeats: int = 4) -> float:
+        """Of `step` on an array of this shape on each device, in a program of its own."""
+        make = over_rows(
+            lambda: jax.random.normal(jax.random.key(0), shape, kind), mesh, (), EVERYWHERE
+        )
+        spread = over_rows(varied, mesh, EVERYWHERE, ROWS)
+        program = over_rows(step, mesh, ROWS, ROWS)
+        call = functools.partial(wait, program, wait(spread, wait(make)))
+        return amount / best_seconds(call, repeats)
+
+    def written(size: int) -> float:
+        """Bytes per second of an array that exists already, as most of a program's do."""
+        times = max(1, sizes[-1] // size)  # within a program, or its start is what is timed
+
+        def step(x):
+            return jax.lax.fori_loop(0, times, lambda _, x: x + 1, x)
+
+        return rate(8 * size * times, step, size)
+
+    flops = {
+        kind: rate(
+            2 * side**3,
+            lambda x: jnp.matmul(x, x, precision=jax.lax.Precision.HIGHEST),
+            *(side, side),
+            kind=kind,
+        )
+        for kind in dict.fromkeys(("float32", dtype))
+    }
+    size = 1 << 18
+
+    def looked_up(x):
+        return x[(jnp.abs(x) * size).astype(jnp.int32) % size]
+
+    columns = max(256, 4096 // shrink)
+    k = min(LARGEST, columns // 2)
+    onward = [(device, (device + 1) % devices) for device in range(devices)]
+    received = {}
+    if devices > 1:
+        sent = long // 4
+        total = rate(
+            2 * 4 * sent * (devices - 1) / devices,
+            lambda x: varied(jax.lax.psum(x, DATA_AXIS)),
+            sent,
+        )
+        moved = rate(4 * sent, lambda x: jax.lax.ppermute(x, DATA_AXIS, onward), sent)
+        received = {"sum": total, "permute": moved, "gather": moved}
+    return Machine(
+        title=f"{devices} devices of {jax.devices()[0].device_kind}, rates measured now",
+        platform=jax.default_backend(),
+        devices=devices,
+        flops=flops,
+        passes=False,
+        bytes={4 * size: written(size) for size in sizes},
+        ordered=rate(64 * columns, lambda x: jax.lax.top_k(x, k)[0], 64, columns),
+        functions=rate(long // 4, jnp.exp, long // 4),
+        places=rate(size, looked_up, size),
+        received=received,
+    )

@@ -1,0 +1,117 @@
+"""Predicted against measured seconds of stages, by hand: the table of docs/results.md.
+
+    python -m tests.experiments.benchmarks.predicted --devices=1,2,4,8
+    python -m tests.experiments.benchmarks.predicted --devices=4 --coordinator=127.0.0.1:2345 \
+        --num_processes=2 --process_id=0          # and 1 beside it, JAX_NUM_CPU_DEVICES=2 for both
+
+For each number of devices: rates, extraction and analysis, each a second time, and rates again. The
+clock is the processor's of this process, for other work takes the wall's; the rates are in its
+seconds too. Programs are compiled before.
+"""
+
+import os
+import time
+import types
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from experiments.benchmarks import measure
+from experiments.benchmarks.costs import machine, stages
+from experiments.common import devices
+from substrate_jax.analyses.cka.compare import compare_encoders
+from substrate_jax.data.domains import open_source
+from substrate_jax.data.sources import take
+from substrate_jax.encoders import load_encoder
+from substrate_jax.features import extract
+from substrate_jax.mesh import make_mesh
+from substrate_jax.processes import exchange
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(devices)
+flags.DEFINE_list("devices", ["1", "2", "4", "8"], "Of all processes together.")
+flags.DEFINE_list("stages", ["extract", "analyse"], "That are timed.")
+flags.DEFINE_list("encoders_of_stage", ["mini_vit_base", "mini_resnet50"], "That are extracted.")
+flags.DEFINE_list("widths", ["768", "1024", "1280"], "Of the features that are analyzed.")
+flags.DEFINE_integer("rows", 2048, "Of the features that are analyzed.")
+flags.DEFINE_integer("images", 256, "That are extracted.")
+
+
+def main(_) -> None:
+    devices.join_processes()
+    for module in (measure, stages):
+        module.time = types.SimpleNamespace(perf_counter=time.process_time)
+    for count in FLAGS.devices:
+        mesh = make_mesh(f"data={count}")
+        for stage in FLAGS.stages:
+            how = {"extract": extraction, "analyse": analysis}[stage]
+            run, specs, sources, call = how(mesh)
+            jax.block_until_ready(call())
+            rates = [machine.measured(mesh)]
+            start = time.process_time()
+            jax.block_until_ready(call())
+            measured = time.process_time() - start
+            rates.append(machine.measured(mesh))
+            predicted = []
+            for rate in rates:
+                terms = stages.extraction(rate, mesh, run, specs)
+                if specs:
+                    terms += stages.decoding(run, specs, sources)
+                else:
+                    terms += stages.analysis(rate, mesh, run)
+                terms = [term for term in terms if term.what != "substrate"]
+                predicted.append(sum(term.total for term in terms))
+            said = exchange([measured, *predicted])
+            if jax.process_index() == 0:
+                measured, *predicted = np.mean(said, axis=0)
+                print(
+                    f"| {stage} | {jax.process_count()} | {count} | "
+                    f"{min(predicted):.2f} to {max(predicted):.2f} | {measured:.2f} | "
+                    f"{np.mean(predicted) / measured:.2f} |",
+                    flush=True,
+                )
+                for term in terms:
+                    print(f"    {term.what}: {dict(term.seconds)}", flush=True)
+                print(f"    {rates[-1]}", flush=True)
+
+
+def sized(rows: dict[str, int], widths) -> stages.Run:
+    return stages.Run(
+        rows=rows,
+        widths=widths,
+        ks=(10, 30, 100),
+        components=16,
+        permutations=None,
+        alpha=0.05,
+        measures=(),
+        draws=0,
+        batch=64,
+        chunk=FLAGS.images,
+        dtype="float32",
+    )
+
+
+def extraction(mesh):
+    encoders = [load_encoder(name) for name in FLAGS.encoders_of_stage]
+    source = take(open_source("texture"), FLAGS.images, 0)
+    specs = [encoder.spec for encoder in encoders]
+    run = sized({"texture": FLAGS.images}, [spec.width for spec in specs])
+    return run, specs, {"texture": source}, lambda: extract(encoders, source, mesh=mesh)
+
+
+def analysis(mesh):
+    rng = np.random.default_rng(0)
+    widths = [int(width) for width in FLAGS.widths]
+    features = {
+        str(width): rng.standard_normal((FLAGS.rows, width), np.float32) for width in widths
+    }
+    run = sized({"rows": FLAGS.rows}, widths)
+    return run, [], {}, lambda: compare_encoders(features, mesh=mesh).cka
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,110 @@
+"""A program's work is counted in its jaxpr, and seconds follow from rates."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments.benchmarks.costs import machine, stages
+from experiments.benchmarks.costs.tally import Tally, tally
+from experiments.benchmarks.pods.chips import CHIPS
+from substrate_jax.mesh import DATA_AXIS, ROWS, make_mesh, over_rows
+
+ROWS_HERE, WIDTH, DEVICES, STEPS = 16, 32, 4, 3
+
+
+def test_work_is_counted_on_each_device_with_its_loops():
+    def function(x):
+        def step(carry, _):
+            visited = jax.lax.ppermute(carry, DATA_AXIS, [(i, (i + 1) % DEVICES) for i in range(4)])
+            return jnp.exp(visited * 2 + 1), None
+
+        x = jax.lax.scan(step, x, None, length=STEPS)[0]
+        x = x[jnp.arange(ROWS_HERE)[::-1]]
+        largest = jax.lax.top_k(jnp.matmul(x, x.T, precision="highest"), 4)[0]
+        return jax.lax.psum(largest.sum(), DATA_AXIS)
+
+    program = over_rows(function, make_mesh(f"data={DEVICES}"), ROWS)
+    x = jax.ShapeDtypeStruct((DEVICES * ROWS_HERE, WIDTH), jnp.float32)
+    found = tally(program, x, devices=DEVICES, platform="cpu")
+    assert found.flops == {"float32": 2 * ROWS_HERE**2 * WIDTH}
+    assert found.unit_flops == 6 * 2 * ROWS_HERE**2 * WIDTH
+    assert found.functions == STEPS * ROWS_HERE * WIDTH
+    assert found.ordered == ROWS_HERE**2
+    assert found.places == ROWS_HERE
+    assert found.received == {
+        "permute": 4 * STEPS * ROWS_HERE * WIDTH,
+        "sum": 4 * 2 * (DEVICES - 1) / DEVICES,
+    }
+    # Written and read: the visitor and its exp at each step (the sum and product are fused), x
+    # transposed and the products, and what is left of a row, values and places.
+    block, square = 4 * ROWS_HERE * WIDTH, 4 * ROWS_HERE**2
+    least = 2 * (2 * STEPS * block + square)
+    assert least <= sum(found.bytes.values()) <= least + 2 * (3 * block + 4 * square)
+
+
+def test_seconds_follow_from_rates():
+    work = Tally({"float32": 4.0}, 24.0, 10.0, 6.0, 2.0, {16: 8.0}, {"sum": 3.0})
+    one = machine.Machine(
+        "m", "cpu", 2, {"float32": 2.0}, False, {4: 4.0}, 5.0, 3.0, 4.0, {"sum": 1.0}
+    )
+    assert one.seconds(work) == {
+        "products": 2.0,
+        "memory": 2.0,
+        "ordering": 2.0,
+        "functions": 2.0,
+        "places": 0.5,
+        "links": 3.0,
+    }
+    chip = CHIPS["v5e"]
+    of_chip = machine.published(chip, 256).seconds(work)
+    assert of_chip == {
+        "products": pytest.approx(24 / chip.flops),
+        "memory": pytest.approx(8 / chip.memory_rate),
+        "links": pytest.approx(3 / (chip.link_rate / 2)),
+    }
+
+
+def test_batches_of_chunks_are_counted(monkeypatch):
+    """40 images in chunks of 16, 6 at once over 4 devices: 2 on each, so 2 batches a chunk."""
+    mesh = make_mesh(f"data={DEVICES}")
+
+    def forward(spec, setting):
+        function = over_rows(lambda x: x @ x.T, mesh, ROWS, ROWS)
+        return function, (setting.array((setting.batch * DEVICES, WIDTH)),)
+
+    monkeypatch.setattr(stages, "forward", forward)
+    run = stages.Run(
+        rows={"sky": 40},
+        widths=(8,),
+        ks=(2,),
+        components=4,
+        permutations=None,
+        alpha=0.05,
+        measures=(),
+        draws=0,
+        batch=6,
+        chunk=16,
+        dtype="float32",
+    )
+    rates = machine.Machine(
+        "m", "cpu", DEVICES, {"float32": 1.0}, False, {4: 1e9}, 1.0, 1.0, 1.0, {}
+    )
+    spec = type("Spec", (), {"name": "one"})
+    (term,) = stages.extraction(rates, mesh, run, [spec])
+    assert term.seconds["products"] == 3 * 2 * (2 * 2 * 2 * WIDTH)
+    said = stages.text([term], rates)
+    assert said.splitlines()[1].split()[:3] == ["extract", f"{term.total:.1f}", "s"]
+
+
+def test_rates_are_measured():
+    found = machine.measured(make_mesh("data=2"), shrink=1 << 8)
+    assert found.devices == 2
+    rates = [
+        found.flops["float32"],
+        *found.bytes.values(),
+        found.ordered,
+        found.functions,
+        found.places,
+    ]
+    assert all(rate > 0 for rate in [*rates, *found.received.values()])
+    assert set(found.received) == {"sum", "permute", "gather"}
