@@ -63,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=pathlib.Path, required=True)
     parser.add_argument("--rows", type=int)
+    parser.add_argument("--measures", nargs="+", help="some of the table")
     parser.add_argument("--only", action="append", help="some of the worker's runs")
     parser.add_argument("--coordinator")
     parser.add_argument("--num_processes", type=int)

@@ -5,29 +5,31 @@
 four processes of two, and one of 64.
 """
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
-from tests.helpers import relative_error
+from substrate_jax import kernels
+from tests.helpers import long, relative_error
 from tests.kernels.measures.test_table import ORACLES
 from tests.multiprocess import processes
-from tests.multiprocess.kernels_worker import everything, sample
+from tests.multiprocess.kernels_worker import FEW, everything, sample
 
-# Processes, devices of each, rows: as many on each device.
-LAYOUTS = [
-    (2, 2, 48),
-    pytest.param(4, 2, 48, marks=pytest.mark.long),
-    pytest.param(1, 64, 128, marks=pytest.mark.long),
-]
+ALL = tuple(kernels.MEASURES)
+# Processes, devices of each, rows: as many on each device; measures.
+LAYOUTS = [(2, 2, 48, FEW), long(2, 2, 48, ALL), long(4, 2, 48, ALL), long(1, 64, 128, ALL)]
 
 
-@pytest.mark.parametrize(("count", "devices", "rows"), LAYOUTS)
-def test_processes_give_the_numbers_of_one(count, devices, rows, tmp_path):
+@pytest.mark.parametrize(("count", "devices", "rows", "names"), LAYOUTS)
+def test_processes_give_the_numbers_of_one(count, devices, rows, names, tmp_path):
     options = {"count": count, "devices": devices, "timeout": 3600}
-    processes.run("tests.multiprocess.kernels_worker", tmp_path, f"--rows={rows}", **options)
+    given = (f"--rows={rows}", "--measures", *names)
+    processes.run("tests.multiprocess.kernels_worker", tmp_path, *given, **options)
     found = [dict(np.load(tmp_path / f"kernels{rank}.npz")) for rank in range(count)]
-    want = jax.jit(everything)([jax.numpy.asarray(block) for block in sample(rows)])
+    blocks = [jax.numpy.asarray(block) for block in sample(rows)]
+    want = jax.jit(functools.partial(everything, names=names))(blocks)
     for each in found:
         assert each.keys() == want.keys()
     for name, value in want.items():
