@@ -406,6 +406,7 @@ def test_stages_of_the_analysis_of_domains_are_timed(tmp_path, capsys):
     assert "controls     8 domains of 24 images" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_scores_of_transferability_are_timed_beside_a_file(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(score_times, "WIDTHS", (768,))
     path = tmp_path / "LogME.py"

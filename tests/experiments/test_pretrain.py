@@ -62,6 +62,7 @@ def test_a_member_is_written_with_its_record_and_card(trained, data):
     assert f"| {NAME} | mae | {record['parameters']:,} | 1 | 2 | - |" in card
 
 
+@pytest.mark.long
 def test_the_same_command_ends_with_the_same_weights(trained, data, capsys):
     before = (trained / f"{NAME}.safetensors").read_bytes()
     run(trained, data)

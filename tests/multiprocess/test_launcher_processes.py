@@ -94,7 +94,7 @@ def test_only_the_first_process_reports(together):
     assert (out / "report.html").is_file()
 
 
-@pytest.mark.parametrize("rank", [long(0), 1])
+@pytest.mark.parametrize("rank", [long(0), long(1)])
 def test_a_kill_of_either_process_is_repaired_by_running_again(tmp_path, together, rank):
     workers = processes.start(*COMMAND, f"--out={tmp_path}")
     deadline = time.monotonic() + 150

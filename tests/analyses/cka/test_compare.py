@@ -21,7 +21,7 @@ def panel(seed: int, n: int = 60, widths=(7, 11)) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("n", [61, 64])
+@pytest.mark.parametrize("n", [61, pytest.param(64, marks=pytest.mark.long)])
 def test_comparison_is_the_same_on_one_and_eight_devices(n):
     features = panel(7, n=n, widths=(5, 9, 13))
     one, eight = (
@@ -60,6 +60,7 @@ def test_q_values_are_benjamini_hochberg_over_the_pairs():
     np.testing.assert_array_equal(result.q_value, result.q_value.T)
 
 
+@pytest.mark.long
 def test_permutation_method_is_reproducible_by_seed():
     features = panel(9, widths=(3, 4))
     runs = [

@@ -134,6 +134,7 @@ def test_leaving_out_is_fitting_without(domains, compared, group, left_out):
         np.testing.assert_allclose(got, [np.median(want), want.min()], atol=CLOSE)
 
 
+@pytest.mark.long
 def test_a_single_family_is_not_left_out(domains):
     two = dict(itertools.islice(domains.items(), 2))
     found, _ = compare_domains(two, ["one"] * 3, k=K, ks=(), draws=0, splits=0)

@@ -203,20 +203,22 @@ def test_every_topology_of_the_table_is_known_to_libtpu():
 
 # Small networks and few rows: how programs are split does not depend on them. The compiler takes
 # half a minute for the neighbors of each encoder, and minutes for a larger student's step.
-PROMISED = ("cka", "mutual_knn", "substrate", "distill_mini_vit_tiny", "mini_vit_base")
+PROMISED = ["cka", "mutual_knn", "substrate", "mini_vit_base"]
+LONG = ["distill_mini_vit_tiny", "streaming_pca"]  # besides, where --long asks
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
+def compiled(request, tmp_path_factory):
     """The programs of a run of the command, by name, and its result."""
     out = tmp_path_factory.mktemp("pods")
+    promised = PROMISED + (LONG if request.config.getoption("--long") else [])
     done = launch(
         f"--out={out}",
         "--topologies=v5e:2x2",
         f"--images={N}",
         f"--encoders={','.join(ENCODERS)}",
         "--batch_size=128",
-        f"--programs={','.join(PROMISED)}",
+        f"--programs={','.join(promised)}",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads((out / "result.json").read_text())
@@ -227,7 +229,7 @@ def compiled(tmp_path_factory):
 @needs_libtpu
 def test_all_compile_and_fit(compiled):
     programs, result = compiled
-    assert set(programs) == set(PROMISED)
+    assert set(PROMISED) <= set(programs)
     for row in programs.values():
         assert "error" not in row, row
         assert row["memory_share"] < 1
