@@ -8,6 +8,7 @@ object of matplotlib takes about a millisecond.
 References: M. Okabe, K. Ito (2008), Color universal design.
 """
 
+import dataclasses
 import functools
 import io
 import itertools
@@ -22,6 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 from PIL import Image
+
+from substrate_jax.report.text import number
 
 CSS_DPI, PIXEL_RATIO = 96, 1.5
 # At most so many inches wide, a figure fits a phone with its type still readable.
@@ -59,8 +62,8 @@ def all_marks() -> Iterator[tuple[str, str]]:
     colors, shapes = zip(*MARKS, strict=True)
     count = len(MARKS)
     # 3 and the number of marks have no common divisor: ten turns give every pair.
-    for number in itertools.count():
-        turn, place = divmod(number, count)
+    for which in itertools.count():
+        turn, place = divmod(which, count)
         yield colors[place], shapes[(place + 3 * turn) % count]
 
 
@@ -132,14 +135,55 @@ def fitting(text: str, size: float, room: float) -> str:
     return drawable(text, longest)
 
 
+@dataclasses.dataclass(frozen=True)
+class Cells:
+    """A rectangle of cells that say their values where the pointer is.
+
+    Attributes:
+        box: left, top, width and height, as shares of the figure's.
+        rows: names, from top to bottom.
+        columns: names, from left to right.
+        values: of each row, in words.
+    """
+
+    box: tuple[float, float, float, float]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A place that says its words where the pointer is near.
+
+    Attributes:
+        x: from the left, as a share of the figure's width.
+        y: from the top, as a share of its height.
+        words: name and value.
+    """
+
+    x: float
+    y: float
+    words: str
+
+
+def rounded(share: float) -> float:
+    """A share of a figure to a fraction of a pixel, for it is written into the page."""
+    return round(float(share), 4)
+
+
 class Drawn(Figure):
-    """A figure that a notebook shows, without pyplot."""
+    """A figure that a notebook shows, without pyplot, and what a page says of its places."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.readings: list[Cells | Point] = []
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         return png(self), {"width": css_width(self)}
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Drawn:
     """An empty figure of so many inches, at the resolution of `png`, to which type is fitted."""
     return Drawn(figsize=(width, height), dpi=CSS_DPI * PIXEL_RATIO, facecolor="white")
 
@@ -185,6 +229,14 @@ class Drawing:
         """Fill a rectangle with cells of the given colors."""
         extent = (left, left + width, bottom, bottom + height)
         self.axes.imshow(colors, extent=extent, interpolation="nearest", aspect="auto")
+
+    def read(self, rows, columns, values, left, bottom, width, height):
+        """Have the cells of a rectangle say their values where the pointer is."""
+        wide, high = self.figure.get_size_inches()
+        box = (left / wide, 1 - (bottom + height) / high, width / wide, height / high)
+        box = tuple(map(rounded, box))
+        words = [[number(value) for value in row] for row in values]
+        self.figure.readings.append(Cells(box, rows, columns, words))
 
     def finish(self) -> Figure:
         """Draw the text collected, and return the figure."""

@@ -33,6 +33,12 @@ class Picture:
     png: bytes
     width: int
     csv: str = ""
+    readings: Sequence[drawing.Cells | drawing.Point] = ()
+
+    @property
+    def places(self) -> list[dict[str, Any]]:
+        """What places of the picture say, for the script of the page."""
+        return [dataclasses.asdict(reading) for reading in self.readings]
 
     @property
     def uri(self) -> str:
@@ -195,4 +201,6 @@ def provenance(run: Run) -> list[Block]:
 
 def drawn(key: str, title: str, caption: str, alt: str, figure: Figure, csv: str = "") -> Picture:
     """A figure with its words and its numbers, drawn."""
-    return Picture(key, title, caption, alt, drawing.png(figure), drawing.css_width(figure), csv)
+    image, width = drawing.png(figure), drawing.css_width(figure)
+    readings = figure.readings if isinstance(figure, drawing.Drawn) else ()
+    return Picture(key, title, caption, alt, image, width, csv, readings)

@@ -106,6 +106,29 @@ def short(value: float) -> str:
     return f"−{text}" if value < 0 else text
 
 
+def digits(value: float) -> str:
+    """A value in four digits, whatever its unit; "–" for none.
+
+    Example:
+        >>> [digits(v) for v in (0.87312, 97.25, -3.0, float("nan"))]
+        ['0.8731', '97.25', '−3', '–']
+    """
+    return "–" if np.isnan(value) else f"{value:.4g}".replace("-", "−")
+
+
+def interval(low: float, high: float) -> str:
+    """Ends behind a value, open where they are infinite; nothing where there are none.
+
+    Example:
+        >>> [interval(0.25, 1.5), interval(-np.inf, 1.0), interval(np.nan, np.nan)]
+        [' (0.25 to 1.5)', ' (open to 1)', '']
+    """
+    if np.isnan(low) or np.isnan(high):
+        return ""
+    ends = (digits(end) if np.isfinite(end) else "open" for end in (low, high))
+    return f" ({' to '.join(ends)})"
+
+
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """CSV with numbers in full, and nothing where there is no value.
 
