@@ -154,7 +154,7 @@ def heatmap(
     drawing.read(full, full, matrix, left, bottom, wide, wide)
     if rings is not None:
         i, j = np.nonzero(np.triu(np.asarray(rings)[np.ix_(order, order)], 1))
-        drawing.axes.scatter(x[j], y[i], s=16, facecolor="white", edgecolor="black", lw=0.9)
+        drawing.rings(x[j], y[i])
 
     for i, name in enumerate(names):
         drawing.text(left - chip, y[i], name, font, ha="right")

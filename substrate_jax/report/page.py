@@ -24,7 +24,11 @@ from substrate_jax.report.values import plain
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure with the sentence that says how to read it, and what is drawn in it as CSV."""
+    """A figure with the sentence that says how to read it, and what is drawn in it as CSV.
+
+    `vector` holds the elements of an SVG of `width` x `height` pixels, which a page shows in place
+    of the PNG; `readings` what places of it say.
+    """
 
     key: str
     title: str
@@ -34,6 +38,8 @@ class Picture:
     width: int
     csv: str = ""
     readings: Sequence[drawing.Cells | drawing.Point] = ()
+    vector: str = ""
+    height: int = 0
 
     @property
     def places(self) -> list[dict[str, Any]]:
@@ -202,5 +208,8 @@ def provenance(run: Run) -> list[Block]:
 def drawn(key: str, title: str, caption: str, alt: str, figure: Figure, csv: str = "") -> Picture:
     """A figure with its words and its numbers, drawn."""
     image, width = drawing.png(figure), drawing.css_width(figure)
-    readings = figure.readings if isinstance(figure, drawing.Drawn) else ()
-    return Picture(key, title, caption, alt, image, width, csv, readings)
+    if not isinstance(figure, drawing.Drawn):
+        return Picture(key, title, caption, alt, image, width, csv)
+    height = round(drawing.CSS_DPI * figure.get_figheight())
+    more = figure.readings, figure.vector, height
+    return Picture(key, title, caption, alt, image, width, csv, *more)

@@ -30,7 +30,7 @@ const reading = document.body.appendChild(document.createElement("output"));
 reading.id = "reading";
 reading.hidden = true;
 for (const pan of document.querySelectorAll("[data-places]")) {
-  const image = pan.querySelector("img");
+  const image = pan.firstElementChild;
   const places = JSON.parse(pan.dataset.places).flatMap(place => {
     if ("words" in place) return [{ ...place, wide: 0, high: 0 }];
     const [left, top, width, height] = place.box;
