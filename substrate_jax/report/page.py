@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from substrate_jax.report import drawing
 from substrate_jax.report.run import Run
 from substrate_jax.report.tags import Tag
-from substrate_jax.report.text import CSV_TYPE, csv_text, data_uri
+from substrate_jax.report.text import csv_text, csv_uri, data_uri
 from substrate_jax.report.values import plain
 
 
@@ -54,7 +54,7 @@ class Picture:
     @property
     def csv_uri(self) -> str:
         """The CSV as a data URI."""
-        return data_uri(self.csv.encode(), CSV_TYPE)
+        return csv_uri(self.csv)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Table:
     @property
     def uri(self) -> str:
         """The CSV as a data URI."""
-        return data_uri(self.csv.encode(), CSV_TYPE)
+        return csv_uri(self.csv)
 
 
 @dataclasses.dataclass(frozen=True)

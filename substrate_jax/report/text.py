@@ -7,6 +7,7 @@ import itertools
 import math
 import re
 import statistics
+import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,8 +15,6 @@ import numpy as np
 from jaxtyping import Float
 
 from substrate_jax.report.values import plain
-
-CSV_TYPE = "text/csv;charset=utf-8"
 
 
 def counted(n: int, noun: str, plural: str | None = None) -> str:
@@ -182,6 +181,16 @@ def describe(title: str, names: Sequence[str], matrix: Float[np.ndarray, "m m"])
         f"Heat map. {title}: from {number(low)} ({a} and {b}) to {number(high)} ({c} and {d}), "
         f"median {number(statistics.median(v for v, *_ in values))}."
     )
+
+
+def csv_uri(text: str) -> str:
+    """CSV as a URI that holds it, a quarter smaller than in base 64.
+
+    Example:
+        >>> csv_uri("name,value\\na b,0.5\\n")
+        'data:text/csv;charset=utf-8,name,value%0Aa%20b,0.5%0A'
+    """
+    return f"data:text/csv;charset=utf-8,{urllib.parse.quote(text, safe='/,.:;-_()+')}"
 
 
 def data_uri(content: bytes, media_type: str) -> str:
