@@ -32,7 +32,9 @@ class _Lines(io.TextIOBase):
         return len(text)
 
 
-def progress_bar(label: str | None, total: int, unit: str, *, before: str | None = None) -> tqdm:
+def progress_bar(
+    label: str | None, total: int, unit: str, *, before: str | None = None, prefixes: bool = False
+) -> tqdm:
     """A bar of tqdm's, which draws or prints itself as it is updated.
 
     Args:
@@ -40,6 +42,7 @@ def progress_bar(label: str | None, total: int, unit: str, *, before: str | None
         total: how many units.
         unit: name of one.
         before: what lines begin with, even on a terminal; None for a bar there.
+        prefixes: whether numbers are written with k, M and G, as of bytes.
 
     Example:
         >>> with progress_bar(None, 3, "step") as bar:
@@ -47,12 +50,14 @@ def progress_bar(label: str | None, total: int, unit: str, *, before: str | None
         ...         bar.update()
     """
     if label is None or (before is None and sys.stderr.isatty()):
-        return tqdm(total=total, desc=label, unit=unit, disable=label is None)
+        disable = label is None
+        return tqdm(total=total, desc=label, unit=unit, unit_scale=prefixes, disable=disable)
     lines = _Lines(before or "")
     lines.bar = tqdm(
         total=total,
         desc=label,
         unit=unit,
+        unit_scale=prefixes,
         file=lines,
         delay=FIRST_LINE,
         mininterval=FIRST_LINE,

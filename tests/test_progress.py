@@ -50,6 +50,14 @@ def test_a_log_has_a_line_after_two_seconds_then_every_half_minute(stderr, clock
     assert "\r" not in log.getvalue()
 
 
+def test_bytes_are_written_with_prefixes(stderr, clock):
+    log = stderr(io.StringIO)
+    with progress.progress_bar("set.npz", 4_000_000, "B", prefixes=True) as bar:
+        clock[0] += 10
+        bar.update(1_000_000)
+    assert log.getvalue().startswith("set.npz: 1.00M of 4.00M, 100kB/s, 00:30 left\n")
+
+
 def test_a_short_task_leaves_a_log_alone(stderr, clock):
     log = stderr(io.StringIO)
     run(clock, 1)

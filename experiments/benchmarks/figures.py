@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from substrate_jax.report.axes import inch_axes, legend, legend_height, marked, scale
+from substrate_jax.report.axes import inch_axes, legend, legend_height, marked, read_curve, scale
 from substrate_jax.report.drawing import FONT, INK, PHONE, drawable, text_width
 
 # Inches under the axes, to the legend, and left of the legend.
@@ -71,6 +71,7 @@ def growth(curves: Sequence[Curve], *, x_title: str, wide: float = 2.4) -> Figur
             ends = np.array([min(curve.x), max(curve.x)], float)
             axes.plot(ends, np.exp(fit(np.log(ends))), color=curve.mark[0], linewidth=1.0)
         (points,) = axes.plot(curve.x, curve.y, **marked(curve.mark, curve.hollow), zorder=3)
+        read_curve(axes, curve.label, curve.x, curve.y)
         rows.append((points, curve.label))
     legend(figure, rows, LEGEND_LEFT)
     return figure
@@ -107,6 +108,7 @@ def roofline(curves: Sequence[Curve], *, compute: float, bandwidth: float) -> Fi
     rows = [(line, limit)]
     for curve in curves:
         (points,) = axes.plot(curve.x, curve.y, **marked(curve.mark, curve.hollow), zorder=3)
+        read_curve(axes, curve.label, curve.x, curve.y)
         rows.append((points, curve.label))
     legend(figure, rows, LEGEND_LEFT)
     return figure

@@ -28,6 +28,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from substrate_jax.data.route import check_route
+from substrate_jax.progress import progress_bar
 from substrate_jax.version import __version__
 
 _BLOCK = 1 << 20
@@ -80,7 +81,7 @@ def fetch(file: RemoteFile, *, quiet: bool = False) -> Path:
 
     Args:
       file: what to fetch.
-      quiet: no progress bar; there is none either where stderr is no terminal.
+      quiet: neither a progress bar nor lines.
 
     Returns:
       Its path below the data folder.
@@ -155,14 +156,8 @@ def _part(path: Path) -> Path:
 def _download(file: RemoteFile, quiet: bool) -> None:
     part = _part(file.path)
     kind, expected = file.checksum.split(":")
-    bar = tqdm(
-        total=file.size,
-        desc=file.path.name,
-        unit="B",
-        unit_scale=True,
-        disable=True if quiet else None,
-    )
-    with bar:
+    label = None if quiet else file.path.name
+    with progress_bar(label, file.size, "B", prefixes=True) as bar:
         actual = _transfer(file, part, kind, bar)
     if actual != expected:
         part.unlink()

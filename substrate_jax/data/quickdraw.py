@@ -25,12 +25,12 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from substrate_jax.data.download import data_folder, fetch_head, locked, unreachable
 from substrate_jax.data.npz import HEADER_ERRORS
 from substrate_jax.data.paths import one_line
 from substrate_jax.data.sources import Source, digest
+from substrate_jax.progress import progress_bar
 
 _URL = "https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap"
 _PIXELS = 28 * 28
@@ -72,7 +72,7 @@ def open_quickdraw(count: int = 16, *, quiet: bool = False) -> Source:
 
     Args:
       count: drawings of each word; more of them extend fewer.
-      quiet: no progress bar.
+      quiet: neither a progress bar nor lines.
 
     Returns:
       A source with ids "word/row", labeled by word.
@@ -117,7 +117,7 @@ def _drawings(word: str, count: int) -> np.ndarray:
 
 
 def _fetch_drawings(words: list[str], count: int, quiet: bool) -> None:
-    bar = tqdm(total=len(words), desc="quickdraw", unit="word", disable=True if quiet else None)
+    bar = progress_bar(None if quiet else "quickdraw", len(words), "word")
     with bar, concurrent.futures.ThreadPoolExecutor(8) as pool:
         tasks = [pool.submit(_fetch_word, word, count) for word in words]
         try:

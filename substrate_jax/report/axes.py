@@ -8,7 +8,7 @@ Cost: about 15 ms for the axes and 0.5 ms for each text.
 Not guaranteed: that names fit beside the axes; whoever asks for axes leaves room for them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -20,7 +20,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from substrate_jax.report.drawing import FONT, GRID, INK, fitting, new_figure, text_width
+from substrate_jax.report.drawing import (
+    FONT,
+    GRID,
+    INK,
+    Drawn,
+    Point,
+    fitting,
+    new_figure,
+    rounded,
+    text_width,
+)
+from substrate_jax.report.text import digits, interval
 
 Side = Literal["x", "y"]
 
@@ -35,7 +46,7 @@ WORDS: dict[str, Any] = {"color": INK, "fontsize": FONT, "parse_math": False}
 
 def inch_axes(
     width: float, height: float, *, left: float, right: float, bottom: float, top: float
-) -> tuple[Figure, Axes]:
+) -> tuple[Drawn, Axes]:
     """A figure with one pair of axes.
 
     Args:
@@ -121,7 +132,7 @@ def round_numbers(
         values = values if len(values) <= most else _inside(_powers(limits, (1,)), limits)
     else:
         values = _inside(MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(*limits), limits)
-    return {float(v): f"{v:.4g}".replace("-", "−") for v in values + 0.0}
+    return {float(v): digits(v) for v in values + 0.0}
 
 
 def _powers(limits: tuple[float, float], digits: Sequence[int]) -> list[float]:
@@ -176,6 +187,50 @@ def beside(axes: Axes, y: float, words: str, inches: float, *, end: int = 0, **s
     """
     written: dict[str, Any] = {"va": "center_baseline", "transform": inches_from(axes, inches)}
     axes.text(end, y, words, **written | WORDS | style)
+
+
+def read_points(
+    axes: Axes,
+    x: Sequence[float] | Float[np.ndarray, " n"],
+    y: Sequence[float] | Float[np.ndarray, " n"],
+    words: Iterable[str],
+) -> None:
+    """Have points say something in a page, where the pointer is near or arrow keys have come.
+
+    Args:
+        axes: of `inch_axes`, their limits set.
+        x: as the x axis counts; a point without a number is left out.
+        y: as the y axis counts.
+        words: of each point.
+    """
+    figure = cast(Drawn, axes.figure)
+    places = axes.transData.transform(np.column_stack([x, y])) / figure.bbox.size
+    for (across, up), text in zip(places, words, strict=True):
+        if np.isfinite(across + up):
+            figure.readings.append(Point(rounded(across), rounded(1 - up), text))
+
+
+def read_curve(
+    axes: Axes,
+    label: str,
+    x: Sequence[float] | Float[np.ndarray, " n"],
+    y: Sequence[float] | Float[np.ndarray, " n"],
+    ends: Sequence[tuple[float, float]] | Float[np.ndarray, "n 2"] | None = None,
+) -> None:
+    """Have the points of a curve say their values in a page, as `read_points`.
+
+    Args:
+        axes: of `inch_axes`, their limits set.
+        label: of the curve.
+        x: where its points are.
+        y: their values.
+        ends: of their intervals; NaN for none.
+    """
+    within = [""] * len(x) if ends is None else [interval(*pair) for pair in ends]
+    words = [
+        f"{label} at {digits(a)}: {digits(b)}{c}" for a, b, c in zip(x, y, within, strict=True)
+    ]
+    read_points(axes, x, y, words)
 
 
 def inches_from(axes: Axes, inches: float) -> Transform:

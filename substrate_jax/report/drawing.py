@@ -3,11 +3,12 @@
 `Drawing` holds the heat maps, whose layout follows from the inches of their cells; plots have axes
 of matplotlib (`report.axes`). Neither uses pyplot: no global state, so several threads may draw. A
 drawing's text is outlines, all in one artist: a report has thousands of labels, and each text
-object of matplotlib takes about a millisecond.
+object of matplotlib takes about a millisecond. Beside it the same is kept as SVG, for pages.
 
 References: M. Okabe, K. Ito (2008), Color universal design.
 """
 
+import dataclasses
 import functools
 import io
 import itertools
@@ -22,6 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 from PIL import Image
+
+from substrate_jax.report.svg import Svg
+from substrate_jax.report.text import number
 
 CSS_DPI, PIXEL_RATIO = 96, 1.5
 # At most so many inches wide, a figure fits a phone with its type still readable.
@@ -59,8 +63,8 @@ def all_marks() -> Iterator[tuple[str, str]]:
     colors, shapes = zip(*MARKS, strict=True)
     count = len(MARKS)
     # 3 and the number of marks have no common divisor: ten turns give every pair.
-    for number in itertools.count():
-        turn, place = divmod(number, count)
+    for which in itertools.count():
+        turn, place = divmod(which, count)
         yield colors[place], shapes[(place + 3 * turn) % count]
 
 
@@ -132,14 +136,56 @@ def fitting(text: str, size: float, room: float) -> str:
     return drawable(text, longest)
 
 
+@dataclasses.dataclass(frozen=True)
+class Cells:
+    """A rectangle of cells that say their values where the pointer is.
+
+    Attributes:
+        box: left, top, width and height, as shares of the figure's.
+        rows: names, from top to bottom.
+        columns: names, from left to right.
+        values: of each row, in words.
+    """
+
+    box: tuple[float, float, float, float]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A place that says its words where the pointer is near.
+
+    Attributes:
+        x: from the left, as a share of the figure's width.
+        y: from the top, as a share of its height.
+        words: name and value.
+    """
+
+    x: float
+    y: float
+    words: str
+
+
+def rounded(share: float) -> float:
+    """A share of a figure to a fraction of a pixel, for it is written into the page."""
+    return round(float(share), 4)
+
+
 class Drawn(Figure):
-    """A figure that a notebook shows, without pyplot."""
+    """A figure that a notebook shows, without pyplot, and what a page says of its places."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.readings: list[Cells | Point] = []
+        self.vector = ""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         return png(self), {"width": css_width(self)}
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Drawn:
     """An empty figure of so many inches, at the resolution of `png`, to which type is fitted."""
     return Drawn(figsize=(width, height), dpi=CSS_DPI * PIXEL_RATIO, facecolor="white")
 
@@ -153,6 +199,7 @@ class Drawing:
         self.axes.set(xlim=(0, width), ylim=(0, height), autoscale_on=False)
         self.axes.set_axis_off()
         self.outlines: list[tuple[Path, str]] = []
+        self.svg = Svg(width, height)
 
     def text(self, x, y, text, size, *, ha="center", va="center", color=INK, bold=False, up=False):
         """Put a line of text at a point; `up` turns it a quarter to the left."""
@@ -167,12 +214,16 @@ class Drawing:
         if up:
             points = points @ [[0, 1], [-1, 0]]
         self.outlines.append((Path(np.add(points, [x, y]), outline.codes), color))
+        drop = {"center": 0.36, "top": 0.73}[va] * size / 72
+        place = (x + drop, y) if up else (x, y - drop)
+        self.svg.text(*place, text, size, ha=ha, color=color, bold=bold, up=up)
 
     def chips(self, x, y, tags, size):
         """Draw the letters of tags on their colors."""
         self.axes.scatter(
             x, y, s=(size * 1.6) ** 2, marker="s", color=[t.color for t in tags], lw=0
         )
+        self.svg.squares(x, y, [tag.color for tag in tags], size * 1.6 / 72)
         for a, b, tag in zip(x, y, tags, strict=True):
             self.text(a, b, tag.letter, size, color=tag.ink, bold=True)
 
@@ -180,11 +231,26 @@ class Drawing:
         """Draw segments from x[:, 0], y[:, 0] to x[:, 1], y[:, 1]; `above` marks, or below."""
         style = {"colors": color, "linewidths": width, "zorder": 3.5 if above else 2}
         self.axes.add_artist(LineCollection(list(np.stack([x, y], axis=-1)), **style))
+        self.svg.lines(x, y, color, width)
+
+    def rings(self, x, y):
+        """Mark points by small rings."""
+        self.axes.scatter(x, y, s=16, facecolor="white", edgecolor="black", lw=0.9)
+        self.svg.rings(x, y, 2 / 72, 0.9)
 
     def image(self, colors, left, bottom, width, height):
         """Fill a rectangle with cells of the given colors."""
         extent = (left, left + width, bottom, bottom + height)
         self.axes.imshow(colors, extent=extent, interpolation="nearest", aspect="auto")
+        self.svg.image(colors, left, bottom, width, height)
+
+    def read(self, rows, columns, values, left, bottom, width, height):
+        """Have the cells of a rectangle say their values where the pointer is."""
+        wide, high = self.figure.get_size_inches()
+        box = (left / wide, 1 - (bottom + height) / high, width / wide, height / high)
+        box = tuple(map(rounded, box))
+        words = [[number(value) for value in row] for row in values]
+        self.figure.readings.append(Cells(box, rows, columns, words))
 
     def finish(self) -> Figure:
         """Draw the text collected, and return the figure."""
@@ -192,6 +258,7 @@ class Drawing:
             paths, colors = zip(*self.outlines, strict=True)
             style = {"facecolors": colors, "linewidths": 0, "zorder": 4, "gid": TEXT}
             self.axes.add_artist(PathCollection(paths, **style))
+        self.figure.vector = self.svg.finish()
         return self.figure
 
 

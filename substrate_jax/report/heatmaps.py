@@ -150,9 +150,11 @@ def heatmap(
     if fits:
         written |= np.tri(m, k=-1, dtype=bool)
     cells(drawing, matrix, colored, written, (left, bottom), side, min(font - 0.5, side * 30))
+    full = [labels[i] for i in order]
+    drawing.read(full, full, matrix, left, bottom, wide, wide)
     if rings is not None:
         i, j = np.nonzero(np.triu(np.asarray(rings)[np.ix_(order, order)], 1))
-        drawing.axes.scatter(x[j], y[i], s=16, facecolor="white", edgecolor="black", lw=0.9)
+        drawing.rings(x[j], y[i])
 
     for i, name in enumerate(names):
         drawing.text(left - chip, y[i], name, font, ha="right")
@@ -221,6 +223,7 @@ def grid(
     written = np.isnan(matrix) | (side >= VALUE_SIDE)
     colored = colors_of(matrix, limits, COLORMAP)
     cells(drawing, matrix, colored, written, (left, bottom), side, min(font - 0.5, side * 30))
+    drawing.read(rows, columns, matrix, left, bottom, wide, high)
     x, y = left + (np.arange(k) + 0.5) * side, bottom + high - (np.arange(m) + 0.5) * side
     for height, name in zip(y, beside, strict=True):
         drawing.text(left - 0.05, height, name, font, ha="right")
@@ -275,7 +278,10 @@ def correlations(
         colored = colors_of(values, limits, DIVERGING)
         colored[np.isnan(values)] = (0.8, 0.8, 0.8, 1.0)
         y -= tall * (end - start)
-        drawing.image(colored, left, y, side * k, tall * (end - start))
+        place = left, y, side * k, tall * (end - start)
+        drawing.image(colored, *place)
+        columns = [f"component {component}" for component in range(k)]
+        drawing.read(features[start:end], columns, values, *place)
         edges = y + tall * np.arange(end - start + 1)
         drawing.lines([[left, left + side * k]] * len(edges), np.c_[edges, edges], GRID, 0.4)
         for i, name in enumerate(names[start:end]):

@@ -25,11 +25,13 @@ from substrate_jax.report.axes import (
     legend,
     legend_height,
     marked,
+    read_curve,
+    read_points,
     scale,
 )
 from substrate_jax.report.drawing import FONT, INK, PHONE, all_marks, drawable, fitting, text_width
 from substrate_jax.report.strips import OURS, PAPER
-from substrate_jax.report.text import short
+from substrate_jax.report.text import digits, short
 
 INTERVAL, SPREAD = "#a3c9e2", "#e9e9e9"
 LESS, MORE = "#d55e00", "#0072b2"
@@ -76,8 +78,12 @@ def sweep(
     if paper:
         style = marked(PAPER, hollow=True) | {"linestyle": "-", "linewidth": 0.9}
         (drawn["paper"],) = axes.plot(list(paper), list(paper.values()), **style)
+        read_curve(axes, names["paper"], list(paper), list(paper.values()))
     style = marked(OURS) | {"linestyle": "-", "linewidth": 1.8}
-    (drawn["median"],) = axes.plot(ks, np.array(median, float), **style)
+    values = np.array(median, float)
+    (drawn["median"],) = axes.plot(ks, values, **style)
+    ends = None if interval is None else np.array(interval, float).T
+    read_curve(axes, names["median"], ks, values, ends)
     order = ("median", "interval", "spread", "paper")
     legend(figure, [(drawn[key], names[key]) for key in order if key in drawn], LEFT)
     return figure
@@ -112,6 +118,7 @@ def variance(shares: Mapping[str, Sequence[float]], *, k: int) -> Figure:
         at = [power - 1 for power in powers if power <= count]
         style = marked(marks[name]) | {"linestyle": "-", "linewidth": 1.3, "markevery": at}
         (curve,) = axes.plot(np.arange(1, count + 1), sums[name], **style)
+        read_curve(axes, name, powers[: len(at)], sums[name][at])
         rows.append((curve, f"{drawable(name, 34)}: {short(at_k[name])} at {k}"))
     legend(figure, rows, LEFT)
     return figure
@@ -171,6 +178,8 @@ def curves(lines: Sequence[Curve], *, across: str, quantity: str, most: float) -
         style |= {"linestyle": "-", "linewidth": 0.9 if line.hollow else 1.6}
         axes.vlines(x[found], *np.clip([low[found], high[found]], *bounds), **_upright(line.mark))
         (drawn,) = axes.plot(x[found], y[found], **style)
+        ends = np.c_[low, high][found]
+        read_curve(axes, line.label, np.array(line.x, float)[found], y[found], ends)
         rows.append((drawn, line.label))
     legend(figure, rows, LEFT)
     return figure
@@ -216,6 +225,8 @@ def bars(
     colors = np.where(changes > 0, MORE, LESS)
     middles = [middle for *_, middle in rows]
     axes.barh(middles, changes, height=0.62 * ROW, left=baseline, color=colors)
+    words = [f"{name}: {digits(value)}" for name, value, _ in rows]
+    read_points(axes, [value for _, value, _ in rows], middles, words)
     axes.axvline(baseline, color=INK, linewidth=1.2)
     axes.set_title(f"{line}: {baseline:.3f}", pad=4, **WORDS)
     for heading, middle in headings:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from substrate_jax.report.axes import inch_axes, legend, legend_height, marked, scale
+from substrate_jax.report.axes import inch_axes, legend, legend_height, marked, read_points, scale
 from substrate_jax.report.drawing import MARKS, PHONE, drawable
-from substrate_jax.report.text import number
+from substrate_jax.report.text import digits, number
 
 LEFT, HIGH, BELOW = 0.6, 2.2, 0.45
 POINTS, CHOSEN, BEST = ("#999999", "o"), MARKS[1], MARKS[2]
@@ -45,6 +45,8 @@ def scatter(points: Mapping[str, tuple[float, float]], *, x: str, y: str) -> Fig
     scale(axes, "x", _around(values[:, 0]), x)
     scale(axes, "y", _around(values[:, 1]), y)
     axes.plot(*values.T, **marked(POINTS, hollow=True))
+    words = [f"{name}: {digits(a)}, {digits(b)}" for name, (a, b) in points.items()]
+    read_points(axes, *values.T, words)
     rows = []
     for place, mark, word in ((chosen, CHOSEN, "chosen"), (best, BEST, "best")):
         # The best is drawn hollow over the chosen one, so that both show where they are the same.

@@ -18,7 +18,15 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from substrate_jax.report.axes import beside, inch_axes, inches_from, length, marked, scale
+from substrate_jax.report.axes import (
+    beside,
+    inch_axes,
+    inches_from,
+    length,
+    marked,
+    read_points,
+    scale,
+)
 from substrate_jax.report.drawing import (
     FONT,
     GRID,
@@ -30,6 +38,7 @@ from substrate_jax.report.drawing import (
     text_width,
 )
 from substrate_jax.report.tags import Tag
+from substrate_jax.report.text import digits, interval
 
 OURS, PAPER = MARKS[0], ("#222222", "D")
 BAND = "#e9e9e9"
@@ -106,15 +115,22 @@ def strip(
         heights = middle - _levels(_along(axes, values))
         points.add(values, heights, marked(lane.mark, lane.hollow, 3.8))
         if lane.interval:
-            ends = np.clip(lane.interval, *limits)
-            axes.plot(ends, [middle, middle], color=INK, linewidth=1.2, zorder=1.9)
-            for end, given, arrow in zip(ends, lane.interval, "<>", strict=True):
+            drawn = np.clip(lane.interval, *limits)
+            axes.plot(drawn, [middle, middle], color=INK, linewidth=1.2, zorder=1.9)
+            for end, given, arrow in zip(drawn, lane.interval, "<>", strict=True):
                 shape = "|" if np.isfinite(given) else arrow
                 points.add([end], [middle], marked((INK, shape), size=6.0))
+        ends = interval(*lane.interval) if lane.interval else ""
+        words = [f"{lane.label}: {digits(value)}{ends}" for value in lane.values]
+        read_points(axes, lane.values, heights, words)
         if lane.middle is not None:
+            words = [f"{lane.label}, middle: {digits(lane.middle)}{ends}"]
+            read_points(axes, [lane.middle], [middle], words)
             points.add([lane.middle], [middle], _stroke(14.0))
         if lane.paper is not None:
             points.add([lane.paper], [middle], marked(PAPER, True, 5.8) | {"zorder": 3})
+            words = [f"{lane.label}, published: {digits(lane.paper)}"]
+            read_points(axes, [lane.paper], [middle], words)
     points.draw(axes)
     return figure
 
@@ -155,9 +171,14 @@ def dots(
     points = _Points()
     for middle, (_, tag, values) in zip(y, lanes, strict=True):
         style = marked((tag.color, "o"), size=4.1) | {"markeredgewidth": 0, "alpha": 0.75}
-        points.add(values, np.full(len(values), middle), style)
+        heights = np.full(len(values), middle)
+        points.add(values, heights, style)
+        lane = f"{name}, {tag.meaning}"
+        read_points(axes, values, heights, [f"{lane}: {digits(value)}" for value in values])
         if len(values) > 1:
-            points.add([values.mean()], [middle], _stroke(10.8))
+            mean = values.mean()
+            points.add([mean], [middle], _stroke(10.8))
+            read_points(axes, [mean], [middle], [f"{lane}, mean: {digits(mean)}"])
     points.draw(axes)
     square = {"s": 92, "marker": "s", "lw": 0, "clip_on": False}
     square["color"] = [tag.color for _, tag, _ in lanes]

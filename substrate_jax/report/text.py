@@ -7,6 +7,7 @@ import itertools
 import math
 import re
 import statistics
+import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,8 +15,6 @@ import numpy as np
 from jaxtyping import Float
 
 from substrate_jax.report.values import plain
-
-CSV_TYPE = "text/csv;charset=utf-8"
 
 
 def counted(n: int, noun: str, plural: str | None = None) -> str:
@@ -106,6 +105,29 @@ def short(value: float) -> str:
     return f"−{text}" if value < 0 else text
 
 
+def digits(value: float) -> str:
+    """A value in four digits, whatever its unit; "–" for none.
+
+    Example:
+        >>> [digits(v) for v in (0.87312, 97.25, -3.0, float("nan"))]
+        ['0.8731', '97.25', '−3', '–']
+    """
+    return "–" if np.isnan(value) else f"{value:.4g}".replace("-", "−")
+
+
+def interval(low: float, high: float) -> str:
+    """Ends behind a value, open where they are infinite; nothing where there are none.
+
+    Example:
+        >>> [interval(0.25, 1.5), interval(-np.inf, 1.0), interval(np.nan, np.nan)]
+        [' (0.25 to 1.5)', ' (open to 1)', '']
+    """
+    if np.isnan(low) or np.isnan(high):
+        return ""
+    ends = (digits(end) if np.isfinite(end) else "open" for end in (low, high))
+    return f" ({' to '.join(ends)})"
+
+
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """CSV with numbers in full, and nothing where there is no value.
 
@@ -159,6 +181,16 @@ def describe(title: str, names: Sequence[str], matrix: Float[np.ndarray, "m m"])
         f"Heat map. {title}: from {number(low)} ({a} and {b}) to {number(high)} ({c} and {d}), "
         f"median {number(statistics.median(v for v, *_ in values))}."
     )
+
+
+def csv_uri(text: str) -> str:
+    """CSV as a URI that holds it, a quarter smaller than in base 64.
+
+    Example:
+        >>> csv_uri("name,value\\na b,0.5\\n")
+        'data:text/csv;charset=utf-8,name,value%0Aa%20b,0.5%0A'
+    """
+    return f"data:text/csv;charset=utf-8,{urllib.parse.quote(text, safe='/,.:;-_()+')}"
 
 
 def data_uri(content: bytes, media_type: str) -> str:

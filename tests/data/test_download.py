@@ -2,13 +2,13 @@
 
 import concurrent.futures
 import hashlib
-import io
 
 import numpy as np
 import pytest
 
 from substrate_jax.data import download
 from substrate_jax.data.download import RemoteFile, data_folder, fetch
+from substrate_jax.progress import progress_bar
 from tests.data.server import dead_address, serve
 
 DATA = np.random.default_rng(0).bytes(50_000)
@@ -128,13 +128,12 @@ def test_a_folder_that_cannot_be_made(folder):
 def test_progress_counts_every_byte_unless_quiet(monkeypatch, quiet):
     bars = []
 
-    class Bar(download.tqdm):
-        def __init__(self, **options):
-            bars.append(self)
-            assert options["disable"] is (True if quiet else None)
-            super().__init__(**options | {"disable": False, "file": io.StringIO()})
+    def bar(label, total, unit, **options):
+        assert label == (None if quiet else "set.npz")
+        bars.append(progress_bar("set.npz", total, unit, **options))  # one that counts
+        return bars[0]
 
-    monkeypatch.setattr(download, "tqdm", Bar)
+    monkeypatch.setattr(download, "progress_bar", bar)
     with serve({"/set.npz": DATA}, cuts=[1000]) as (address, _):
         fetch(remote(address), quiet=quiet)
     assert (bars[0].n, bars[0].total) == (len(DATA), len(DATA))

@@ -1,8 +1,8 @@
 """A page as a browser would see it."""
 
-import base64
 import csv
 import io
+import urllib.parse
 from html.parser import HTMLParser
 
 
@@ -29,8 +29,13 @@ class Document(HTMLParser):
     def all(self, tag: str) -> list[dict]:
         return [attributes for name, attributes in self.elements if name == tag]
 
+    def figures(self) -> list[str]:
+        """What figures show, for those who cannot see them: pictures, and drawings in the page."""
+        pngs = [a for a in self.all("img") if a["src"].startswith("data:image/png")]
+        return [a["alt"] for a in pngs] + [a["aria-label"] for a in self.all("svg")]
+
 
 def read_csv(document: Document, file: str) -> list[dict]:
     (uri,) = [a["href"] for a in document.all("a") if a.get("download") == file]
-    content = base64.b64decode(uri.partition("base64,")[2]).decode()
+    content = urllib.parse.unquote(uri.partition("charset=utf-8,")[2])
     return list(csv.DictReader(io.StringIO(content)))

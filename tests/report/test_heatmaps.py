@@ -40,6 +40,21 @@ def test_cells_have_the_color_of_their_value_in_the_order_of_the_tree():
     np.testing.assert_allclose(colors[i, j], viridis(0.0))
 
 
+def test_cells_say_their_values_where_they_are_drawn():
+    matrix = np.array([[1.0, 0.25, 0.75], [0.25, 1.0, np.nan], [0.75, np.nan, 1.0]])
+    tree = heatmaps.cluster(matrix)
+    figure = heatmaps.heatmap(matrix, [NAME, "b", "c"], quantity="q", tree=tree)
+    (found,) = figure.readings
+    assert list(found.rows) == list(found.columns)
+    i, j, k = (found.rows.index(name) for name in (NAME, "b", "c"))
+    assert [found.values[i][j], found.values[k][i], found.values[j][k]] == ["0.250", "0.750", "–"]
+    (axes,) = figure.axes
+    left, right, bottom, top = axes.images[0].get_extent()
+    wide, high = figure.get_size_inches()
+    want = [left / wide, 1 - top / high, (right - left) / wide, (top - bottom) / high]
+    np.testing.assert_allclose(found.box, want, atol=1e-4)
+
+
 def test_colors_survive_the_png_exactly():
     rng, m = np.random.default_rng(5), 20
     matrix, marks = symmetric(rng, m, 0, 1, 1), list(tags.PARADIGMS.values()) * 5

@@ -1,5 +1,6 @@
 """A page of every kind of block: it requests nothing, and text and numbers are held as they are."""
 
+import json
 import re
 from pathlib import Path
 
@@ -99,6 +100,12 @@ def test_cells_hold_their_values_and_csv_all_columns(document):
     assert (second["p"], second["hidden"]) == ("", "")
     one, _ = read_csv(document, "figure-one.csv")
     assert [one[HOSTILE], one["b"]] == ["1.0", "0.5"]
+
+
+def test_figures_carry_what_their_places_say(document):
+    (places,) = [json.loads(a["data-places"]) for a in document.all("div") if "data-places" in a]
+    assert [set(place["rows"]) for place in places] == [{HOSTILE, "b"}]
+    assert places[0]["values"] == [["1.000", "0.500"], ["0.500", "1.000"]]
 
 
 def test_how_a_result_was_made_is_in_the_page(document):

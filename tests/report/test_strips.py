@@ -52,6 +52,23 @@ def test_every_value_of_a_strip_is_drawn_in_its_lane(logarithmic):
     assert figure.axes[0].get_xscale() == ("log" if logarithmic else "linear")
 
 
+def test_points_say_their_values_where_they_are_drawn():
+    lanes = [Lane("a", [0.25, np.nan], middle=0.5, interval=(0.2, np.inf), paper=0.7)]
+    figure = strip(lanes, quantity="q", limits=(0.2, 1.0), logarithmic=True)
+    first, middle, paper = figure.readings
+    assert [first.words, middle.words, paper.words] == [
+        "a: 0.25 (0.2 to open)",
+        "a, middle: 0.5 (0.2 to open)",
+        "a, published: 0.7",
+    ]
+    (axes,) = figure.axes
+    box = axes.get_position()
+    (low, high), ends = np.log(axes.get_xlim()), np.log([0.25, 0.7])
+    want = box.x0 + box.width * (ends - low) / (high - low)
+    np.testing.assert_allclose([first.x, paper.x], want, atol=1e-4)
+    assert 1 - box.y1 < first.y < 1 - box.y0
+
+
 def test_a_strip_is_widened_to_hold_every_value():
     lanes = [Lane("a", [-0.2], middle=1.3), Lane("b", [], interval=(0.1, np.inf), paper=1.5)]
     low, high = strip(lanes, quantity="q").axes[0].get_xlim()

@@ -57,6 +57,6 @@ def test_what_a_heat_map_says_leaves_out_what_is_no_number():
 
 def test_a_uri_holds_its_bytes():
     content = bytes(range(256))
-    head, _, tail = text.data_uri(content, text.CSV_TYPE).partition(";base64,")
+    head, _, tail = text.data_uri(content, "text/csv;charset=utf-8").partition(";base64,")
     assert head == "data:text/csv;charset=utf-8"
     assert base64.b64decode(tail) == content

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from substrate_jax.analyses.crossmodal.orders import ROWS
 from substrate_jax.analyses.crossmodal.results import Agreement, Planted
-from substrate_jax.report.axes import inch_axes, legend, legend_height, marked, scale
+from substrate_jax.report.axes import inch_axes, legend, legend_height, marked, read_curve, scale
 from substrate_jax.report.drawing import INK, MARKS, PHONE
 from substrate_jax.report.plots import Curve, curves
 
@@ -79,7 +79,9 @@ def detection(planted: Planted, observed: float, quantity: str, power: float) ->
     axes.axhline(100 * power, color="#999999", linewidth=0.9, zorder=1.5)
     style = marked(MARKS[0], size=4.5) | {"linestyle": "-", "linewidth": 1.4}
     order = np.argsort(value[near])
-    (curve,) = axes.plot(value[near][order], share[near][order], **style)
+    x, y = value[near][order], share[near][order]
+    (curve,) = axes.plot(x, y, **style)
+    read_curve(axes, "found, %", x, y)
     rows = [(curve, f"planted, {planted.draws} draws each")]
     for at, name, dash in (
         (planted.by_null, f"seen {power:.0%} of the time, by the null", (4, 2)),

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from substrate_jax.analyses.detector.calibration import Bin
-from substrate_jax.report.axes import inch_axes, legend, legend_height, marked, scale
+from substrate_jax.report.axes import inch_axes, legend, legend_height, marked, read_curve, scale
 from substrate_jax.report.drawing import INK, MARKS, PHONE
 from substrate_jax.report.text import counted
 
@@ -35,11 +35,12 @@ def reliability(bins: Sequence[Bin]) -> Figure:
     scale(axes, "x", (low, 100.5), "confidence, %")
     scale(axes, "y", (low, 100.5), "accuracy, %")
     (line,) = axes.plot([low, 100], [low, 100], **DIAGONAL)
-    for at, one in zip(x, bins, strict=True):
-        ends = [100 * one.accuracy.low, 100 * one.accuracy.high]
-        axes.plot([at, at], ends, color=INK, linewidth=1.2, zorder=1.9)
+    ends = [(100 * one.accuracy.low, 100 * one.accuracy.high) for one in bins]
+    for at, pair in zip(x, ends, strict=True):
+        axes.plot([at, at], pair, color=INK, linewidth=1.2, zorder=1.9)
     y = [100 * one.accuracy.value for one in bins]
     (dots,) = axes.plot(x, y, **marked(MARKS[0]))
+    read_curve(axes, "accuracy", x, y, ends)
     most = max(one.rows for one in bins)
     words = f"bins of {counted(1, 'row')} to {most:,}, 95 % intervals over rows"
     legend(figure, [(dots, words), (line, "perfectly calibrated")], LEFT)
@@ -75,6 +76,7 @@ def coverage(
     for (name, curve), mark in zip(curves.items(), MARKS, strict=False):
         style = marked(mark, size=4.5) | {"linestyle": "-", "linewidth": 1.3}
         (one,) = axes.plot(x, 100 * np.array(curve), **style)
+        read_curve(axes, name, x, 100 * np.array(curve))
         drawn.append((one, f"{name}: {100 * curve[at]:.1f} % right at 80 % answered", -curve[at]))
     drawn.sort(key=lambda one: one[2])
     best_words = "if every wrong answer were withheld first"

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from substrate_jax.report.axes import inch_axes, legend, legend_height, marked, scale
+from substrate_jax.report.axes import inch_axes, legend, legend_height, marked, read_points, scale
 from substrate_jax.report.drawing import PHONE
+from substrate_jax.report.text import digits
 
 LEFT, HIGH, BELOW = 0.6, 2.5, 0.45
 EPOCH = {"color": "#999999", "linewidth": 0.9, "zorder": 1.5}
@@ -66,7 +67,13 @@ def trajectories(
         if len(line.values) > 1:
             axes.plot(x, line.values.T, color=line.mark[0], linewidth=0.7, alpha=0.5, zorder=1.8)
         style = marked(line.mark, size=4.0) | {"linestyle": "-", "linewidth": 1.6}
-        (drawn,) = axes.plot(x, line.values.mean(axis=0), **style)
+        mean = line.values.mean(axis=0)
+        (drawn,) = axes.plot(x, mean, **style)
+        words = [
+            f"{line.label} at step {step:,}: {digits(value)}"
+            for step, value in zip(steps, mean, strict=True)
+        ]
+        read_points(axes, x, mean, words)
         rows.append((drawn, line.label))
     legend(figure, rows, LEFT)
     return figure

@@ -25,6 +25,72 @@ for (const button of document.querySelectorAll("th button")) {
   });
 }
 
+// A figure says the value under the pointer, a finger, or where arrow keys have come.
+const reading = document.body.appendChild(document.createElement("output"));
+reading.id = "reading";
+reading.hidden = true;
+for (const pan of document.querySelectorAll("[data-places]")) {
+  const image = pan.firstElementChild;
+  const places = JSON.parse(pan.dataset.places).flatMap(place => {
+    if ("words" in place) return [{ ...place, wide: 0, high: 0 }];
+    const [left, top, width, height] = place.box;
+    const wide = width / place.columns.length, high = height / place.rows.length;
+    return place.values.flatMap((row, i) => row.map((value, j) => ({
+      x: left + (j + .5) * wide, y: top + (i + .5) * high, wide, high,
+      words: `${place.rows[i]}, ${place.columns[j]}: ${value}`,
+    })));
+  });
+  let current = null;
+  const say = place => {
+    current = place;
+    reading.hidden = !place;
+    if (!place) return;
+    const box = image.getBoundingClientRect();
+    reading.value = place.words;
+    const half = reading.offsetWidth / 2 + 4;
+    const x = box.left + place.x * box.width, y = box.top + (place.y - place.high / 2) * box.height;
+    reading.style.left = `${Math.min(Math.max(x, half), Math.max(innerWidth - half, half))}px`;
+    reading.style.top = `${Math.max(y - reading.offsetHeight - 8, 4)}px`;
+  };
+  // Pixels from a point to the nearest place; inside of a cell there are none.
+  const away = (place, x, y, box) => Math.hypot(
+    Math.max(Math.abs(place.x - x) - place.wide / 2, 0) * box.width,
+    Math.max(Math.abs(place.y - y) - place.high / 2, 0) * box.height,
+  );
+  const point = event => {
+    const box = image.getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
+    let best = null, least = 12;
+    for (const place of places) {
+      const distance = away(place, x, y, box);
+      if (distance < least) [best, least] = [place, distance];
+    }
+    say(best);
+  };
+  pan.addEventListener("pointermove", point);
+  pan.addEventListener("pointerdown", point);
+  pan.addEventListener("pointerleave", () => say(null));
+  pan.addEventListener("blur", () => say(null));
+  pan.addEventListener("keydown", event => {
+    const [across, down] = {
+      ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
+    }[event.key] ?? [0, 0];
+    if (event.key === "Escape") say(null);
+    if (!across && !down) return;
+    event.preventDefault();
+    const { width, height } = image.getBoundingClientRect();
+    let best = current ?? places[0], least = Infinity;
+    for (const place of current ? places : []) {
+      const x = (place.x - current.x) * width, y = (place.y - current.y) * height;
+      const ahead = across * x + down * y, aside = Math.abs(down * x) + Math.abs(across * y);
+      const distance = ahead + 4 * aside;
+      if (ahead > .5 && distance < least) [best, least] = [place, distance];
+    }
+    say(best);
+  });
+}
+addEventListener("scroll", () => { reading.hidden = true; }, { passive: true });
+
 // Paper has no folds to open.
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
