@@ -6,6 +6,7 @@ Flags are defined here once; a launcher takes them up, and those of `launch` wit
 
 import contextlib
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,7 +122,7 @@ def open_images(spec: str):
 
     source = open_source(spec, quiet=FLAGS.quiet, orientation=FLAGS.orientation)
     if source.left_out:
-        logging.warning(source.left_out_note)
+        _warn_once(source.left_out_note)
     return source
 
 
@@ -287,6 +288,12 @@ def resampled_notes(specs, source) -> list[str]:
 
     note = resampled_note(specs, source)
     return [note] if note else []
+
+
+@functools.cache
+def _warn_once(note: str) -> None:
+    """The plan, its estimate and the run take the same images."""
+    logging.warning(note)
 
 
 def left_out_note(source) -> list[str]:
