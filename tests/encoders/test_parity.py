@@ -20,6 +20,7 @@ from substrate_jax.encoders import encoder_spec, list_encoders
 from substrate_jax.encoders.weights import abstract_module
 from substrate_jax.encoders.weights import inventory as module_inventory
 from tests.golden import weights
+from tests.helpers import long
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = sorted(path.stem for path in (GOLDEN / "encoders").glob("*.npz"))
@@ -59,11 +60,7 @@ def load(name, folder):
     return encoder, weights.images(encoder.spec.config.image_size)
 
 
-def compared(name):
-    return pytest.param(name, marks=pytest.mark.long if name in SIZES else ())
-
-
-@pytest.fixture(scope="module", params=map(compared, NAMES))
+@pytest.fixture(scope="module", params=[long(n) if n in SIZES else n for n in NAMES])
 def loaded(request, tmp_path_factory):
     """An encoder's name, the encoder, and pictures."""
     return request.param, *load(request.param, tmp_path_factory.mktemp(request.param))
@@ -113,7 +110,7 @@ def test_every_family_and_the_whole_panel_are_compared():
     assert set(list_encoders("paper")) <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [n if n in NAMES else long(n) for n in PUBLISHED])
 def test_the_parameters_are_those_of_the_checkpoint(name):
     want = {k: s for k, s in inventory(name).items() if not k.endswith("num_batches_tracked")}
     assert module_inventory(abstract_module(as_published(name, want))) == want
