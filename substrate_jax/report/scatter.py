@@ -46,7 +46,7 @@ def scatter(points: Mapping[str, tuple[float, float]], *, x: str, y: str) -> Fig
     scale(axes, "y", _around(values[:, 1]), y)
     axes.plot(*values.T, **marked(POINTS, hollow=True))
     words = [f"{name}: {digits(a)}, {digits(b)}" for name, (a, b) in points.items()]
-    read_points(axes, *values.T, words)
+    read_points(axes, values[:, 0], values[:, 1], words)
     rows = []
     for place, mark, word in ((chosen, CHOSEN, "chosen"), (best, BEST, "best")):
         # The best is drawn hollow over the chosen one, so that both show where they are the same.
