@@ -247,8 +247,8 @@ class Drawing:
     def read(self, rows, columns, values, left, bottom, width, height):
         """Have the cells of a rectangle say their values where the pointer is."""
         wide, high = self.figure.get_size_inches()
-        left, top = left / wide, 1 - (bottom + height) / high
-        box = rounded(left), rounded(top), rounded(width / wide), rounded(height / high)
+        place = rounded(left / wide), rounded(1 - (bottom + height) / high)
+        box = (*place, rounded(width / wide), rounded(height / high))
         words = [[number(value) for value in row] for row in values]
         self.figure.readings.append(Cells(box, rows, columns, words))
 
