@@ -16,9 +16,6 @@ if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
         quick += " --xla_llvm_disable_expensive_passes=true"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}".strip()
 
-# With all that traces hold, looking for garbage every 700 objects took 9 % of the tests' time.
-gc.set_threshold(10_000, 20, 20)
-
 # Two workers that each let LAPACK have all cores wait for each other: a QR of 0.1 s takes ten.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
@@ -32,6 +29,8 @@ import threadpoolctl
 assert grain
 assert scipy.linalg  # whose LAPACK jax calls
 threadpoolctl.threadpool_limits(1, user_api="blas")  # of what was loaded before
+# With all that traces hold, looking for garbage every 700 objects took 9 % of the tests' time.
+gc.set_threshold(10_000, 20, 20)
 jax.config.update("jax_platforms", "cpu")
 # What tests start is on CPU too: where libtpu is installed, jax looks for TPUs unless told.
 os.environ["JAX_PLATFORMS"] = "cpu"
