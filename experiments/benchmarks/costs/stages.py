@@ -56,28 +56,28 @@ class Run:
     Attributes:
         rows: domain -> images.
         widths: of the features of all encoders.
+        batch: images at once over all devices.
+        chunk: rows of a chunk of the store.
         ks: neighbors.
         components: of the substrate.
         permutations: of the null; None for the closed form.
         alpha: level.
         measures: more of them.
         draws: resamples of their intervals.
-        batch: images at once over all devices.
-        chunk: rows of a chunk of the store.
         dtype: of the networks.
     """
 
     rows: Mapping[str, int]
     widths: Sequence[int]
-    ks: tuple[int, ...]
-    components: int
-    permutations: int | None
-    alpha: float
-    measures: Sequence[str]
-    draws: int
     batch: int
     chunk: int
-    dtype: str
+    ks: tuple[int, ...] = (10, 30, 100)
+    components: int = 16
+    permutations: int | None = None
+    alpha: float = 0.05
+    measures: Sequence[str] = ()
+    draws: int = 0
+    dtype: str = "float32"
 
     def setting(self, mesh, n: int) -> Setting:
         """Shapes of the arguments of programs on n images."""

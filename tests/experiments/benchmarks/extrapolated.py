@@ -68,12 +68,6 @@ def main() -> None:
     run = stages.Run(
         rows={"images": n},
         widths=widths,
-        ks=(10, 30, 100),
-        components=16,
-        permutations=None,
-        alpha=0.05,
-        measures=(),
-        draws=0,
         batch=at_once,
         chunk=at_once,
         dtype="bfloat16",

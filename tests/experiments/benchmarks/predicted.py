@@ -83,15 +83,8 @@ def sized(rows: dict[str, int], widths) -> stages.Run:
     return stages.Run(
         rows=rows,
         widths=widths,
-        ks=(10, 30, 100),
-        components=16,
-        permutations=None,
-        alpha=0.05,
-        measures=(),
-        draws=0,
         batch=64,
         chunk=FLAGS.images,
-        dtype="float32",
     )
 
 

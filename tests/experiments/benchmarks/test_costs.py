@@ -73,19 +73,7 @@ def test_batches_of_chunks_are_counted(monkeypatch):
         return function, (setting.array((setting.batch * DEVICES, WIDTH)),)
 
     monkeypatch.setattr(stages, "forward", forward)
-    run = stages.Run(
-        rows={"sky": 40},
-        widths=(8,),
-        ks=(2,),
-        components=4,
-        permutations=None,
-        alpha=0.05,
-        measures=(),
-        draws=0,
-        batch=6,
-        chunk=16,
-        dtype="float32",
-    )
+    run = stages.Run(rows={"sky": 40}, widths=(8,), batch=6, chunk=16, components=4)
     rates = machine.Machine(
         "m", "cpu", DEVICES, {"float32": 1.0}, False, {4: 1e9}, 1.0, 1.0, 1.0, {}
     )
