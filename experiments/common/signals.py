@@ -29,6 +29,7 @@ _AGAIN = f"start all processes again: {GO_ON}"
 _WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _said = threading.Event()
 _ending = threading.Event()
+_passing = threading.Lock()  # a signal to this process, or the handler that is to answer it
 _LAST = 1.0  # seconds that process 0 stays behind the others
 _watches: list[Liveness] = []  # of this run, at most one
 
@@ -44,11 +45,14 @@ def ending_on_signals() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _interrupt)
     wakes = signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
     threading.Thread(target=_end_after_grace, args=(receiving,), daemon=True).start()
+    _ending.clear()
     try:
         yield
     finally:
-        signal.set_wakeup_fd(wakes)
-        signal.signal(signal.SIGTERM, before)
+        with _passing:  # what another process says from here on comes too late
+            _ending.set()
+            signal.set_wakeup_fd(wakes)
+            signal.signal(signal.SIGTERM, before)
         os.close(sending)  # the thread ends, unless a signal came: then it sees to the end
 
 
@@ -82,12 +86,13 @@ def tell(how: int) -> None:
 
 def _heard(process: int, how: int) -> None:
     """End this process as another has ended, unless it was done."""
-    if how == DONE or _ending.is_set():
-        return
-    if how in _WORDS:
-        _ending.set()
-        os.kill(os.getpid(), how)
-        return
+    with _passing:
+        if how == DONE or _ending.is_set():
+            return
+        if how in _WORDS:
+            _ending.set()
+            os.kill(os.getpid(), how)
+            return
     if how == FAILED:
         time.sleep(GRACE)  # most failures are common to all: then this one says why
     if not _said.is_set():
