@@ -315,4 +315,5 @@ def calibrate_cka(
     if strata is not None:
         valid = valid_rows(len(blocks[0]), mask, axis_name)
         least = log_least_p_of_strata(gather_rows(strata, axis_name), valid, p_value.dtype)
+        least = from_first(least, axis_name)
     return at_least_one_order(found, count_rows(len(blocks[0]), mask, axis_name), least)

@@ -91,15 +91,15 @@ def test_closed_form_tau_agrees_with_many_permutations(kind):
 def test_calibrate_under_every_transform(method):
     blocks = sample(37, (3, 5))
     padded = [np.concatenate([b, np.full((3, b.shape[1]), np.nan, np.float32)]) for b in blocks]
-    mask = np.arange(40) < 37
+    mask, labels = np.arange(40) < 37, np.arange(40) // 10
 
-    def compute(blocks, mask, axis_name):
-        key = jax.random.key(0)
-        return calibrate_cka(
-            blocks, method=method, permutations=19, key=key, mask=mask, axis_name=axis_name
-        )
+    def compute(blocks, mask, labels, axis_name):
+        strata = labels if method == "permutation" else None
+        options = {"permutations": 19, "key": jax.random.key(0), "strata": strata}
+        return calibrate_cka(blocks, method=method, mask=mask, axis_name=axis_name, **options)
 
-    results = {name: call(compute, (padded, mask)) for name, call in helpers.transforms().items()}
+    sharded = padded, mask, labels
+    results = {name: call(compute, sharded) for name, call in helpers.transforms().items()}
     for name, result in results.items():
         bound = 4 * helpers.tolerance(40)
         for field in ("observed", "tau", "score"):
