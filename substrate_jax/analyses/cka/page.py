@@ -62,12 +62,30 @@ def cka_page(result: CkaResult, thumbnails: Thumbnails) -> Page:
     sections.append(Section("How this was made", page.provenance(result.run)))
     nulls = (domain.comparison.calibrated for domain in domains.values())
     methods = dict.fromkeys(null_in_words(null.method, null.skewness) for null in nulls)
-    lede = (
+    lede = _finding(result) + (
         f"{counted(len(encoders), 'encoder')} compared on {counted(len(domains), 'domain')} of "
         f"images by linear CKA of their pooled features, calibrated against permuted rows "
         f"({'; '.join(methods)}), and by shared nearest neighbors."
     )
     return Page("How alike do these encoders see?", lede, _tiles(result), sections)
+
+
+def _finding(result: CkaResult) -> str:
+    """How many pairs agree beyond chance, and by how much; nothing where no pair was tested."""
+    found = [key_figures(domain) for domain in result.domains.values()]
+    tested = sum(key.tested for key in found)
+    if not tested:
+        return ""
+    scores = [key.score for key in found if key.score is not None]
+    span = f" ({number(min(scores))} to {number(max(scores))} by domain)" if len(scores) > 1 else ""
+    alphas = {domain.comparison.calibrated.alpha for domain in result.domains.values()}
+    significant = sum(key.significant for key in found)
+    return (
+        f"Of {tested} pairs of encoders {significant} agree beyond chance "
+        f"(q < {', '.join(f'{alpha:g}' for alpha in sorted(alphas))}); the median pair has a "
+        f"calibrated CKA of {number(statistics.median(scores))}{span}, between 0 at chance and 1 "
+        "for the same arrangement of the images. "
+    )
 
 
 def _tiles(result: CkaResult) -> list[tuple[str, str, str]]:

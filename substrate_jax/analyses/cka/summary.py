@@ -16,11 +16,13 @@ class KeyFigures:
 
     Attributes:
         median: raw CKA of the pairs; None without a pair.
+        score: median calibrated CKA of the pairs; None without a pair.
         significant: pairs with q below alpha.
         tested: pairs that have a q.
     """
 
     median: float | None
+    score: float | None
     significant: int
     tested: int
 
@@ -31,12 +33,15 @@ class KeyFigures:
 
 
 def key_figures(domain: CkaDomain) -> KeyFigures:
-    """Median raw CKA of the pairs, and how many pairs are significant of how many tested."""
+    """Median CKA of the pairs, raw and calibrated, and how many of them are significant."""
     calibrated = domain.comparison.calibrated
-    raw, q = upper(domain.comparison.cka), upper(calibrated.q_value)
-    raw, q = raw[np.isfinite(raw)], q[np.isfinite(q)]
+    raw, score, q = (
+        values[np.isfinite(values)]
+        for values in map(upper, (domain.comparison.cka, calibrated.score, calibrated.q_value))
+    )
     return KeyFigures(
         median=float(np.median(raw)) if len(raw) else None,
+        score=float(np.median(score)) if len(score) else None,
         significant=int(np.sum(q < calibrated.alpha)),
         tested=len(q),
     )
