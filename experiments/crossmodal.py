@@ -31,7 +31,6 @@ flags.adopt_module_key_flags(components)
 flags.adopt_module_key_flags(components_swept)
 flags.adopt_module_key_flags(permutations)
 flags.adopt_module_key_flags(bootstrap)
-RANDOM = "-untrained-0"  # what `untrained` puts after a name
 EMBEDDED = "picture=digits,sound=tones:digits"  # the sides without a flag
 flags.DEFINE_enum(
     "pair",
@@ -41,9 +40,6 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_integer(
     "per_class", None, "Pairs of each class; as many as both sides have.", lower_bound=1
-)
-flags.DEFINE_list(
-    "random_weights", [], "Encoders to add with random weights, whatever --weights_dir has."
 )
 flags.DEFINE_integer("neighbors", 10, "Of mutual kNN.", lower_bound=1)
 flags.DEFINE_float("power", 0.8, "How often the least effect is to be seen.")
@@ -86,32 +82,9 @@ def check_flags() -> None:
 
 
 def chosen_specs() -> list:
-    """Records of --encoders, and of --random_weights under the name that they then have.
-
-    Raises:
-        ValueError: a word is neither a group nor an encoder, or nothing is left.
-    """
-    from substrate_jax.encoders import find_spec
-
+    """Records of --encoders, unless --features is given alone, and of --random_weights."""
     given = [FLAGS[name].using_default_value for name in ("domains", "encoders")]
-    specs = [] if FLAGS.features and all(given) else panel.chosen_specs()
-    random = []
-    for name in FLAGS.random_weights:
-        try:
-            random.append(find_spec(name, None))
-        except ValueError as error:
-            raise ValueError(f"random_weights={name!r}: {error}") from error
-    return specs + [dataclasses.replace(spec, name=f"{spec.name}{RANDOM}") for spec in random]
-
-
-def load(spec):
-    """The encoder of a record of `chosen_specs`."""
-    if not spec.name.endswith(RANDOM):
-        return panel.load(spec)
-    from substrate_jax.encoders.untrained import untrained
-
-    plain = dataclasses.replace(spec, name=spec.name.removesuffix(RANDOM))
-    return untrained(plain, dtype=FLAGS.dtype)
+    return panel.random_specs() if FLAGS.features and all(given) else panel.chosen_specs()
 
 
 def by_class() -> bool:
@@ -164,12 +137,9 @@ def plan(opened, mesh, out: Path) -> str:
     from .common import redaction
 
     specs = {spec.name: spec for side in opened for spec in (*side.images, *side.sounds)}
-    lines, missing = panel.encoder_lines(
-        [spec for spec in specs.values() if not spec.name.endswith(RANDOM)]
-    )
+    lines, missing = panel.encoder_lines(specs.values())
     head = f"mesh: {dict(mesh.shape)}   out: {out}   dtype: {FLAGS.dtype}"
     lines = [head, "encoders:", *lines]
-    lines += [f"  {name}, random weights" for name in specs if name.endswith(RANDOM)]
     for side in opened:
         n, what = len(side.source), "sounds" if side.has_sounds else "rows"
         lines += side.files.lines()
@@ -194,7 +164,7 @@ def compute(opened, mesh, out: Path) -> None:
     stages, store = Stages(), panel.open_store(out)
     with stages("load", alone=True):
         specs = {spec.name: spec for side in opened for spec in (*side.images, *side.sounds)}
-        loaded = {name: load(spec) for name, spec in specs.items()}
+        loaded = {name: panel.load(spec) for name, spec in specs.items()}
     features = {}
     for side in opened:
         bar = progress_bar(side.name, len(side.source), "row")

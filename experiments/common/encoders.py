@@ -25,6 +25,9 @@ flags.adopt_module_key_flags(devices)
 flags.adopt_module_key_flags(networks)
 flags.adopt_module_key_flags(calibration)
 flags.DEFINE_enum("panel", "mini", ["mini", "paper"], "Where `all` and groups look for encoders.")
+flags.DEFINE_list(
+    "random_weights", [], "Encoders to add with random weights, whatever --weights_dir has."
+)
 flags.DEFINE_bool("list_encoders", False, "Print the registered encoders and stop.")
 flags.DEFINE(
     launch.PathParser(),
@@ -75,7 +78,7 @@ flags.DEFINE(
 
 
 def chosen_specs() -> list:
-    """The records of --encoders.
+    """The records of --encoders, and of --random_weights.
 
     Raises:
         ValueError: a word is neither a group nor an encoder, or nothing is left.
@@ -83,13 +86,32 @@ def chosen_specs() -> list:
     from substrate_jax.encoders import find_spec, select_encoders
 
     names = select_encoders(FLAGS.encoders, FLAGS.panel)
-    return [find_spec(name, FLAGS.weights_dir) for name in names]
+    return [find_spec(name, FLAGS.weights_dir) for name in names] + random_specs()
+
+
+def random_specs() -> list:
+    """The records of --random_weights, as they are without training."""
+    from substrate_jax.encoders import find_spec
+    from substrate_jax.encoders.untrained import untrained_spec
+
+    specs = []
+    for name in dict.fromkeys(FLAGS.random_weights):
+        try:
+            specs.append(untrained_spec(find_spec(name, None)))
+        except ValueError as error:
+            raise ValueError(f"random_weights={name!r}: {error}") from error
+    return specs
 
 
 def load(spec):
     """The encoder of a record, as the flags want it."""
-    from substrate_jax.encoders import load_encoder
+    from substrate_jax.encoders import find_spec, load_encoder
+    from substrate_jax.encoders.untrained import UNTRAINED, untrained
 
+    if spec.paradigm == UNTRAINED:
+        plain = find_spec(spec.name.removesuffix(f"-{UNTRAINED}-0"), None)
+        plain = dataclasses.replace(plain, preprocess=input_preprocess(plain))
+        return untrained(plain, dtype=FLAGS.dtype)
     return load_encoder(
         spec.name,
         FLAGS.weights_dir if FLAGS.weights_dir and not spec.bundled else None,
@@ -304,15 +326,17 @@ def left_out_note(source) -> list[str]:
 def encoder_lines(specs) -> tuple[list[str], int]:
     """The encoders of a plan, one a line, and the bytes to download for them."""
     from substrate_jax.encoders import is_at_hand
+    from substrate_jax.encoders.untrained import UNTRAINED
     from substrate_jax.encoders.weights import parameter_count
 
     lines, missing = [], 0
     for spec in specs:
         parameters = parameter_count(spec.config)
-        here = is_at_hand(spec, FLAGS.weights_dir)
+        drawn = spec.paradigm == UNTRAINED
+        here = drawn or is_at_hand(spec, FLAGS.weights_dir)
         missing += 0 if here else 4 * parameters
         absent = f"not in {FLAGS.weights_dir}: put" if FLAGS.weights_dir else "to download from"
-        where = "at hand" if here else f"{absent} {spec.checkpoint}"
+        where = "random weights" if drawn else "at hand" if here else f"{absent} {spec.checkpoint}"
         lines.append(
             f"  {spec.name:20s} {spec.family:9s} {spec.paradigm:22s} width {spec.width:5d} "
             f"parameters {parameters:12,d}  {where}"

@@ -55,9 +55,9 @@ class Item:
 
 
 def chosen_specs() -> list:
-    """The records of --encoders; none where --features is given and --encoders is not."""
+    """The records of --encoders, unless --features is given alone, and of --random_weights."""
     only_files = FLAGS.features and FLAGS["encoders"].using_default_value
-    return [] if only_files else panel.chosen_specs()
+    return panel.random_specs() if only_files else panel.chosen_specs()
 
 
 def open_files(specs: Sequence[Any], *, flag: str = "domains", layers: bool = False) -> FilePanel:

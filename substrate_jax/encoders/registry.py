@@ -17,7 +17,12 @@ from substrate_jax.data.sources import Modality
 from substrate_jax.encoders.networks.network import Config
 
 Paradigm = Literal[
-    "supervised", "self_supervised", "masked_reconstruction", "image_text", "sound_text"
+    "supervised",
+    "self_supervised",
+    "masked_reconstruction",
+    "image_text",
+    "sound_text",
+    "untrained",
 ]
 
 
@@ -90,8 +95,8 @@ def paradigm_groups(paradigm: str) -> frozenset[str]:
     """The groups of encoders that were trained so.
 
     `discriminative` follows the paper: trained on labels or by self-supervised contrast or
-    distillation. Image-text towers form a group of their own, towers of sound and text none: groups
-    choose among encoders of images.
+    distillation. Image-text towers form a group of their own; towers of sound and text, and what is
+    not trained, none: groups choose among trained encoders of images.
 
     Example:
         >>> sorted(paradigm_groups("supervised")), sorted(paradigm_groups("masked_reconstruction"))
@@ -99,7 +104,7 @@ def paradigm_groups(paradigm: str) -> frozenset[str]:
     """
     if paradigm == "masked_reconstruction":
         return frozenset({"mim"})
-    if paradigm == "sound_text":
+    if paradigm in ("sound_text", "untrained"):
         return frozenset()
     if paradigm in ("supervised", "self_supervised"):
         return frozenset({"discriminative", paradigm})

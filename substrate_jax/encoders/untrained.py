@@ -9,7 +9,14 @@ import numpy as np
 from substrate_jax.encoders import weights as checkpoints
 from substrate_jax.encoders.encoder import Encoder
 from substrate_jax.encoders.networks.layers import constant_rngs
-from substrate_jax.encoders.registry import EncoderSpec
+from substrate_jax.encoders.registry import EncoderSpec, Paradigm
+
+UNTRAINED: Paradigm = "untrained"
+
+
+def untrained_spec(spec: EncoderSpec, seed: int = 0) -> EncoderSpec:
+    """The record of `untrained`: another name, and trained on nothing."""
+    return dataclasses.replace(spec, name=f"{spec.name}-{UNTRAINED}-{seed}", paradigm=UNTRAINED)
 
 
 def untrained(spec: EncoderSpec, seed: int = 0, *, dtype: jnp.dtype = jnp.float32) -> Encoder:
@@ -32,12 +39,11 @@ def untrained(spec: EncoderSpec, seed: int = 0, *, dtype: jnp.dtype = jnp.float3
         >>> encoder.name, encoder.sha256
         ('mini_vit_base-untrained-3', 'untrained-3-mini_vit_base')
     """
-    label = f"untrained-{seed}"
+    label = f"{UNTRAINED}-{seed}"
     rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
     module = spec.config.build(constant_rngs(rng))
     arrays = checkpoints.checkpoint_arrays(module)
     module = checkpoints.fill(module, arrays, source=label, dtype=dtype)
     module.eval()
     sha256 = f"{label}-{spec.name}"
-    spec = dataclasses.replace(spec, name=f"{spec.name}-{label}")
-    return Encoder(spec, module, source=label, sha256=sha256, dtype=dtype)
+    return Encoder(untrained_spec(spec, seed), module, source=label, sha256=sha256, dtype=dtype)
