@@ -26,6 +26,8 @@ import pytest
 import scipy.linalg
 import threadpoolctl
 
+from tests import helpers
+
 assert grain
 assert scipy.linalg  # whose LAPACK jax calls
 threadpoolctl.threadpool_limits(1, user_api="blas")  # of what was loaded before
@@ -65,6 +67,10 @@ def pytest_addoption(parser):
 
 # Folders and files whose tests take longest, so that no worker begins with one as others end.
 FIRST = ("multiprocess", "robustness", "experiments", "test_")
+
+
+def pytest_configure(config):
+    helpers.ALL = config.getoption("--long")
 
 
 def pytest_collection_modifyitems(config, items):

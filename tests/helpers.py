@@ -13,6 +13,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 AXIS = "rows"
+ALL = False  # --long: see conftest.py
 
 
 def long(*values):
@@ -29,10 +30,11 @@ def tolerance(reduction_length: int, dtype=jnp.float32, condition: float = 1.0) 
     return 8 * float(jnp.finfo(dtype).eps) * np.sqrt(reduction_length) * condition
 
 
-def transforms(devices: int = 8) -> dict[str, Callable]:
+def transforms(devices: int = 8, *, every: bool | None = None) -> dict[str, Callable]:
     """Name -> caller `(function, sharded, *replicated)` for each way users compile a kernel.
 
-    Uncompiled calls are those of the doctests.
+    Uncompiled calls are those of the doctests. `jax.pmap` is a `jax.shard_map` in other clothes: it
+    is left out but with --long, or where a test asks for `every` way.
 
     `function(*sharded, *replicated, axis_name=...)` must return replicated values. `sharded`
     arrays (or pytrees of them) are split along axis 0, whose length must divide by `devices`.
@@ -65,7 +67,10 @@ def transforms(devices: int = 8) -> dict[str, Callable]:
         )
         return jax.jit(mapped)(*sharded, *replicated)
 
-    return {"jit": jit, "pmap": pmap, "shard_map": shard_map}
+    ways = {"jit": jit, "pmap": pmap, "shard_map": shard_map}
+    if not (ALL if every is None else every):
+        del ways["pmap"]
+    return ways
 
 
 def random_orthogonal(rng: np.random.Generator, d: int) -> np.ndarray:

@@ -135,6 +135,7 @@ def test_second_run_reads_the_store_and_repeats_the_numbers(finished, monkeypatc
     assert (out / "report.html").is_file()
 
 
+@pytest.mark.long
 def test_numbers_do_not_depend_on_the_mesh(finished, tmp_path):
     _, eight = finished
     one = run(tmp_path, mesh="data=1")
@@ -230,6 +231,7 @@ def test_bad_flags_end_in_one_line(case, tmp_path):
     assert not (tmp_path / "out" / "result.json").exists()
 
 
+@pytest.mark.long
 def test_corrupt_image_is_named_and_can_be_skipped(tmp_path):
     from PIL import Image
 

@@ -73,6 +73,7 @@ def main_of(result: dict) -> dict:
     return next(one["measures"] for one in found if one["k"] == 3)
 
 
+@pytest.mark.long
 def test_things_seen_by_both_sides_agree(by_id):
     _, result, _ = by_id
     found = result["comparison"]
@@ -99,6 +100,7 @@ def test_things_seen_by_both_sides_agree(by_id):
     assert [one["measure"] for one in found["planted"]] == ["cka", "mutual_knn"]
 
 
+@pytest.mark.long
 def test_the_page_says_what_was_found(by_id):
     out, _, _ = by_id
     page = (out / "report.html").read_text("utf-8")

@@ -121,6 +121,7 @@ def test_the_page_says_it_all(finished):
     assert "Held out, class by class" not in page
 
 
+@pytest.mark.long
 def test_interrupted_it_goes_on_to_the_same_bits(finished, data, tmp_path, monkeypatch):
     _, want = finished
     whole = Watcher.watch

@@ -48,6 +48,7 @@ def trained(tmp_path_factory, data):
     return out
 
 
+@pytest.mark.long
 def test_a_member_is_written_with_its_record_and_card(trained, data):
     record = json.loads((trained / f"{NAME}.json").read_text())
     assert (record["encoder"], record["data"], record["images"]) == (NAME, data, 256)
@@ -71,6 +72,7 @@ def test_the_same_command_ends_with_the_same_weights(trained, data, capsys):
     assert "step" not in capsys.readouterr().out  # nothing was left to train
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("flag", "value"), [("seed", 1), ("epochs", 2)])
 def test_a_run_does_not_go_on_with_other_flags(trained, data, flag, value):
     before = (trained / f"{NAME}.safetensors").read_bytes()
@@ -87,6 +89,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, data, capsys):
     assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.long
 def test_the_card_is_rewritten_alone(trained):
     card = (trained / "README.md").read_text()
     (trained / "README.md").unlink()

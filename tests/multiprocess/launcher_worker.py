@@ -56,7 +56,7 @@ RUNS = {
     "unlabeled": ("unlabeled", TRAINED | PRETRAINED, ()),
 }
 # The others are the same ways through the code, mostly: --long runs them.
-FEW = ("layers, files", "detector, files")
+FEW = ("detector, files",)
 TRAININGS = ("distill", "unlabeled")
 
 

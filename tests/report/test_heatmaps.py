@@ -11,6 +11,7 @@ from PIL import Image
 
 from substrate_jax.report import drawing, heatmaps, tags
 from tests.analyses.cka.synthetic import symmetric
+from tests.helpers import long
 from tests.report.boxes import misplaced, text_boxes
 
 NAME = "a name_of some $length$ 猫"
@@ -92,7 +93,7 @@ def test_a_matrix_that_does_not_fit_its_names_is_refused(count):
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("m", [1, 3, 15])
+@pytest.mark.parametrize("m", [1, long(3), 15])
 def test_texts_of_heat_maps_are_in_no_one_s_way(m):
     rng = np.random.default_rng(m)
     matrix, names = symmetric(rng, m, 0, 1, 1), [f"{NAME} {i}" for i in range(m)]

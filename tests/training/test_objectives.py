@@ -13,7 +13,7 @@ from substrate_jax.encoders.networks.resnet import ResNetConfig
 from substrate_jax.encoders.networks.vit import ViT, ViTConfig
 from substrate_jax.training import objectives
 from tests.encoders.networks.modules import filled, leaves
-from tests.helpers import tolerance
+from tests.helpers import long, tolerance
 from tests.training.pictures import SIZE, pictures
 
 PLAIN = Preprocess(SIZE, 1.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -83,7 +83,9 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(
+    "name", [long(n) if n in ("supervised vit", "masked convolution") else n for n in OBJECTIVES]
+)
 def test_objectives_train_every_parameter(name):
     build, untouched = OBJECTIVES[name]
     graph, parameters, rest = nnx.split(build(), nnx.Param, ...)

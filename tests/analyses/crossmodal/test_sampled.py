@@ -94,6 +94,7 @@ def classed():
     return blocks, found[0]
 
 
+@pytest.mark.long
 def test_classes_are_told_from_their_arrangement(classed):
     _, found = classed
     for measure in ("cka", "mutual_knn"):
@@ -109,6 +110,7 @@ def test_classes_are_told_from_their_arrangement(classed):
     assert found["debiased_cka"].nulls["rows"].p_value == np.float32(1 / 200)
 
 
+@pytest.mark.long
 def test_filling_up_changes_nothing(classed):
     (x, y), found = classed
     options = Options(neighbors=5, permutations=199, resamples=20)

@@ -19,9 +19,10 @@ from experiments.benchmarks.pods.programs import PROGRAMS, chosen
 from experiments.benchmarks.pods.reading import collectives, products
 from substrate_jax.kernels.blocks import BLOCK_ENTRIES
 from substrate_jax.mesh import DATA_AXIS, ROWS, make_mesh, over_rows
+from tests.helpers import long
 
 ROOT = Path(__file__).parents[3]
-N = 2048
+N = 1024
 ENCODERS = ("mini_vit_base",)
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra tpu)"
@@ -169,7 +170,7 @@ def test_another_libtpu_than_jax_wants_is_refused(monkeypatch):
     ("flags", "said"),
     [
         (["--topologies=v9:2x2"], "topologies='v9:2x2': give some of v4:2x2x1"),
-        (["--topologies=v5e:3x5"], "topologies='v5e:3x5': .*; give some of v4:2x2x1"),
+        long(["--topologies=v5e:3x5"], "topologies='v5e:3x5': .*; give some of v4:2x2x1"),
         (["--topologies=v5e:2x2", "--mesh=data=8"], "v5e:2x2: mesh='data=8' needs 8 devices"),
     ],
 )

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from experiments.benchmarks import measure
 from experiments.common import devices, launch
 from tests.data import fuzz
+from tests.helpers import long
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem != "__init__")
@@ -94,7 +95,14 @@ def stage(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(("command", "name"), FLAGS)
+# A flag that several commands share is read by one function; each has it with --long.
+FIRST = dict((name, command) for command, name in reversed(FLAGS))
+SHARED = {(command, name) for command, name in FLAGS if FIRST[name] != command}
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [long(*flag) if flag in SHARED else flag for flag in FLAGS]
+)
 def test_absurd_values(command, name, stage, monkeypatch, capsys):
     # Few of a flag with few values; those of the others lead to more places.
     few = isinstance(flags.FLAGS[name], (flags.BooleanFlag, flags.EnumFlag))
@@ -126,7 +134,9 @@ def test_absurd_values(command, name, stage, monkeypatch, capsys):
 NUMERIC = [(command, name) for command, name in FLAGS if flags.FLAGS[name].flag_type() in TYPES]
 
 
-@pytest.mark.parametrize(("command", "name"), NUMERIC)
+@pytest.mark.parametrize(
+    ("command", "name"), [long(*flag) if flag in SHARED else flag for flag in NUMERIC]
+)
 def test_numbers_beyond_use_are_refused(command, name, stage, monkeypatch, capsys):
     for value in ("-1", "nan", "9" * 12 if flags.FLAGS[name].flag_type() == "int" else "-inf"):
         small = SMALL.get(command, ())

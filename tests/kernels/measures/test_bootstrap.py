@@ -55,7 +55,7 @@ def test_intervals_cover_the_known_value(name):
     assert 0.8 < error.mean() / value.std() < 1.25
 
 
-@pytest.mark.parametrize("name", ["cka", "mutual_knn"])
+@pytest.mark.parametrize("name", ["cka", helpers.long("mutual_knn")])
 def test_eight_devices_draw_the_rows_of_one(name):
     blocks = [b[0] for b in sample(37)]
     padded = [np.concatenate([b, np.full((3, 2), np.nan, np.float32)]) for b in blocks]

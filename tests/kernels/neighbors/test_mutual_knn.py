@@ -137,10 +137,10 @@ def padded():
     return rows, recalls(arrays(blocks), KS), jax.jit(partial(summary, axis_name=None))(*rows)[2]
 
 
-@pytest.mark.parametrize("transform", transforms())
+@pytest.mark.parametrize("transform", ["shard_map", long("jit"), long("pmap")])
 def test_same_numbers_under_every_transform_with_padding(transform, padded):
     rows, want, sampled = padded
-    got, moments, got_sampled = transforms()[transform](summary, rows)
+    got, moments, got_sampled = transforms(every=True)[transform](summary, rows)
     assert got.count == want.count
     for name, counts in dataclasses.asdict(want.graph).items():
         assert (getattr(got.graph, name) == counts).all(), name

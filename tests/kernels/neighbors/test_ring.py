@@ -168,6 +168,7 @@ def test_copies_are_found_across_devices():
         assert each[PADDED] == PADDED
 
 
+@pytest.mark.long
 def test_a_block_may_be_the_same_on_all_devices():
     """As where each device compares one encoder with its own draws of another."""
     x, y = np.random.default_rng(0).normal(size=(2, 20, 4)).astype(np.float32)
