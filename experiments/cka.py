@@ -12,6 +12,10 @@ More measures of similarity (RSA, RBF CKA, SVCCA, ...), with intervals from resa
 
     python -m experiments.cka --measure=all --bootstrap=200
 
+with chance by permuted images and the ceiling that halves of the same units set:
+
+    python -m experiments.cka --measure=rsa,procrustes --measure_permutations=200 --ceiling_splits=5
+
 Features made elsewhere, beside encoders or alone (docs/applications.md):
 
     python -m experiments.cka --features=mine=layer4.npy,other=other.csv
@@ -21,6 +25,7 @@ them. Written to OUT: result.json, figures and report.html.
 """
 
 import functools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +47,17 @@ flags.adopt_module_key_flags(several_domains)
 flags.DEFINE_list("k", ["10", "30", "100"], "Neighbors for mutual kNN recall.")
 flags.DEFINE_list(
     "measure", [], "More similarity measures by name, or all; an unknown name lists them."
+)
+flags.DEFINE_integer(
+    "measure_permutations",
+    0,
+    "Permutations of the images for the p-values of more measures whose null has no closed form; "
+    "0 for none.",
+)
+flags.DEFINE_integer(
+    "ceiling_splits",
+    0,
+    "Splits of every encoder's units into halves for the ceilings of more measures; 0 for none.",
 )
 flags.DEFINE_enum(
     "calibration", "closed_form", ["closed_form", "permutation"], "How the null is computed."
@@ -70,6 +86,7 @@ def run() -> None:
         )
     calibration.check_alpha()
     measures = chosen_measures(FLAGS.measure, FLAGS.bootstrap, n)
+    check_chance(measures)
     take = functools.partial(panel.take_images, least=least, uses=uses)
     mesh = make_mesh(FLAGS.mesh)
     files = feature_files.open_files(specs)
@@ -90,11 +107,8 @@ def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
     """Everything after the plan; `out` is held by this run."""
     import jax
 
-    from substrate_jax.analyses.cka.compare import (
-        compare_encoders,
-        domain_agreement,
-        measure_encoders,
-    )
+    from substrate_jax.analyses.cka.compare import compare_encoders, domain_agreement
+    from substrate_jax.analyses.cka.measured import measure_encoders
     from substrate_jax.analyses.cka.page import cka_page
     from substrate_jax.analyses.cka.results import CkaDomain, CkaResult
     from substrate_jax.analyses.cka.separation import separation
@@ -126,7 +140,14 @@ def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
             measured = None
             if measures:
                 measured = measure_encoders(
-                    features[name], measures, draws=FLAGS.bootstrap, seed=FLAGS.seed, mesh=mesh
+                    features[name],
+                    measures,
+                    draws=FLAGS.bootstrap,
+                    permutations=FLAGS.measure_permutations,
+                    alpha=FLAGS.alpha,
+                    splits=FLAGS.ceiling_splits,
+                    seed=FLAGS.seed,
+                    mesh=mesh,
                 )
             domains[name] = CkaDomain(
                 images=files.image_set(name, source),
@@ -172,6 +193,8 @@ def estimate(specs, files, ks, measures, mesh, take) -> str:
         alpha=FLAGS.alpha,
         measures=measures,
         draws=FLAGS.bootstrap,
+        shuffles=FLAGS.measure_permutations,
+        splits=FLAGS.ceiling_splits,
         batch=FLAGS.batch_size,
         chunk=FLAGS.chunk_rows,
         dtype=FLAGS.dtype,
@@ -213,6 +236,22 @@ def chosen_measures(words: list[str], draws: int, n: int) -> tuple[str, ...]:
             f"give --n={needed[worst]} or more"
         )
     return names
+
+
+def check_chance(measures: tuple[str, ...]) -> None:
+    """Raises ValueError unless --measure_permutations and --ceiling_splits can be used."""
+    for name, example in (("measure_permutations", 200), ("ceiling_splits", 5)):
+        value = getattr(FLAGS, name)
+        if value < 0:
+            raise ValueError(f"{name}={value}; give 0 for none, or {example}, say")
+        if value and not measures:
+            raise ValueError(f"{name}={value} has no measure; give --measure=all, say")
+    draws, least = FLAGS.measure_permutations, math.ceil(1 / FLAGS.alpha) - 1
+    if 0 < draws < least:
+        raise ValueError(
+            f"measure_permutations={draws} are too few for alpha={FLAGS.alpha}; "
+            f"give {least} or more"
+        )
 
 
 if __name__ == "__main__":

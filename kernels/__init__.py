@@ -12,6 +12,9 @@ from .alignment.streaming_cka import StreamingCka
 from .measures.bootstrap import Interval, bootstrap, resampled
 from .measures.by_name import measure_named, pairwise_measure, rows_needed
 from .measures.canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
+from .measures.ceiling import split_half_ceiling
+from .measures.chance import calibrate_measure
+from .measures.contrasts import Contrast, closer
 from .measures.eigenspaces import eigenspace_overlap
 from .measures.gulp import pairwise_gulp
 from .measures.measure import Measure
@@ -45,6 +48,7 @@ from .validate import check_finite
 __all__ = [
     "MEASURES",
     "Calibration",
+    "Contrast",
     "GeneralizedProcrustes",
     "Interval",
     "Measure",
@@ -57,11 +61,13 @@ __all__ = [
     "benjamini_hochberg",
     "bootstrap",
     "calibrate_cka",
+    "calibrate_measure",
     "calibrate_mutual_knn",
     "center",
     "check_finite",
     "cka",
     "cka_null_moments",
+    "closer",
     "cycle_knn",
     "eigenspace_overlap",
     "family_p_values",
@@ -100,6 +106,7 @@ __all__ = [
     "rows_needed",
     "sample_null",
     "second_order_cosine",
+    "split_half_ceiling",
     "standardize",
     "tail_from_moments",
     "third_moment",

@@ -23,7 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Int64, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int64, PyTree, Shaped
 
 DATA_AXIS = "data"
 # How arrays lie on a mesh: rows split over the data axis, columns split over it, or all everywhere.
@@ -230,6 +230,22 @@ def over_rows(
       [4.0, 4.0]
     """
     return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs))
+
+
+def after(first: Float[Array, "..."], mask: Bool[Array, " m"]) -> Bool[Array, " m"]:
+    """The mask of rows, known only when `first` is.
+
+    Processes must meet in one order, and on CPU XLA keeps none between what communicates in a loop
+    and what does outside of it; a barrier is gone before the program is scheduled.
+
+    Example:
+      >>> after(jax.numpy.full(2, np.nan), jax.numpy.array([True, False])).tolist()
+      [True, False]
+    """
+    number = jax.numpy.sum(first)
+    integer = jax.numpy.dtype(f"int{8 * number.dtype.itemsize}")
+    bits = jax.lax.bitcast_convert_type(number, integer)
+    return mask & ((bits | 1) != 0)  # always true, which XLA does not see
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:

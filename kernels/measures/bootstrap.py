@@ -119,10 +119,16 @@ def bootstrap(
       True
     """
     check_fraction("level", level)
-    value, drawn = resampled(measure, blocks, key, draws=draws, **options)
+    return interval_of(*resampled(measure, blocks, key, draws=draws, **options), level=level)
+
+
+def interval_of(
+    value: Float[Array, "*shape"], drawn: Float[Array, " b *shape"], *, level: float = 0.95
+) -> Interval:
+    """The interval that `bootstrap` gives, from both results of `resampled`."""
     tail = (1 - level) / 2
     low, high = jnp.quantile(drawn, jnp.asarray([tail, 1 - tail], value.dtype), axis=0)
-    error = jnp.sqrt(jnp.sum((drawn - value[None]) ** 2, axis=0) / (draws - 1))
+    error = jnp.sqrt(jnp.sum((drawn - value[None]) ** 2, axis=0) / (len(drawn) - 1))
     return Interval(value, low, high, error)
 
 
@@ -211,7 +217,7 @@ def resampled(
         value, drawn = drawn[0], drawn[1:]
     else:
         value = entry.compute(blocks, mask=mask, axis_name=axis_name, **options)
-        everyone = [gather_rows(x, axis_name) for x in blocks]
+        everyone = [jnp.asarray(gather_rows(x, axis_name)) for x in blocks]
 
         def compute(number):
             here = draw(number)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 
 from jaxtyping import Array, Float
 
+from ..nulls.calibrated import Calibration
+
 RESAMPLING = ("bootstrap", "subsample")
 
 
@@ -32,6 +34,8 @@ class Measure:
         copies of a row would distort.
       citation: its source.
       minimum_rows: the fewest rows it takes with its default options.
+      calibrate: as `compute`, with `alpha`, to a `Calibration` by the null's moments in closed
+        form; None where they are not known.
       one_with_itself: whether an encoder has 1 with itself.
       sharded: whether sharded rows stay where they are.
       options: keywords of `compute` with their defaults.
@@ -54,6 +58,7 @@ class Measure:
     resampling: str
     citation: str
     minimum_rows: int
+    calibrate: Callable[..., Calibration] | None = None
     one_with_itself: bool = True
     sharded: bool = True
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)

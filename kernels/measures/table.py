@@ -10,18 +10,23 @@ for the candidates of a tile; otherwise every device gathers all rows and comput
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+import jax
 from jaxtyping import Array, Float
 
-from ..alignment.distance_correlation import pairwise_distance_correlation
+from ..alignment.distance_correlation import pairwise_distance_correlation, pairwise_distance_hsic
 from ..alignment.linear_cka import pairwise_cka
-from ..alignment.rbf_cka import pairwise_rbf_cka
+from ..alignment.rbf_cka import pairwise_rbf_cka, pairwise_rbf_hsic
+from ..arithmetic import root
 from ..neighbors.cknna import cycle_knn, pairwise_cknna
-from ..neighbors.mutual_knn import mutual_knn
+from ..neighbors.mutual_knn import calibrate_mutual_knn, mutual_knn
 from ..neighbors.neighborhoods import neighborhood_jaccard, second_order_cosine
+from ..nulls.calibrated import Calibration
+from ..nulls.calibration import calibrate_cka, rescale
 from .canonical import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
 from .eigenspaces import eigenspace_overlap
 from .gulp import pairwise_gulp
@@ -38,6 +43,21 @@ def _mutual_knn(
     ks = (k,) if isinstance(k, int) else tuple(k)
     recall = mutual_knn(blocks, ks, mask=mask, axis_name=axis_name).recall
     return recall[0] if isinstance(k, int) else recall
+
+
+def _calibrated_knn(blocks, *, k: int = 10, **options) -> Calibration:
+    found = calibrate_mutual_knn(blocks, (k,), **options)
+    return jax.tree.map(lambda a: a[0], found)
+
+
+def _calibrated_rbf(blocks, *, alpha: float, **options) -> Calibration:
+    return calibrate_cka(pairwise_rbf_hsic(blocks, **options), alpha=alpha)
+
+
+def _calibrated_distances(blocks, *, alpha: float, **options) -> Calibration:
+    square = calibrate_cka(pairwise_distance_hsic(blocks, **options), alpha=alpha)
+    observed, tau = root(square.observed), root(square.tau)
+    return dataclasses.replace(square, observed=observed, tau=tau, score=rescale(observed, tau))
 
 
 _ALL = frozenset({"rotation", "scale", "shift"})
@@ -61,6 +81,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             resampling="bootstrap",
             citation="Kornblith et al. 2019",
             minimum_rows=2,
+            calibrate=calibrate_cka,
         ),
         "debiased_cka": Measure(
             title="Debiased linear CKA",
@@ -87,6 +108,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             resampling="subsample",
             citation="Kornblith et al. 2019",
             minimum_rows=2,
+            calibrate=_calibrated_rbf,
             options=MappingProxyType({"bandwidth": 1.0}),
         ),
         "debiased_rbf_cka": Measure(
@@ -115,6 +137,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             resampling="bootstrap",
             citation="Szekely et al. 2007",
             minimum_rows=2,
+            calibrate=_calibrated_distances,
         ),
         "debiased_distance_correlation": Measure(
             title="Debiased squared distance correlation",
@@ -141,6 +164,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             resampling="subsample",
             citation="Huh et al. 2024",
             minimum_rows=11,
+            calibrate=_calibrated_knn,
             options=MappingProxyType({"k": 10}),
         ),
         "cknna": Measure(

@@ -6,8 +6,11 @@ of draws, nor the batch, nor the devices change it. With `strata` the rows are p
 stratum (video, class, patient) only, which is the null when rows are exchangeable there and nowhere
 else.
 
-Cost: a sort of n for a draw, and the statistic. The draws are split over the devices of a mesh; no
-draw communicates.
+A statistic of the rows of several encoders at once takes an order for each of them instead
+(`sides`): then any two are shuffled against each other in every draw.
+
+Cost: a sort of n for a draw and side, and the statistic. The draws are split over the devices of a
+mesh; no draw communicates.
 
 References:
     Winkler, Webster, Vidaurre, Nichols, Smith (2015), Multi-level block permutation. NeuroImage
@@ -82,11 +85,13 @@ def sample_null(
     strata: Int[AnyArray, " n"] | None = None,
     axis_name=None,
     batch: int = 1,
+    sides: int | None = None,
 ) -> Shaped[Array, " p *shape"]:
     """A statistic under random orders of the rows, the draws split over the devices.
 
     Args:
-      statistic: of an order of all rows [rows]; must not communicate over `axis_name`.
+      statistic: of an order of all rows [rows], or of [sides, rows]; must not communicate over
+        `axis_name`.
       key: a `jax.random.key`. Draw i depends on it, i, `rows`, `mask` and `strata` alone.
       permutations: draws, at least 1.
       rows: in all.
@@ -94,6 +99,7 @@ def sample_null(
       strata: [rows] labels; rows are permuted within their label only.
       axis_name: mesh axis the draws are split over, if any; everything else is replicated.
       batch: draws computed at once. On CPU 1 is fastest (2 to 3 times); accelerators want more.
+      sides: how many independent orders the statistic takes; None for one.
 
     Returns:
       [permutations, *shape], the same on all devices.
@@ -109,12 +115,20 @@ def sample_null(
     """
     check_at_least("permutations", permutations, 1)
     check_at_least("batch", batch, 1)
+    if sides is not None:
+        check_at_least("sides", sides, 1)
     devices = all_rows(1, axis_name)
     share = math.ceil(permutations / devices)
     first = 0 if axis_name is None else share * jax.lax.axis_index(axis_name)
 
+    def order(key):
+        return row_order(key, rows, mask, strata)
+
     def draw(number):
-        return statistic(row_order(jax.random.fold_in(key, number), rows, mask, strata))
+        own = jax.random.fold_in(key, number)
+        if sides is None:
+            return statistic(order(own))
+        return statistic(jax.vmap(order)(jax.random.split(own, sides)))
 
     numbers = first + jnp.arange(share)
     null = jax.lax.map(draw, numbers, batch_size=None if batch == 1 else batch)

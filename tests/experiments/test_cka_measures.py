@@ -8,8 +8,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import cka as launcher
-from substrate_jax.analyses.cka.compare import measure_encoders
 from substrate_jax.analyses.cka.measure_blocks import measure_blocks
+from substrate_jax.analyses.cka.measured import measure_encoders
 from substrate_jax.analyses.cka.results import MeasuredPairs
 from substrate_jax.kernels import MEASURES
 from substrate_jax.kernels.reference import measures as reference_measures
@@ -43,7 +43,9 @@ def run(out, **changes) -> dict:
 
 
 def test_measures_reach_the_result_and_the_report(tmp_path):
-    result = run(tmp_path, measure=["rsa", "procrustes", "procrustes"], bootstrap=4)
+    three = [*ENCODERS, "mini_resnet50"]
+    options = {"bootstrap": 4, "measure_permutations": 19, "ceiling_splits": 2}
+    result = run(tmp_path, encoders=three, measure=["rsa", "procrustes", "procrustes"], **options)
     got = result_keys.key_tree(result)
     assert result_keys.differences(got | {"pcka": None}, result_keys.recorded("cka")) == []
     domain = result["domains"]["texture"]
@@ -52,13 +54,27 @@ def test_measures_reach_the_result_and_the_report(tmp_path):
         assert found["resampling"] == MEASURES[name].resampling
         assert found["draws"] == 4
         low, value, high = (np.array(found[part]) for part in ("low", "matrix", "high"))
-        off = ~np.eye(2, dtype=bool)
+        off = ~np.eye(3, dtype=bool)
         assert (low[off] < high[off]).all()
-        assert value.shape == (2, 2)
+        assert value.shape == (3, 3)
+        p_value, q_value = (
+            np.array(found["calibrated"][part], float) for part in ("p_value", "q_value")
+        )
+        assert (p_value[off] <= q_value[off]).all()
+        assert (p_value[off] >= 1 / 20).all()
+        assert np.isnan(p_value[~off]).all()
+        ranked = np.where(off, value, -np.inf).argsort(axis=1)[:, ::-1]
+        assert [of["encoder"] for of in found["closest"]] == three
+        assert [of["closest"] for of in found["closest"]] == [three[i] for i in ranked[:, 0]]
+        assert [of["next"] for of in found["closest"]] == [three[i] for i in ranked[:, 1]]
+        assert all(of["difference"] >= 0 for of in found["closest"])
+        assert len(found["ceiling"]) == 3
         assert f"texture-measure-{name}.png" in {p.name for p in (tmp_path / "figures").iterdir()}
     page = (tmp_path / "report.html").read_text()
     assert MEASURES["procrustes"].meaning_of_one in page
     assert "95%" in page
+    for words in ("Closest encoder of each", "ceiling of a pair", "Chance is what unrelated"):
+        assert words in page
 
 
 def test_the_numbers_are_those_of_the_oracle():
@@ -97,6 +113,12 @@ BAD = {
     "negative": ({"measure": ["rsa"], "bootstrap": -1}, "bootstrap=-1"),
     "one draw": ({"measure": ["rsa"], "bootstrap": 1}, "bootstrap=1"),
     "nothing to resample": ({"bootstrap": 9}, "bootstrap=9.*--measure"),
+    "no measure": ({"ceiling_splits": 2}, "ceiling_splits=2 has no measure.*--measure"),
+    "negative splits": ({"measure": ["rsa"], "ceiling_splits": -1}, "ceiling_splits=-1"),
+    "few permutations": (
+        {"measure": ["rsa"], "measure_permutations": 7},
+        "measure_permutations=7 are too few for alpha=0.05; give 19 or more",
+    ),
     "few images": ({"measure": ["cknna"], "n": 13, "bootstrap": 9}, "n=13 .*cknna.*--n=14"),
 }
 

@@ -88,6 +88,7 @@ CALLS = {
     "StreamingPca.finalize": (kernels.StreamingPca.init(3, 1),),
     "StreamingPca.refine": (kernels.StreamingPca.init(3, 1),),
     "bootstrap": ("cka", BLOCKS, KEY),
+    "calibrate_measure": ("cka", BLOCKS),
     "calibrate_mutual_knn": (BLOCKS, (2,)),
     "center": (X,),
     "cka": (X, X),
@@ -102,6 +103,7 @@ CALLS = {
     "procrustes_disparity": (X, X),
     "resampled": ("cka", BLOCKS, KEY),
     "sample_null": (lambda order: order[0], KEY, 3, 12),
+    "split_half_ceiling": ("cka", BLOCKS, KEY),
     "standardize": (X,),
 }
 ELSEWHERE = {"StreamingCka.shardings"}  # there the axis is that of a mesh at hand
@@ -193,6 +195,8 @@ OF_ONE_BLOCK = {
     "calibrate_mutual_knn": lambda blocks: kernels.calibrate_mutual_knn(blocks, (2,)),
     "permutation_null": lambda blocks: kernels.permutation_null(blocks, KEY),
     "bootstrap": lambda blocks: kernels.bootstrap("cka", blocks, KEY),
+    "calibrate_measure": lambda blocks: kernels.calibrate_measure("cka", blocks, key=KEY),
+    "split_half_ceiling": lambda blocks: kernels.split_half_ceiling("cka", blocks, KEY),
     "generalized_procrustes": kernels.generalized_procrustes,
     "orthogonal_procrustes": lambda blocks: kernels.orthogonal_procrustes(*blocks, *blocks),
     "procrustes_disparity": lambda blocks: kernels.procrustes_disparity(*blocks, *blocks),

@@ -64,6 +64,8 @@ class Run:
         alpha: level.
         measures: more of them.
         draws: resamples of their intervals.
+        shuffles: permutations of their chance.
+        splits: of the units, for their ceilings.
         dtype: of the networks.
     """
 
@@ -77,6 +79,8 @@ class Run:
     alpha: float = 0.05
     measures: Sequence[str] = ()
     draws: int = 0
+    shuffles: int = 0
+    splits: int = 0
     dtype: str = "float32"
 
     def setting(self, mesh, n: int) -> Setting:
@@ -133,7 +137,8 @@ def decoding(run: Run, specs: Sequence[Any], sources: Mapping[str, Any]) -> list
 
 def analysis(machine: Machine, mesh, run: Run) -> list[Term]:
     """All pairs on every domain, and the substrates of all domains."""
-    from substrate_jax.analyses.cka.compare import comparison_program, measure_program
+    from substrate_jax.analyses.cka.compare import comparison_program
+    from substrate_jax.analyses.cka.measured import measure_program
 
     terms: list[Term] = []
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -151,7 +156,9 @@ def analysis(machine: Machine, mesh, run: Run) -> list[Term]:
             closed = comparison_program(mesh, run.ks, "closed_form", *options)
             of_n = [count("analyse", "comparison", closed)]
             for name in run.measures:
-                program = measure_program(mesh, name, run.draws, 0.95)
+                program = measure_program(
+                    mesh, name, run.draws, 0.95, run.shuffles, run.alpha, run.splits
+                )
                 of_n.append(count("analyse", name, program))
             if run.permutations:
                 drawn = count(

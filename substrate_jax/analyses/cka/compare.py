@@ -6,6 +6,7 @@ null come from the same sums (`kernels.pairwise_hsic`); see `kernels.nulls.calib
 tau, the calibrated score and p mean, and docs/maths.md for the formulas.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Sequence
@@ -17,17 +18,24 @@ from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Float
 
 from substrate_jax import kernels
+from substrate_jax.analyses.cka.against_chance import against_chance, pair_q_values
 from substrate_jax.analyses.cka.results import (
     CalibratedPairs,
     CalibratedRecall,
     DomainAgreement,
     EncoderComparison,
-    MeasuredPairs,
-    PairIntervals,
 )
 from substrate_jax.kernels.nulls.calibration import choose_skewness
 from substrate_jax.kernels.validate import check_rows
-from substrate_jax.mesh import DATA_AXIS, EVERYWHERE, ROWS, make_mesh, over_rows, shard_blocks
+from substrate_jax.mesh import (
+    DATA_AXIS,
+    EVERYWHERE,
+    ROWS,
+    after,
+    make_mesh,
+    over_rows,
+    shard_blocks,
+)
 from substrate_jax.substrate.domains import Panel
 
 
@@ -83,85 +91,21 @@ def compare_encoders(
         np.asarray, program(blocks, mask, jax.random.key(seed))
     )
 
-    def against_chance(index: int, tail: str) -> CalibratedPairs:
-        p_value, log10_p_value = (
-            np.array(values[index]) for values in (calibrated.p_value, calibrated.log10_p_value)
-        )
-        for values in (p_value, log10_p_value):
-            np.fill_diagonal(values, np.nan)
-        q_value = np.full_like(p_value, np.nan)
-        upper = np.triu_indices(len(q_value), 1)
-        q_value[upper] = q_value.T[upper] = q_values[index]
-        return CalibratedPairs(
-            method=method,
-            skewness=tail if closed_form else None,
-            alpha=alpha,
-            score=calibrated.score[index],
-            tau=calibrated.tau[index],
-            p_value=p_value,
-            log10_p_value=log10_p_value,
-            q_value=q_value,
-        )
+    def calibrated_pairs(index: int, tail: str) -> CalibratedPairs:
+        found = jax.tree.map(lambda values: values[index], calibrated)
+        found = dataclasses.replace(found, skewness=tail if closed_form else None)
+        return against_chance(found, alpha, q_values[index])
 
     return EncoderComparison(
         n=n,
         cka=cka,
         cka_debiased=cka_debiased,
-        calibrated=against_chance(0, skewness),
+        calibrated=calibrated_pairs(0, skewness),
         mutual_knn={
-            k: CalibratedRecall(calibrated.observed[i], against_chance(i, "exact"))
+            k: CalibratedRecall(calibrated.observed[i], calibrated_pairs(i, "exact"))
             for i, k in enumerate(ks, start=1)
         },
     )
-
-
-def measure_encoders(
-    features: Panel,
-    measures: Sequence[str],
-    *,
-    draws: int = 0,
-    level: float = 0.95,
-    seed: int = 0,
-    mesh: Mesh | None = None,
-) -> dict[str, MeasuredPairs]:
-    """Measures of the table `kernels.MEASURES` for all pairs of a panel on one set of images.
-
-    Args:
-        features: encoder name -> [n, d], rows of all encoders in the same order.
-        measures: names in the table.
-        draws: resamples of the rows for intervals; 0 for none.
-        level: of the intervals.
-        seed: of the resamples.
-        mesh: where to compute; all devices by default.
-
-    Returns:
-        measure -> matrix [E, E], entry [x, y] for the ordered pair; with draws also intervals.
-        `kernels.measures.bootstrap` says how each measure's rows are drawn.
-
-    Raises:
-        ValueError: an unknown measure, or too few images for one.
-
-    Example:
-        >>> x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
-        >>> found = measure_encoders({"one": x, "two": 2 * x}, ["procrustes"])
-        >>> round(float(found["procrustes"].matrix[0, 1]), 4)
-        1.0
-    """
-    entries = {name: kernels.measure_named(name) for name in measures}
-    mesh = mesh or make_mesh()
-    blocks, mask = shard_blocks(features.values(), mesh)
-    result = {}
-    for name, entry in entries.items():
-        program = measure_program(mesh, name, draws, level)
-        found = jax.tree.map(np.asarray, program(blocks, mask, jax.random.key(seed)))
-        if not draws:
-            result[name] = MeasuredPairs(found)
-            continue
-        intervals = PairIntervals(
-            found.low, found.high, found.error, draws, level, entry.resampling
-        )
-        result[name] = MeasuredPairs(found.value, intervals)
-    return result
 
 
 def domain_agreement(
@@ -197,13 +141,6 @@ def domain_agreement(
     )
 
 
-def _after(first: Array, mask: Array) -> Array:
-    """The mask, known only when `first` is; a barrier is gone before the program is scheduled."""
-    number = jnp.sum(first)
-    bits = jax.lax.bitcast_convert_type(number, jnp.dtype(f"int{8 * number.dtype.itemsize}"))
-    return mask & ((bits | 1) != 0)  # always true, which XLA does not see
-
-
 @functools.lru_cache
 def comparison_program(
     mesh: Mesh, ks: tuple[int, ...], method: str, permutations: int, alpha: float, cubic: bool
@@ -221,7 +158,7 @@ def comparison_program(
         )
         # Processes must meet in one order, and on CPU XLA keeps none between what communicates in
         # a loop and what does outside of it.
-        mask = _after(hsic.inner, mask)
+        mask = after(hsic.inner, mask)
         if closed_form:
             neighbors = kernels.mutual_knn(blocks, ks, mask=mask, axis_name=DATA_AXIS)
             cka = (hsic.cka(), *kernels.cka_null_moments(hsic))
@@ -242,27 +179,13 @@ def comparison_program(
                 "axis_name": DATA_AXIS,
             }
             cka = kernels.calibrate_cka(blocks, **options)
-            options["mask"] = _after(cka.observed, mask)
+            options["mask"] = after(cka.observed, mask)
             knn = kernels.calibrate_mutual_knn(blocks, ks, **options)
             calibrated = jax.tree.map(stack, cka, knn)
-        upper = np.triu_indices(len(blocks), 1)
-        q_values = jax.vmap(kernels.benjamini_hochberg)(calibrated.p_value[:, *upper])
+        q_values = pair_q_values(calibrated.p_value)
         return hsic.cka(), hsic.cka(debiased=True), calibrated, q_values
 
     def stack(cka: Array, knn: Array) -> Array:
         return jnp.concatenate([cka[None], knn])
 
     return over_rows(compare, mesh, (ROWS, ROWS, EVERYWHERE))
-
-
-@functools.lru_cache
-def measure_program(mesh: Mesh, name: str, draws: int, level: float):
-    """The compiled measure of blocks, their mask and a key, with intervals if there are draws."""
-
-    def compute(blocks: list[Array], mask: Array, key: Array):
-        options = {"mask": mask, "axis_name": DATA_AXIS}
-        if not draws:
-            return kernels.pairwise_measure(name, blocks, **options)
-        return kernels.bootstrap(name, blocks, key, draws=draws, level=level, **options)
-
-    return over_rows(compute, mesh, (ROWS, ROWS, EVERYWHERE))

@@ -23,7 +23,7 @@ from substrate_jax.report import heatmaps, page
 from substrate_jax.report.page import Column, Figures, Picture, Prose, Table
 from substrate_jax.report.tags import Tag
 from substrate_jax.report.text import describe, matrix_csv, number
-from substrate_jax.report.values import upper
+from substrate_jax.report.values import plain, upper
 
 RESAMPLING = {
     "bootstrap": "images drawn with replacement",
@@ -61,7 +61,60 @@ def measure_blocks(
             "number, not a measure's own bias at few images, and take images to be independent."
         )
         yield Prose([text])
+    if words := _chance_in_words(measures):
+        yield Prose(words)
     yield _table(measures, slug, names, tags)
+    if any(found.closest for found in measures.values()):
+        yield _closest_table(measures, slug, tags)
+
+
+def _chance_in_words(measures: Mapping[str, MeasuredPairs]) -> list[str]:
+    """How the null and the ceilings were made, as far as they were."""
+    known = [found.calibrated for found in measures.values() if found.calibrated]
+    words = []
+    if known:
+        without = [MEASURES[key].title for key, found in measures.items() if not found.calibrated]
+        words.append(
+            "Chance is what unrelated encoders exceed with probability "
+            f"{number(known[0].alpha)}: their images are permuted, all orders in closed form where "
+            "a measure has one and a sample of them else. q is after Benjamini-Hochberg over all "
+            "pairs of one measure."
+            + (f" Not sampled: {', '.join(without)} (--measure_permutations)." if without else "")
+        )
+    if any(found.ceiling is not None for found in measures.values()):
+        words.append(
+            "The ceiling of a pair is what two samples of the same units would reach: the halves "
+            "of each encoder's units against each other, corrected to the whole (Spearman-Brown), "
+            "the geometric mean of both encoders. A pair above it shares more than halves of one "
+            "network do; it is no bound where units are not alike."
+        )
+    return words
+
+
+def _closest_table(
+    measures: Mapping[str, MeasuredPairs], slug: str, tags: Mapping[str, Tag]
+) -> Table:
+    columns = [
+        Column("measure", "Measure"),
+        Column("encoder", "Encoder"),
+        Column("closest", "Closest"),
+        Column("next", "Next"),
+        Column("difference", "Difference", "score"),
+        Column("low", "low", "score"),
+        Column("high", "high", "score"),
+        Column("p_value", "p", "p"),
+    ]
+    rows = [
+        {"measure": MEASURES[key].title} | plain(of)
+        for key, found in measures.items()
+        for of in found.closest or ()
+    ]
+    caption = (
+        "The next encoder is compared with the closest on the same resampled images; p is of no "
+        "difference, two-sided, not corrected for having picked these two or for their number."
+    )
+    file = f"closest-{slug}.csv"
+    return Table("Closest encoder of each", caption, columns, rows, file, tags, folded=True)
 
 
 def _picture(
@@ -125,6 +178,15 @@ def _table(
                     Column(f"{name}_low", "low", "score"): intervals.low,
                     Column(f"{name}_high", "high", "score"): intervals.high,
                     Column(f"{name}_error", "", "score", shown=False): intervals.error,
+                }
+            if (ceiling := found.ceiling) is not None:
+                both = np.sqrt(np.maximum(ceiling, 0))
+                parts[Column(f"{name}_ceiling", "ceiling", "score")] = np.outer(both, both)
+            if chance := found.calibrated:
+                parts |= {
+                    Column(f"{name}_tau", "chance", "score"): chance.tau,
+                    Column(f"{name}_p", "", "p", shown=False): chance.p_value,
+                    Column(f"{name}_q", "q", "p"): chance.q_value,
                 }
             for column, values in parts.items():
                 columns.append(column)

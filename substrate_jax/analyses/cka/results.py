@@ -95,16 +95,46 @@ class PairIntervals:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClosestEncoder:
+    """The encoder that is closest to another, and whether the next is further by more than luck.
+
+    Attributes:
+        encoder: whose neighbors they are.
+        closest: with the highest measure of the pair (encoder, closest).
+        next: with the second highest.
+        difference: of the two.
+        low: lower end of its interval over resampled images, in which both see the same.
+        high: upper end.
+        p_value: two-sided, of no difference; not corrected for having picked the two.
+    """
+
+    encoder: str
+    closest: str
+    next: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+@dataclasses.dataclass(frozen=True)
 class MeasuredPairs:
     """One measure of `kernels.MEASURES`.
 
     Attributes:
         matrix: [E, E] in the measure's own range.
         intervals: over resampled images; None without draws.
+        calibrated: against permuted images; None where there is no closed form and no draw.
+        ceiling: [E] agreement of each encoder with itself by halves of its units, corrected to all
+            of them; None without splits.
+        closest: for each encoder, with three of them or more; None without resampled images.
     """
 
     matrix: Pairs
     intervals: PairIntervals | None = dataclasses.field(default=None, metadata=INLINE)
+    calibrated: CalibratedPairs | None = None
+    ceiling: Float[np.ndarray, " a"] | None = None
+    closest: Sequence[ClosestEncoder] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

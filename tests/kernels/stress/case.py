@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -221,6 +222,63 @@ def interval(blocks):
     value, drawn = redrawn(oracles.cka)(blocks)
     low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
     return value, low, high, np.sqrt(((drawn - value) ** 2).sum(0) / (len(drawn) - 1))
+
+
+def sampled(measure):
+    """Score, tau and p of orders of both encoders' own; none of an encoder with itself."""
+
+    def oracle(blocks):
+        null = [
+            measure([x[order] for x, order in zip(blocks, orders, strict=True)])[0]
+            for orders in side_orders(len(blocks[0]), len(blocks))
+        ]
+        found = oracles.of_null(measure(blocks)[0], np.array(null), ALPHA)
+        itself = np.eye(len(blocks), dtype=bool)
+        return tuple(np.where(itself, np.nan, a) for a in found)
+
+    return oracle
+
+
+@functools.cache
+def side_orders(rows, sides):
+    """[b, sides, n] orders that sampled nulls of several sides go through."""
+    return np.asarray(kernels.sample_null(lambda o: o, KEY, DRAWS, rows, sides=sides))
+
+
+def ceilings(measure):
+    """By the same two splits of the columns."""
+
+    def oracle(blocks):
+        found = []
+        for number in range(2):
+            halves = [[], []]
+            keys = jax.random.split(jax.random.fold_in(KEY, number), len(blocks))
+            for x, key in zip(blocks, keys, strict=True):
+                order = np.asarray(jax.random.permutation(key, WIDTH))
+                halves[0].append(x[:, order[: WIDTH // 2]])
+                halves[1].append(x[:, order[WIDTH // 2 :]])
+            found.append([measure(list(pair))[0][0, 1] for pair in zip(*halves, strict=True)])
+        half = np.mean(found, axis=0)
+        return (np.where(half > 0, 2 * half / (1 + half), half),)
+
+    return oracle
+
+
+def three(blocks):
+    """Both encoders, and the second with its rows moved on."""
+    roll = np.roll if isinstance(blocks[1], np.ndarray) else jnp.roll
+    return [*blocks, roll(blocks[1], 5, axis=0)]
+
+
+def contrasts(blocks):
+    """Differences of three encoders, and the ends of their intervals."""
+    value, drawn = redrawn(oracles.cka)(blocks)
+    known = np.array([len(set(of)) == 3 for of in itertools.product(range(3), repeat=3)])
+    known = known.reshape(3, 3, 3)
+    difference = value[:, :, None] - value[:, None, :]
+    draws = drawn[:, :, :, None] - drawn[:, :, None, :]
+    ends = np.quantile(draws, [0.025, 0.975], axis=0)
+    return tuple(np.where(known, a, np.nan) for a in (difference, *ends))
 
 
 def share_of(x):

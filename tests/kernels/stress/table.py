@@ -320,6 +320,23 @@ CASES: dict[str, Case] = {
         view=case.calibration,
         few=True,
     ),
+    "calibrate_measure": Case(
+        lambda b: kernels.calibrate_measure("procrustes", b, **BY_DRAWS),
+        case.sampled(pairs(measures.procrustes)),
+        view=case.calibration,
+    ),
+    "split_half_ceiling": Case(
+        lambda b: kernels.split_half_ceiling("procrustes", b, KEY, splits=2),
+        case.ceilings(pairs(measures.procrustes)),
+    ),
+    "closer": Case(
+        lambda b: kernels.closer(*kernels.resampled("cka", case.three(b), KEY, draws=RESAMPLES)),
+        lambda b: case.contrasts(case.three(b)),
+        view=lambda found, b: (found.difference, found.low, found.high),
+        call=lambda b: kernels.closer(b[0], jnp.ones((2, 8, 8))),
+        takes=ANY_SHAPE,
+        sequence=False,
+    ),
     "permutation_moments": Case(
         lambda b: kernels.permutation_moments(case.hsic_of(b)), oracles.product_moments, few=True
     ),
@@ -374,6 +391,7 @@ CASES: dict[str, Case] = {
 # Public names that are no function of features, and what of the table stands for them.
 RESULTS = {
     "Calibration": "calibrate_cka",
+    "Contrast": "closer",
     "GeneralizedProcrustes": "generalized_procrustes",
     "Interval": "bootstrap",
     "PairwiseHsic": "pairwise_hsic",
