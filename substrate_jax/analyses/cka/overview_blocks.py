@@ -5,17 +5,24 @@ A caveat stands in the page only as far as it applies to the run.
 Cost: one figure, about 0.1 s.
 """
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from substrate_jax.analyses.cka.leanings import Leaning, leanings
 from substrate_jax.analyses.cka.pairs import pair_kinds
 from substrate_jax.analyses.cka.results import CkaResult
 from substrate_jax.analyses.cka.summary import key_figures
 from substrate_jax.encoders.registry import paradigm_groups
 from substrate_jax.report import page, strips
 from substrate_jax.report.page import Column, Figures, Prose, Table
-from substrate_jax.report.shared_blocks import PAIR_KINDS, image_caveats, mini_panel_caveat
+from substrate_jax.report.shared_blocks import (
+    PAIR_KINDS,
+    encoder_tags,
+    image_caveats,
+    mini_panel_caveat,
+)
 from substrate_jax.report.text import csv_text
 
 OF_SAMPLES = (
@@ -34,6 +41,11 @@ def overview_blocks(result: CkaResult) -> Iterator[page.Block]:
     if any(values for kinds in scores.values() for values in kinds.values()):
         yield _pairs_figure(scores)
     yield _domain_table(result)
+    encoders = result.run.encoders
+    groups = [paradigm_groups(encoder.paradigm) for encoder in encoders]
+    scores = [domain.comparison.calibrated.score for domain in result.domains.values()]
+    if rows := leanings([encoder.name for encoder in encoders], groups, np.stack(scores)):
+        yield _leanings_table(rows, result)
     yield Prose(list(caveats(result)), title="What these numbers can and cannot show", points=True)
     if result.run.notes:
         yield Prose(result.run.notes, title="Notes of this run", points=True)
@@ -113,6 +125,30 @@ def _domain_table(result: CkaResult) -> Table:
         "self-supervised (S, C). MIM: masked reconstruction (M)."
     )
     return Table("Domains at a glance", caption, columns, rows, "domains.csv")
+
+
+def _leanings_table(rows: Sequence[Leaning], result: CkaResult) -> Table:
+    columns = [
+        Column("encoder", "Encoder"),
+        Column("discriminative", "Discriminative", "score"),
+        Column("mim", "MIM", "score"),
+        Column("difference", "Difference", "score"),
+        Column("low", "low", "score"),
+        Column("high", "high", "score"),
+    ]
+    caption = (
+        "Mean calibrated CKA of each encoder with the others of a kind, over the domains; the "
+        "interval of the difference is Student's, at 95%, with domains as the unit."
+    )
+    return Table(
+        "With which kind each encoder agrees",
+        caption,
+        columns,
+        [dataclasses.asdict(row) for row in rows],
+        "leanings.csv",
+        encoder_tags(result.run.encoders),
+        folded=True,
+    )
 
 
 def caveats(result: CkaResult) -> Iterator[str]:
