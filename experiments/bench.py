@@ -6,6 +6,7 @@
     python -m experiments.bench --what=extract --encoders=all
     python -m experiments.bench --what=domains
     python -m experiments.bench --what=transferability --logme=LogME.py
+    python -m experiments.bench --what=startup --budget_seconds=3600
 
 Each kernel runs on random features at sizes of three ladders: more rows N, wider features D, more
 encoders E, up to the rows and widths of the paper's panel. For each size: the median of repeats
@@ -20,6 +21,7 @@ random weights, and of timm's network, where installed, with the same weights tu
 `domains` is apart too: the analysis of experiments.domains at the paper's size, features given.
 So is `transferability`: seconds per encoder of every score, beside the published LogME where its
 file is given.
+And `startup`: where the first minutes of each launcher go, and the first call of each kernel.
 
 Steps run from the quickest to the slowest. What would pass --budget_seconds is named and left out:
 the peers of a step first, then the step. Written to OUT at the end: result.json, figures and
@@ -43,7 +45,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list(
     "what",
     ["all"],
-    "Kernels (see --dry_run), or one of all, ceilings, extract, domains, transferability.",
+    "Kernels (see --dry_run), or one of all, ceilings, extract, domains, transferability, startup.",
 )
 flags.DEFINE(
     launch.PathParser(),
@@ -103,12 +105,12 @@ def names_to_measure() -> list[str]:
     """Names of --what, checked; all kernels for "all"."""
     from .benchmarks.cases import NAMES
 
-    whole = ("all", "ceilings", "extract", "domains", "transferability")
+    whole = ("all", "ceilings", "extract", "domains", "transferability", "startup")
     for name in FLAGS.what or [""]:
         if name not in (*NAMES, *whole):
             raise ValueError(
                 f"what={name!r}: give some of {', '.join(NAMES)}, or all, ceilings, "
-                "extract, domains or transferability"
+                "extract, domains, transferability or startup"
             )
         if name in whole and len(FLAGS.what) > 1:
             raise ValueError(f"what={','.join(FLAGS.what)!r}: give {name} alone")
@@ -138,6 +140,7 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
         measure,
         peers,
         score_times,
+        startup,
         tables,
     )
     from .benchmarks.page import bench_page
@@ -214,6 +217,19 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
                     continue
                 scores.append(found_score)
                 print(tables.score_line(found_score), flush=True)
+    starts, first_calls = [], []
+    if what == ["startup"]:
+        with stages("measure"):
+            first_calls = startup.measure_kernels()
+            print("\n".join(map(tables.call_line, first_calls)), flush=True)
+            for start in startup.measure_launchers(
+                startup.LAUNCHERS, lambda: FLAGS.budget_seconds - stages.total()["total"]
+            ):
+                if isinstance(start, SkippedStep):
+                    skipped.append(start)
+                    continue
+                starts.append(start)
+                print(tables.start_line(start), flush=True)
     measure_ceilings("after")
     found = growth.summary(measured)
     ordered = [row for _, row in sorted(rows, key=lambda item: item[0])]
@@ -234,6 +250,8 @@ def compute(what: list[str], steps: list, encoders: list[str], out: Path) -> Non
         forward=passes,
         domain_stages=parts,
         score_times=scores,
+        starts=starts,
+        first_calls=first_calls,
         peak_memory_bytes=measure.peak_memory_bytes(),
         batch_size=batch_size() if passes else None,
         dtype=FLAGS.dtype if passes else None,

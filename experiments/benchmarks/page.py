@@ -21,12 +21,14 @@ from .figures import Curve, duration, growth, roofline
 from .growth import OURS
 from .page_tables import (
     GIGA,
+    call_table,
     forward_table,
     peer_blocks,
     ratio_table,
     score_table,
     size_table,
     stage_table,
+    start_table,
 )
 from .results import BenchResult, KernelTime, PeerTime, Rates
 
@@ -81,6 +83,8 @@ def bench_page(result: BenchResult) -> Page:
         sections.append(Section("Analysis of domains", [stage_table(result)]))
     if result.score_times:
         sections.append(Section("Scores of transferability", [score_table(result)]))
+    if result.starts:
+        sections.append(Section("The first minutes", [start_table(result), call_table(result)]))
     sections += [
         Section("What these numbers can and cannot show", list(_caveats(result))),
         Section("How this was made", page.provenance(result.run)),

@@ -6,7 +6,7 @@ from substrate_jax.report import page
 from substrate_jax.report.page import Column, Facts, Prose, Table
 from substrate_jax.report.text import counted
 
-from . import score_times
+from . import score_times, startup_worker
 from .results import BenchResult, KernelTime
 
 GIGA = 1e9
@@ -179,3 +179,51 @@ def score_table(result: BenchResult) -> Table:
         "coordinates, is part of the time of each. The first call compiles."
     )
     return Table("", caption, columns, rows, "scores.csv")
+
+
+def start_table(result: BenchResult) -> Table:
+    """Where the seconds of launchers go, from nothing and again."""
+    parts = ("importing", "tracing", "lowering", "compiling", "drawing", "running")
+    rows = [
+        {
+            "launcher": row.launcher,
+            "run": "again" if row.again else "cold",
+            "seconds": row.seconds,
+            "programs": row.programs,
+            "gib": row.peak_memory_bytes / 2**30,
+        }
+        | {part: getattr(row, part) for part in parts}
+        for row in result.starts
+    ]
+    columns = [
+        Column("launcher", "Launcher"),
+        Column("run", "Run"),
+        Column("seconds", "Seconds", "score"),
+        *(Column(part, part.capitalize(), "score") for part in parts),
+        Column("programs", "Programs", "count"),
+        Column("gib", "GiB", "score"),
+    ]
+    caption = (
+        "Each launcher by its name alone, in a process of its own: with an empty folder for "
+        "compiled programs, then with what that run left. Compiling is XLA's, or reading what was "
+        "kept; threads that compile at once count each, so parts can add up to more than the "
+        "whole. Running is what no other part is."
+    )
+    return Table("Launchers", caption, columns, rows, "startup.csv")
+
+
+def call_table(result: BenchResult) -> Table:
+    """The first and the second call of each kernel."""
+    columns = [
+        Column("kernel", "Kernel"),
+        Column("seconds", "First call, s", "score"),
+        Column("programs", "Programs", "count"),
+        Column("seconds_again", "Again, s", "score"),
+        Column("programs_again", "Programs again", "count"),
+    ]
+    caption = (
+        f"Called outside jax.jit on {startup_worker.ROWS} rows of "
+        f"{len(startup_worker.WIDTHS)} encoders, one after the other in one process."
+    )
+    rows = [vars(row) for row in result.first_calls]
+    return Table("Kernels", caption, columns, rows, "first_calls.csv")

@@ -235,6 +235,60 @@ class ScoreTime:
     seconds: float
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LauncherStart:
+    """A launcher by its name alone, from nothing or again.
+
+    Attributes:
+        launcher: its name.
+        again: whether programs and features of a run before were there.
+        seconds: of its process.
+        importing: of them, by Python's -X importtime.
+        tracing: functions to jaxprs.
+        lowering: jaxprs to StableHLO.
+        compiling: by XLA, or reading what was kept.
+        programs: that were compiled or read.
+        drawing: figures and the page.
+        peak_memory_bytes: of its process.
+    """
+
+    launcher: str
+    again: bool
+    seconds: float
+    importing: float
+    tracing: float
+    lowering: float
+    compiling: float
+    programs: int
+    drawing: float
+    peak_memory_bytes: int
+
+    @property
+    def running(self) -> float:
+        """Seconds of everything else."""
+        named = self.importing + self.tracing + self.lowering + self.compiling + self.drawing
+        return max(self.seconds - named, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstCall:
+    """A kernel called outside jax.jit, on a few rows.
+
+    Attributes:
+        kernel: its name.
+        seconds: of the first call.
+        seconds_again: of the second.
+        programs: compiled by the first.
+        programs_again: by the second.
+    """
+
+    kernel: str
+    seconds: float
+    seconds_again: float
+    programs: int
+    programs_again: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Torch:
     """Versions of the forward passes' peer, and where it ran."""
@@ -262,6 +316,8 @@ class BenchResult:
         forward: encoders timed.
         domain_stages: stages of the analysis of domains.
         score_times: scores of transferability timed.
+        starts: of launchers.
+        first_calls: of kernels.
         peak_memory_bytes: of the process, peers included.
         batch_size: of the forward passes; None without.
         dtype: of the forward passes; None without.
@@ -280,6 +336,8 @@ class BenchResult:
     forward: Sequence[ForwardRate]
     domain_stages: Sequence[StageTime]
     score_times: Sequence[ScoreTime]
+    starts: Sequence[LauncherStart]
+    first_calls: Sequence[FirstCall]
     peak_memory_bytes: int
     batch_size: int | None = None
     dtype: str | None = None

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from .results import (
     BenchResult,
+    FirstCall,
     ForwardRate,
     Growth,
     KernelTime,
+    LauncherStart,
     PeerTime,
     ScoreTime,
     StageTime,
@@ -100,6 +102,24 @@ def score_line(row: ScoreTime) -> str:
     return (
         f"{row.score:30s} N = {row.rows:6,d} D = {row.width:5,d}: first "
         f"{row.first_seconds:8.3f} s, again {row.seconds:8.3f} s per encoder"
+    )
+
+
+def start_line(row: LauncherStart) -> str:
+    """A launcher's first seconds as a line of text."""
+    return (
+        f"{row.launcher:16s} {'again' if row.again else 'cold':5s} {row.seconds:6.1f} s: "
+        f"importing {row.importing:4.1f}, tracing {row.tracing:5.1f}, lowering {row.lowering:5.1f},"
+        f" compiling {row.compiling:6.1f} ({row.programs} programs), drawing {row.drawing:4.1f}, "
+        f"the rest {row.running:6.1f}; {row.peak_memory_bytes / 2**30:.1f} GiB"
+    )
+
+
+def call_line(row: FirstCall) -> str:
+    """The first calls of a kernel as a line of text."""
+    return (
+        f"{row.kernel:30s} first {row.seconds:6.2f} s, {row.programs:3d} programs; again "
+        f"{1000 * row.seconds_again:8.1f} ms, {row.programs_again} programs"
     )
 
 

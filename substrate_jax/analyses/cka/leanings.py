@@ -71,6 +71,14 @@ def leanings(
             means = {kind: scores[:, x, of].mean(axis=1) for kind, of in others.items()}
             difference = means["discriminative"] - means["mim"]
             low, high = t_interval(difference, level)
-            averages = [float(values.mean()) for values in (*means.values(), difference)]
-            found.append(Leaning(name, *averages, float(low), float(high)))
+            found.append(
+                Leaning(
+                    name,
+                    discriminative=float(means["discriminative"].mean()),
+                    mim=float(means["mim"].mean()),
+                    difference=float(difference.mean()),
+                    low=float(low),
+                    high=float(high),
+                )
+            )
     return found
