@@ -162,6 +162,7 @@ def test_a_saved_detector_answers_files(of_files, tmp_path):
 # Images.
 
 
+@pytest.mark.long
 def test_images_and_their_controls(of_images):
     out, result = of_images
     found = result["evaluation"]

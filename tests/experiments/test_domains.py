@@ -16,6 +16,7 @@ from substrate_jax.data.sources import take
 from substrate_jax.encoders import load_encoder
 from substrate_jax.features import extract
 from substrate_jax.kernels.reference import statistics as reference
+from tests import helpers
 from tests.golden import result_keys
 
 ENCODERS = ["mini_vit_base", "mini_regnety_032", "mini_mae_base"]
@@ -46,8 +47,9 @@ def run(out: Path, **changes) -> dict:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    """Without the controls, which their own tests have, and the panel test, unless --long asks."""
     out = tmp_path_factory.mktemp("domains")
-    return out, run(out)
+    return out, run(out, controls=helpers.ALL, panel_test=helpers.ALL)
 
 
 def test_pcka_is_that_of_separate_substrates(finished):
@@ -66,6 +68,7 @@ def test_pcka_is_that_of_separate_substrates(finished):
     assert any("32 components" in note for note in result["notes"])
 
 
+@pytest.mark.long
 def test_every_part_of_the_analysis_is_in_the_result(finished):
     out, result = finished
     assert list(result["domains"]) == DOMAINS
@@ -86,13 +89,14 @@ def test_every_part_of_the_analysis_is_in_the_result(finished):
 
 def test_second_run_repeats_the_numbers(finished):
     out, first = finished
-    second = run(out)
+    second = run(out, controls=helpers.ALL, panel_test=helpers.ALL)
     varying = ("seconds", "command")
     assert {k: v for k, v in second.items() if k not in varying} == {
         k: v for k, v in first.items() if k not in varying
     }
 
 
+@pytest.mark.long
 def test_parts_can_be_left_out(finished, tmp_path):
     out, first = finished
     store = str(out / "features")
@@ -126,6 +130,7 @@ def test_flags_of_other_launchers_are_refused(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_the_keys_of_a_result_are_those_of_before(finished):
     got = result_keys.key_tree(finished[1])
     assert result_keys.differences(got, result_keys.recorded("domains")) == []

@@ -54,6 +54,7 @@ def finished(prepared, tmp_path_factory):
     return out, run(out)
 
 
+@pytest.mark.long
 def test_every_way_to_pretrain_is_measured(finished):
     out, result = finished
     ways = ["scratch", "substrate", "simclr"]

@@ -52,7 +52,13 @@ RANKS = {
 
 
 @pytest.mark.parametrize("ranks", RANKS.values(), ids=RANKS)
-@pytest.mark.parametrize("rows", [(40, 64, 33), (90, 90, 90)], ids=["wide", "tall"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param((40, 64, 33), id="wide"),
+        pytest.param((90, 90, 90), id="tall", marks=pytest.mark.long),
+    ],
+)
 def test_all_ways_to_pcka_agree_where_components_do_not_vary(ranks, rows):
     domains = [domain(seed, *shape) for seed, shape in enumerate(zip(ranks, rows, strict=True))]
     want = oracle(domains)

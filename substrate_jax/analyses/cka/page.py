@@ -80,8 +80,9 @@ def _finding(result: CkaResult) -> str:
     span = f" ({number(min(scores))} to {number(max(scores))} by domain)" if len(scores) > 1 else ""
     alphas = {domain.comparison.calibrated.alpha for domain in result.domains.values()}
     significant = sum(key.significant for key in found)
+    how_many = f"All {tested:,}" if significant == tested else f"{significant:,} of {tested:,}"
     return (
-        f"Of {tested} pairs of encoders {significant} agree beyond chance "
+        f"{how_many} pairs of encoders agree beyond chance "
         f"(q < {', '.join(f'{alpha:g}' for alpha in sorted(alphas))}); the median pair has a "
         f"calibrated CKA of {number(statistics.median(scores))}{span}, between 0 at chance and 1 "
         "for the same arrangement of the images. "

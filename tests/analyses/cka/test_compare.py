@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import false_discovery_control
 
 from substrate_jax.analyses.cka.compare import compare_encoders, domain_agreement
 from substrate_jax.kernels.reference import statistics as reference
@@ -46,11 +47,13 @@ def test_comparison_is_the_same_on_one_and_eight_devices(n):
             10 ** null.log10_p_value[pairs], null.p_value[pairs], rtol=1e-4, atol=1e-37
         )
         assert np.isnan(np.diagonal(null.log10_p_value)).all()
+        want = false_discovery_control(null.p_value[pairs])
+        np.testing.assert_allclose(null.q_value[pairs], want, rtol=tolerance(1))
+        np.testing.assert_array_equal(null.q_value, null.q_value.T)
 
 
-def test_q_values_are_benjamini_hochberg_over_the_pairs():
-    from scipy.stats import false_discovery_control
-
+@pytest.mark.long
+def test_q_values_of_the_exact_tail_are_benjamini_hochberg():
     features = panel(8, widths=(3, 4, 5, 6))
     result = compare_encoders(features, ks=(5,), skewness="exact").calibrated
     assert result.skewness == "exact"

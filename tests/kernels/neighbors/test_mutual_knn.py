@@ -103,6 +103,7 @@ def test_null_moments_match_all_permutations(n):
             assert abs(skewness[i, e, f] * variance[i, e, f] ** 1.5 - third) < tolerance(n)
 
 
+@pytest.mark.long
 def test_null_moments_match_all_permutations_of_hubs():
     """In-degrees as uneven as they get: every row points at rows 0 and 1."""
     n, k = 7, 2

@@ -7,6 +7,7 @@ import numpy as np
 
 from substrate_jax import kernels
 from substrate_jax.kernels.reference import measures, statistics
+from tests.helpers import long
 from tests.kernels.stress import case, oracles
 from tests.kernels.stress.case import ALPHA, DRAWS, KEY, RESAMPLES, Case, K, measure
 from tests.kernels.stress.cells import NO_BLOCKS, WIDTH
@@ -388,6 +389,11 @@ CASES: dict[str, Case] = {
         case.tail_run, case.tails, "entry", prepare=case.share_of, sequence=False, takes=ANY_SHAPE
     ),
 }
+# Other options of a kernel than those of its first case only with --long, but for sums of another
+# form.
+FIRST = {name.split()[0]: name for name in reversed(CASES)}
+OTHER = {"pairwise_cka feature", "pairwise_cka debiased", "calibrate_cka permutation"}
+FEW = [name if name in {*FIRST.values(), *OTHER} else long(name) for name in CASES]
 # Public names that are no function of features, and what of the table stands for them.
 RESULTS = {
     "Calibration": "calibrate_cka",

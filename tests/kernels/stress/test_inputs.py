@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 
 from substrate_jax import kernels
-from tests.helpers import long
 from tests.kernels.stress import cells
 from tests.kernels.stress.checks import check_refusal, compiled, stressed, wrong
-from tests.kernels.stress.table import CASES
+from tests.kernels.stress.table import CASES, FEW
 
 NAMES = pytest.mark.parametrize("name", list(CASES))
-# The first case of each public kernel; other options of it with --long.
-FIRST = {name.split()[0]: name for name in reversed(CASES)}
-FEW = [name if name in FIRST.values() else long(name) for name in CASES]
 
 
 @pytest.mark.parametrize("name", FEW)
