@@ -11,6 +11,7 @@ import pytest
 import experiments
 import substrate_jax
 from substrate_jax import kernels
+from tests.helpers import long
 
 FOLDER = Path(substrate_jax.__file__).parent
 # Folder of each package, those that lie beside it under the name they are imported by.
@@ -80,7 +81,13 @@ def near(want, got):
     return abs(float(want) - float(got)) <= 1.001 * unit
 
 
-@pytest.mark.parametrize("name", list(module_names()))
+# Analyses are compiled whole: their examples take ten times those of a kernel.
+NAMES = [
+    long(name) if name.startswith("substrate_jax.analyses") else name for name in module_names()
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)

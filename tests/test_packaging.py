@@ -197,6 +197,7 @@ def test_the_wheel_works_from_elsewhere(wheel, tmp_path):
     assert result["arguments"]["n"] == 24
 
 
+@pytest.mark.long
 def test_the_editable_install_works_from_elsewhere(source, tmp_path):
     python = environment(tmp_path / "venv")
     install(python, "--editable", source, cwd=tmp_path)

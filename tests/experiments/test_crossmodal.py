@@ -129,6 +129,7 @@ def test_the_same_on_one_device_and_eight(by_id, tmp_path):
     assert kept[0] == kept[1]
 
 
+@pytest.mark.long
 def test_rows_of_a_class_paired_at_will(tmp_path):
     ids = [[f"{letter}{i}" for i in range(52)] for letter in "ab"]
     items = [

@@ -90,6 +90,7 @@ def test_every_training_has_its_curves(finished):
     assert len(list((out / "watched").rglob("*.safetensors"))) == 4 * 7
 
 
+@pytest.mark.long
 def test_curves_are_of_the_features_that_are_kept(finished):
     out, result = finished
     ends = [Watched.load(out / "watched" / f"supervised-{seed}" / "00000010.safetensors")

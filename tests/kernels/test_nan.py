@@ -121,6 +121,7 @@ def test_the_p_value_of_nan_is_nan():
     np.testing.assert_array_equal(np.isnan(q), [True, False])
 
 
+@pytest.mark.long
 def test_a_row_that_is_not_finite_is_nobodys_neighbor():
     x = np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
     mask = np.arange(600) % 7 != 0

@@ -123,6 +123,7 @@ def test_filling_up_changes_nothing(classed):
             assert of.nulls["rows"].least == pytest.approx(want.least, rel=1e-3)
 
 
+@pytest.mark.long
 def test_the_least_effect_is_what_shifts_the_null_to_be_seen(classed):
     """Of the sampled null moved to it, the share of the power lies above tau."""
     (x, y), found = classed

@@ -314,7 +314,8 @@ def test_contact_sheets_run_from_the_lowest_score_to_the_highest(tmp_path, small
     assert "r = 0.82 with image energy" in shown
 
 
-@pytest.mark.parametrize("long", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("long", [False, True])
 def test_no_labels_overlap_and_every_figure_fits_a_phone(monkeypatch, long):
     result = domains_result(15, 8)
     if long:

@@ -22,7 +22,7 @@ from substrate_jax.mesh import DATA_AXIS, ROWS, make_mesh, over_rows
 from tests.helpers import long
 
 ROOT = Path(__file__).parents[3]
-N = 1024
+N = 512
 ENCODERS = ("mini_vit_base",)
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra tpu)"
