@@ -13,6 +13,7 @@ import pytest
 from substrate_jax.encoders import encoder_spec, list_encoders, registry, table
 from substrate_jax.encoders.weights import parameter_count
 from substrate_jax.features import Features
+from tests.helpers import long
 from tests.test_doctests import Checker
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,7 @@ def test_the_text_table_has_a_line_for_each_encoder():
     assert len({line.index("timm/") for line in lines if "timm/" in line}) == 1
 
 
-@pytest.mark.parametrize("path", [APPLICATIONS, TUTORIAL], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [long(APPLICATIONS), TUTORIAL], ids=lambda path: path.stem)
 def test_examples_of_a_page_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
