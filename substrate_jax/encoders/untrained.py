@@ -15,8 +15,9 @@ UNTRAINED: Paradigm = "untrained"
 
 
 def untrained_spec(spec: EncoderSpec, seed: int = 0) -> EncoderSpec:
-    """The record of `untrained`: another name, and trained on nothing."""
-    return dataclasses.replace(spec, name=f"{spec.name}-{UNTRAINED}-{seed}", paradigm=UNTRAINED)
+    """The record of `untrained`: another name, trained on nothing, and in no group."""
+    name = f"{spec.name}-{UNTRAINED}-{seed}"
+    return dataclasses.replace(spec, name=name, paradigm=UNTRAINED, shared=False)
 
 
 def untrained(spec: EncoderSpec, seed: int = 0, *, dtype: jnp.dtype = jnp.float32) -> Encoder:

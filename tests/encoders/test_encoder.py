@@ -117,6 +117,8 @@ def test_untrained_encoders_differ_by_seed_and_name_and_from_the_trained():
     same_shape = ("mini_dinov2_base", "mini_clip_base")
     made = [untrained(encoder_spec(name), seed) for name in same_shape for seed in (0, 1)]
     assert made[0].name == "mini_dinov2_base-untrained-0"
+    assert made[0].spec.paradigm == "untrained"
+    assert made[0].spec.groups == frozenset()  # neither discriminative nor masked
     assert len({encoder.name for encoder in made}) == len({e.fingerprint for e in made}) == 4
     spec = encoder_spec(same_shape[0])
     assert made[0].spec.preprocess == spec.preprocess

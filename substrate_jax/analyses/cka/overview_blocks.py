@@ -43,8 +43,8 @@ def overview_blocks(result: CkaResult) -> Iterator[page.Block]:
     yield _domain_table(result)
     encoders = result.run.encoders
     groups = [paradigm_groups(encoder.paradigm) for encoder in encoders]
-    scores = [domain.comparison.calibrated.score for domain in result.domains.values()]
-    if rows := leanings([encoder.name for encoder in encoders], groups, np.stack(scores)):
+    matrices = [domain.comparison.calibrated.score for domain in result.domains.values()]
+    if rows := leanings([encoder.name for encoder in encoders], groups, np.stack(matrices)):
         yield _leanings_table(rows, result)
     yield Prose(list(caveats(result)), title="What these numbers can and cannot show", points=True)
     if result.run.notes:

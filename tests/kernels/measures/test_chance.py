@@ -143,8 +143,8 @@ def test_two_samples_of_the_same_units_reach_the_ceiling():
     reached = float(kernels.pairwise_cka(blocks, debiased=True)[0, 1])
     half = float(kernels.pairwise_cka([b[:, : units // 2] for b in blocks], debiased=True)[0, 1])
     assert half < reached < 0.95  # so that there is something to correct
-    # CKA is not a correlation of sums of parallel parts: the formula overstates, by less than a
-    # fifth of what it corrects here.
+    # CKA is no correlation of sums of parallel parts, so the formula is not exact here; corrected,
+    # halves have to say more of the whole than they do as they are.
     assert abs(np.sqrt(ceiling.prod()) - reached) < (reached - half)
 
 
