@@ -15,6 +15,7 @@ from .measures.canonical import pairwise_procrustes, pairwise_pwcca, pairwise_sv
 from .measures.ceiling import split_half_ceiling
 from .measures.chance import calibrate_measure
 from .measures.contrasts import Contrast, closer
+from .measures.crossvalidated import crossvalidated_rsa
 from .measures.eigenspaces import eigenspace_overlap
 from .measures.gulp import pairwise_gulp
 from .measures.measure import Measure
@@ -68,6 +69,7 @@ __all__ = [
     "cka",
     "cka_null_moments",
     "closer",
+    "crossvalidated_rsa",
     "cycle_knn",
     "eigenspace_overlap",
     "family_p_values",

@@ -126,7 +126,8 @@ def compared_vector(
     if comparator.endswith("pearson"):
         largest = jnp.max(values)
         least = jnp.min(jnp.where(pairs.counted, values, jnp.inf))
-        same = largest - least <= 4 * rounding * (largest if relative else 1)
+        size = jnp.maximum(largest, -least) if relative else 1
+        same = largest - least <= 4 * rounding * size
         deviation = values - jnp.sum(values) / total
         values = jnp.where(pairs.counted & ~same, deviation, 0)
     if comparator.startswith("whitened"):

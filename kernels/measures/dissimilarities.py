@@ -27,15 +27,16 @@ def row_points(x: Float[Array, "n d"], mask, distance: str) -> Float[Array, "n d
 
 
 def common_scale(
-    points: Float[Array, "n d"], valid: Bool[Array, " n"], distance: str
-) -> Float[Array, "n d"]:
+    points: Float[Array, "*repeats n d"], valid: Bool[Array, " n"], distance: str
+) -> Float[Array, "*repeats n d"]:
     """The points of all rows, differences in the order of 1, and 0 where they are constant."""
     if distance == "correlation":
         return points
     points = divide(points, power_of_two(jnp.max(jnp.abs(points))))
-    fixed = jax.lax.stop_gradient(jnp.where(valid[:, None], points, 0))
-    apart = jnp.where(valid[:, None], jnp.abs(fixed - fixed[jnp.argmax(valid)][None]), 0)
-    apart = jnp.max(apart)
+    counts = valid.reshape((1,) * (points.ndim - 2) + (-1, 1))
+    fixed = jax.lax.stop_gradient(jnp.where(counts, points, 0))
+    first = jax.lax.dynamic_index_in_dim(fixed, jnp.argmax(valid), axis=-2)
+    apart = jnp.max(jnp.where(counts, jnp.abs(fixed - first), 0))
     constant = is_constant(apart, jnp.max(jnp.abs(fixed)), points.dtype)
     return divide(points, jnp.where(constant, 0, power_of_two(apart)))
 
@@ -49,7 +50,7 @@ def pair_values(
     """Dissimilarities of some rows with their partners."""
     if distance == "correlation":
         return 1 - jnp.take_along_axis(_products(points[rows], points), partners, axis=1)
-    parts = _parts(points)
+    parts = parts_of_columns(points)
     square = sum(jnp.sum((part[rows][:, None] - part[partners]) ** 2, axis=2) for part in parts)
     square = jnp.asarray(square, points.dtype)
     return root(square) if distance == "euclidean" else square
@@ -74,26 +75,26 @@ def _unit_rows(x):
     reach = jnp.max(jnp.abs(deviation), axis=1, keepdims=True)
     constant = is_constant(reach, jnp.ones_like(reach), x.dtype)
     deviation = divide(deviation, jnp.where(constant, 0, reach))
-    squares = sum(jnp.sum(part**2, axis=1, keepdims=True) for part in _parts(deviation))
+    squares = sum(jnp.sum(part**2, axis=1, keepdims=True) for part in parts_of_columns(deviation))
     squares = jnp.asarray(squares, x.dtype)  # of no columns
     return divide(deviation, jnp.sqrt(squares))
 
 
-def _parts(x):
+def parts_of_columns(x: Float[Array, "*shape d"]) -> list[Float[Array, "*shape _"]]:
     """Columns in 32 parts or fewer, so that sums over them err by the length of a part.
 
     Where features take few values, one rounding repeats in the same direction: a sum of 1,000 such
     terms, one after another, is off by 80 eps.
     """
     width = _part_width(x)
-    return [x[:, start : start + width] for start in range(0, x.shape[1], width)]
+    return [x[..., start : start + width] for start in range(0, x.shape[-1], width)]
 
 
 def _products(a, b):
     """a b', summed over parts of the columns."""
-    parts = zip(_parts(a), _parts(b), strict=True)
+    parts = zip(parts_of_columns(a), parts_of_columns(b), strict=True)
     return sum(jnp.matmul(one, two.T, precision=HIGHEST) for one, two in parts)
 
 
 def _part_width(x):
-    return max(64, -(-x.shape[1] // 32))
+    return max(64, -(-x.shape[-1] // 32))

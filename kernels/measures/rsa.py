@@ -37,7 +37,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,7 @@ from ..blocks import block_size, first_row
 from ..jit_over import jit_over
 from ..validate import (
     all_rows,
+    axis_size,
     check_blocks,
     check_option,
     check_pairs,
@@ -131,9 +132,54 @@ def pairwise_rsa(
         blocks = [jax.lax.stop_gradient(x) for x in blocks]
     points = stack_padded([row_points(jnp.asarray(x, dtype), mask, distance) for x in blocks])
     everyone = gather_rows(points, axis_name, axis=1)
+    per_row = entries_per_row(everyone[0], distance)
+    error = {
+        "rounding": rounding(points.shape[2], dtype),
+        "relative": distance != "correlation",
+    }
+
+    def scaled(x, valid):
+        return common_scale(x, valid, distance)
+
+    def values(x, here, partners):
+        return pair_values(x, here, partners, distance)
+
+    return agreement(
+        everyone, scaled, values, comparator, mask, axis_name, per_row=per_row, **error
+    )
+
+
+def agreement(
+    everyone: Float[Array, "E *repeats N d"],
+    scaled: Callable,
+    values: Callable,
+    comparator: str,
+    mask: Bool[AnyArray, " n"] | None,
+    axis_name,
+    *,
+    per_row: int,
+    rounding: float,
+    relative: bool,
+) -> Float[Array, "E E"]:
+    """A comparator of the dissimilarities of all encoders.
+
+    Args:
+      everyone: what they are made of, the rows of all devices.
+      scaled: of an encoder's and which rows count, what `values` takes.
+      values: of that, rows [r] and their partners [r, s], the dissimilarities [r, s].
+      comparator: one of `COMPARATORS`.
+      mask: of the local rows.
+      axis_name: mesh axis the rows are sharded over, if any.
+      per_row: entries of the largest array that `values` makes for a row.
+      rounding: how far dissimilarities may be off.
+      relative: whether that is a share of each.
+    """
+    rows, dtype = everyone.shape[-2], everyone.dtype
+    local = rows // axis_size(axis_name)
     valid = valid_rows(local, mask, axis_name)
-    finite = jnp.all(jnp.isfinite(everyone), axis=2) | ~valid[None]
-    missing = jnp.where(jnp.all(finite, axis=1), 0, jnp.nan)
+    counts = valid.reshape((1,) * (everyone.ndim - 2) + (-1, 1))
+    finite = jnp.all(jnp.isfinite(everyone) | ~counts, axis=range(1, everyone.ndim))
+    missing = jnp.where(finite, 0, jnp.nan)
     half = rows // 2
     steps = jnp.arange(1, half + 1)
     numbers = jnp.arange(rows)
@@ -141,33 +187,30 @@ def pairwise_rsa(
     once = (2 * steps[None, :] < rows) | (numbers[:, None] < half)
     counted = (valid[:, None] & valid[partners] & once).reshape(-1)
     pairs = Pairs(jnp.repeat(numbers, half), partners.reshape(-1), counted, valid)
+    error = {"rounding": rounding, "relative": relative}
 
-    size = block_size(None, local, entries_per_row(everyone[0], distance))
+    size = block_size(None, local, per_row)
     blocks_of_rows = jnp.minimum(jnp.arange(-(-local // size) * size), local - 1)
     queries = (first_row(local, axis_name) + blocks_of_rows).reshape(-1, size)
-    error = {
-        "rounding": rounding(points.shape[2], dtype),
-        "relative": distance != "correlation",
-    }
 
-    def values(x):
-        x = common_scale(x, valid, distance)
-        mine = jax.lax.map(lambda here: pair_values(x, here, partners[here], distance), queries)
+    def all_values(x):
+        x = scaled(x, valid)
+        mine = jax.lax.map(lambda here: values(x, here, partners[here]), queries)
         found = gather_rows(mine.reshape(-1, half)[:local], axis_name).reshape(-1)
         # Without features there are no dissimilarities, not even equal ones.
         return jnp.where(jnp.any(x != 0), found, 0)
 
     if comparator.startswith("tau"):
-        places = jax.lax.map(lambda x: tied_places(values(x), pairs, **error), everyone)
+        places = jax.lax.map(lambda x: tied_places(all_values(x), pairs, **error), everyone)
 
         def tau(pair):
             a, b = (Places(places.first[e], places.last[e]) for e in pair)
             return kendall(a, b, pairs, corrected=comparator == "tau_b", dtype=dtype)
 
-        result = mirror(every_pair(tau, len(blocks)))
+        result = mirror(every_pair(tau, len(everyone)))
     else:
         vectors = jax.lax.map(
-            lambda x: compared_vector(comparator, values(x), pairs, **error), everyone
+            lambda x: compared_vector(comparator, all_values(x), pairs, **error), everyone
         )
         result = jnp.matmul(vectors, vectors.T, precision=HIGHEST)
     return from_first(nan_pairs(result, missing), axis_name)

@@ -88,6 +88,7 @@ CALLS = {
     "StreamingPca.finalize": (kernels.StreamingPca.init(3, 1),),
     "StreamingPca.refine": (kernels.StreamingPca.init(3, 1),),
     "bootstrap": ("cka", BLOCKS, KEY),
+    "crossvalidated_rsa": ([BLOCKS, BLOCKS],),
     "calibrate_measure": ("cka", BLOCKS),
     "calibrate_mutual_knn": (BLOCKS, (2,)),
     "center": (X,),
@@ -205,6 +206,7 @@ OF_ONE_BLOCK = {
     "pairwise_pcka": lambda blocks: kernels.pairwise_pcka(
         blocks, [jnp.eye(3)] * (len(blocks) if isinstance(blocks, list) else 2)
     ),
+    "crossvalidated_rsa": lambda blocks: kernels.crossvalidated_rsa([[x, x] for x in blocks]),
     "pca": lambda blocks: kernels.pca(*blocks, 1),
     "nearest_neighbors": lambda blocks: kernels.nearest_neighbors(*blocks, 1),
     "principal_angles": lambda blocks: kernels.principal_angles(*blocks, *blocks),

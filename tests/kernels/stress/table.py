@@ -100,6 +100,16 @@ CASES: dict[str, Case] = {
         measures.cka,
         options={"distance": "squared_euclidean", "comparator": "whitened_cosine"},
     ),
+    # Of two measurements without errors: the squared distances of one.
+    "crossvalidated_rsa": Case(
+        lambda b: kernels.crossvalidated_rsa([[x, x] for x in b]),
+        pairs(
+            functools.partial(measures.rsa, distance="squared_euclidean", comparator="cosine"),
+            functools.partial(oracles.same_ranks, distance="squared_euclidean"),
+        ),
+        unit=1,
+        sequence=False,
+    ),
     "linear_predictivity": measure(
         "predictivity",
         case.predicted,
