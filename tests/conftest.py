@@ -50,7 +50,7 @@ ALLOWED_SKIPS = (
 
 # Each compiled program takes a few memory maps, of which Linux allows a process 65,530: then the
 # compiler crashes. A worker that runs half of the tests would get there.
-MOST_MAPS = 20_000
+MOST_MAPS = 40_000
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -75,9 +75,12 @@ def encoders():
     return [*(x.astype(np.float32) for x in blocks), np.full((ROWS, 4), 2, np.float32)]
 
 
-# The same sums in the other space or without the diagonal, and draws of what is calibrated.
+# The same sums in the other space or without the diagonal, draws of what is calibrated, and the
+# same lists of neighbors.
 ALIKE = {"cka feature", "debiased cka feature", "streamed debiased", "merged", "null feature"}
 ALIKE |= {"calibrated gamma", "knn by draws", "debiased_rbf_cka", "debiased_distance_correlation"}
+ALIKE |= {"cka gram", "calibrated by draws", "cycle_knn", "neighborhood_jaccard", "resampled"}
+ALIKE |= {"pwcca mean", "subsets"}
 
 
 @pytest.mark.parametrize("kind", [long(k) if k in ALIKE else k for k in sorted(KINDS)])

@@ -204,8 +204,8 @@ def test_every_topology_of_the_table_is_known_to_libtpu():
 
 # Small networks and few rows: how programs are split does not depend on them. The compiler takes
 # half a minute for the neighbors of each encoder, and minutes for a larger student's step.
-PROMISED = ["cka", "mutual_knn", "substrate", "mini_vit_base"]
-LONG = ["distill_mini_vit_tiny", "streaming_pca"]  # besides, where --long asks
+PROMISED = ["cka", "mutual_knn", "mini_vit_base"]
+LONG = ["substrate", "distill_mini_vit_tiny", "streaming_pca"]  # besides, where --long asks
 
 
 @pytest.fixture(scope="module")

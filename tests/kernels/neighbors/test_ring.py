@@ -90,6 +90,7 @@ def everything(x, y, mask, axis_name):
     return exact, pairwise_cknna([x, y], k=K, **options)
 
 
+@pytest.mark.long
 def test_measures_have_the_bits_of_one_device():
     rows = [padded(exact_rows(kind))[0] for kind in ("ties", "copies")]
     rows.append(padded(exact_rows("ties"))[1])
