@@ -68,8 +68,8 @@ def training_notes(data: "TrainingData") -> list[str]:
         found.append(f"{data.unreadable} images could not be read and are left out.")
     if data.repeated:
         found.append(
-            f"{data.repeated} of {len(data.test)} test images have the very pixels of a training "
-            "image: the accuracy on them is memory."
+            f"Test images with the very pixels of a training image: {data.repeated} of "
+            f"{len(data.test)}; the accuracy on them is memory."
         )
     for images in (data.train, data.test):
         found += panel.left_out_note(images.source)

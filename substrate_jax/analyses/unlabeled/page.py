@@ -278,8 +278,8 @@ def _caveats(result: UnlabeledResult) -> Iterator[str]:
     for name, one in result.sets.items():
         if one.seen:
             yield (
-                f"{name}: {one.seen} of {one.test:,} test images have the very pixels of an image "
-                "that was pretrained on."
+                f"{name}: test images with the very pixels of one that was pretrained on: "
+                f"{one.seen} of {one.test:,}."
             )
     ours, theirs = paper.PRETRAINED
     yield (

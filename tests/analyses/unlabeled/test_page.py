@@ -50,7 +50,7 @@ def test_the_page_is_well_formed_and_escaped(report):
     assert not document.all("i")
     text = " ".join(document.texts)
     assert "components of $net$ <i>" in text
-    assert "2 of 300 test images have the very pixels of an image" in text
+    assert "very pixels of one that was pretrained on: 2 of 300." in text
     assert "A note." in text
     assert [section.title for section in page.sections] == [
         "What pretraining gains with 5 labels per class",
