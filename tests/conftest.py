@@ -32,7 +32,7 @@ assert grain
 assert scipy.linalg  # whose LAPACK jax calls
 threadpoolctl.threadpool_limits(1, user_api="blas")  # of what was loaded before
 # With all that traces hold, looking for garbage every 700 objects took 9 % of the tests' time.
-gc.set_threshold(10_000, 20, 20)
+gc.set_threshold(50_000, 20, 50)
 jax.config.update("jax_platforms", "cpu")
 # What tests start is on CPU too: where libtpu is installed, jax looks for TPUs unless told.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -50,7 +50,7 @@ ALLOWED_SKIPS = (
 
 # Each compiled program takes a few memory maps, of which Linux allows a process 65,530: then the
 # compiler crashes. A worker that runs half of the tests would get there.
-MOST_MAPS = 40_000
+MOST_MAPS = 50_000
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -81,6 +81,10 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=left_out)
     tests = Path(__file__).parent
     items.sort(key=lambda item: not str(item.path.relative_to(tests)).startswith(FIRST))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what is imported stays, and is not looked through each time
 
 
 def pytest_report_header():

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from substrate_jax.kernels import StreamingCka, pairwise_hsic
-from tests.helpers import relative_error, tolerance
+from tests.helpers import long, relative_error, tolerance
 
 ROWS, WIDTHS = 48, (8, 16, 24)
 RNG = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def on_one_device(space):
 
 
 # An odd and an even ring on either axis, and both at once.
-@pytest.mark.parametrize("shape", [(8, 1), (1, 8), (3, 1), (2, 4)])
+@pytest.mark.parametrize("shape", [(8, 1), long((1, 8)), long((3, 1)), (2, 4)])
 @pytest.mark.parametrize("space", ["feature", "gram"])
 def test_every_sum_is_that_of_one_device(space, shape):
     def sums(blocks, mask):

@@ -13,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import random
 import resource
@@ -91,10 +92,15 @@ class Laboratory:
         self.cold = Timeline.record(self.undisturbed, self.cache)
         self.reference = Reference.of(self.undisturbed)
         self._made = 0
+
+    @functools.cached_property
+    def warm(self) -> Timeline:
+        """Of a second run that nothing disturbs, which must not differ from the first."""
         again = self.place()
-        self.warm = Timeline.record(again, self.cache)
+        timeline = Timeline.record(again, self.cache)
         if faults := self.reference.faults(again / "out", ended=True):
             raise RuntimeError(f"two undisturbed runs differ: {faults}")
+        return timeline
 
     @property
     def store(self) -> str:

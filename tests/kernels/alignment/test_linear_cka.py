@@ -231,9 +231,9 @@ def test_auto_takes_the_space_with_fewer_flops(n, space):
 
 
 HELD = [
-    ("gram", False, (96, 40), (1, 1)),
-    ("gram", True, (96, 40), (1, 1)),
-    ("feature", False, (96, 40), (1, 1)),
+    helpers.long("gram", False, (96, 40), (1, 1)),
+    helpers.long("gram", True, (96, 40), (1, 1)),
+    helpers.long("feature", False, (96, 40), (1, 1)),
     ("gram", True, (64, 48), (2, 4)),
     ("feature", False, (64, 48), (2, 4)),
 ]

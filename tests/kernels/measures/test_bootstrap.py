@@ -33,7 +33,7 @@ def sample(n, seed=0, repeats=1):
     ]
 
 
-@pytest.mark.parametrize("name", ["debiased_cka", "cka"])
+@pytest.mark.parametrize("name", [helpers.long("debiased_cka"), "cka"])
 def test_intervals_cover_the_known_value(name):
     """Two of them: rows drawn with and without replacement."""
     repeats, n = 200, 100
