@@ -11,6 +11,9 @@ are equal the interval has no width and says only that.
 Cost: that of the heads; programs are compiled once per padded number of rows and features.
 """
 
+import concurrent.futures
+import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -24,6 +27,7 @@ from substrate_jax.analyses.probe.methods import HEADS, Head, Scores
 from substrate_jax.analyses.probe.results import Cost, Method, PairedDifferences, ProbeComparison
 
 AVERAGE = "mean over encoders"
+THREADS = 2
 
 
 def balanced_accuracy(
@@ -90,21 +94,30 @@ def compare(
         unsolved[row, column] = found.unsolved
 
     work = [(column, one) for column in range(len(episodes.shots)) for one in inputs]
-    total: dict[tuple[int, str], Scores] = {}
-    for done, (column, one) in enumerate(work):
-        shots = episodes.shots[column]
+    lapack = threading.Lock()
+
+    def fitted(column: int, one: Input) -> dict[str, Scores]:
+        shots, found = episodes.shots[column], {}
         batch = make_batch(one.features, episodes.codes, episodes.train(shots), episodes.test)
         for name, head in used.items():
-            if head.chooses and shots < 2:
-                continue
-            found = head.apply(batch)
-            keep((one.name, name), column, found)
-            if one.name in average and head.probabilities:
-                before = total.get((column, name), Scores(np.zeros_like(found.scores)))
-                total[column, name] = Scores(
-                    before.scores + found.scores, before.unsolved + found.unsolved
-                )
-        progress(done + 1, len(work))
+            if not head.chooses or shots >= 2:
+                with lapack if head.decomposes else contextlib.nullcontext():
+                    found[name] = head.apply(batch)
+        return found
+
+    total: dict[tuple[int, str], Scores] = {}
+    # Most fits are too small for more than one core: two inputs at a time.
+    with concurrent.futures.ThreadPoolExecutor(THREADS, "probe") as pool:
+        each = pool.map(fitted, *zip(*work, strict=True))
+        for done, ((column, one), by_head) in enumerate(zip(work, each, strict=True)):
+            for name, found in by_head.items():
+                keep((one.name, name), column, found)
+                if one.name in average and used[name].probabilities:
+                    before = total.get((column, name), Scores(np.zeros_like(found.scores)))
+                    total[column, name] = Scores(
+                        before.scores + found.scores, before.unsolved + found.unsolved
+                    )
+            progress(done + 1, len(work))
     for (column, name), found in total.items():
         keep((AVERAGE, name), column, found)
     together = [one for one in inputs if one.name in average]

@@ -41,6 +41,7 @@ class Head:
         apply: fits all episodes and scores the held-out rows.
         probabilities: whether scores are probabilities, which may be averaged over inputs.
         chooses: whether it needs two labels per class to choose a strength.
+        decomposes: whether it calls LAPACK, two batched calls of which must not run at once.
         linear: whether it keeps a weight for each feature and class, or else the labeled rows.
         kept: linear maps that it keeps, those of all strengths where probabilities are averaged.
     """
@@ -48,6 +49,7 @@ class Head:
     apply: Callable[[Batch], Scores]
     probabilities: bool
     chooses: bool = False
+    decomposes: bool = True
     linear: bool = True
     kept: int = 1
 
@@ -92,7 +94,7 @@ def _mean_ridge(batch: Batch) -> Scores:
 
 
 HEADS = {
-    "paper": Head(lambda batch: _probable(adam(batch), batch), True),
+    "paper": Head(lambda batch: _probable(adam(batch), batch), True, decomposes=False),
     "ridge, 2^10": Head(_fixed_ridge, False),
     "ridge, tuned": Head(
         _tuned(ridge, ridge_head.STRENGTHS, probabilities=False), False, chooses=True
@@ -104,9 +106,13 @@ HEADS = {
     "logistic, averaged": Head(
         lambda batch: _probable(logistic(batch), batch), True, kept=len(logistic_head.STRENGTHS)
     ),
-    "nearest mean": Head(lambda batch: Scores(nearest_mean(batch).of_test(batch)[0]), False),
+    "nearest mean": Head(
+        lambda batch: Scores(nearest_mean(batch).of_test(batch)[0]), False, decomposes=False
+    ),
     "discriminant": Head(lambda batch: _probable(discriminant(batch), batch), True),
-    "neighbors": Head(lambda batch: Scores(nearest_neighbors(batch)), True, linear=False),
+    "neighbors": Head(
+        lambda batch: Scores(nearest_neighbors(batch)), True, decomposes=False, linear=False
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from substrate_jax.analyses.probe.compare import (
     paired_differences,
 )
 from substrate_jax.analyses.probe.episodes import draw_episodes
+from substrate_jax.analyses.probe.heads import batch as batch_of_heads
 from substrate_jax.analyses.probe.heads.batch import make_batch
 from substrate_jax.analyses.probe.inputs import Input
 from substrate_jax.analyses.probe.methods import HEADS, Head, Scores
@@ -147,6 +148,25 @@ def test_missing_values_and_single_episodes_have_no_interval():
     single = paired_differences(comparison(accuracy[:, :, :1]), 0)
     assert np.isnan(single.low).all()
     assert np.isfinite(single.mean[1, 1])
+
+
+def test_a_fit_that_fails_ends_the_comparison(drawn):
+    def fail(batch):
+        raise ValueError(f"{batch.width} features")
+
+    with pytest.raises(ValueError, match=r"^\d+ features$"):
+        compare(INPUTS, drawn, heads={"mine": Head(fail, True)})
+
+
+@pytest.mark.parametrize("head", ["paper", "ridge, tuned"])
+def test_one_core_gives_what_several_do(drawn, head, monkeypatch):
+    found = []
+    for few in (0, batch_of_heads.FEW_ENTRIES):
+        monkeypatch.setattr(batch_of_heads, "FEW_ENTRIES", few)
+        rows = make_batch(INPUTS[0].features, drawn.codes, drawn.train(drawn.shots[-1]), drawn.test)
+        found.append(HEADS[head].apply(rows).scores)
+    # Float64 sums of a few hundred terms in another order, over 200 epochs.
+    np.testing.assert_allclose(*found, rtol=1e-9, atol=1e-9)
 
 
 def test_unsolved_fits_are_reported(drawn):

@@ -20,8 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from substrate_jax.analyses.probe.heads.batch import Batch, Linear, power
-from substrate_jax.analyses.transferability.scores.inputs import program
+from substrate_jax.analyses.probe.heads.batch import Batch, Linear, head_program, power
 from substrate_jax.kernels.arithmetic import HIGHEST
 
 EPOCHS = 200
@@ -103,7 +102,7 @@ def balanced_batches(
     return _orders(codes.tobytes(), codes.shape, batch.classes, epochs, rows, seed)
 
 
-@functools.lru_cache(maxsize=1)  # one input after the other is fitted to the same rows
+@functools.lru_cache(maxsize=2)  # one input after the other is fitted to the same rows
 def _orders(
     codes: bytes, shape: tuple[int, int], classes: int, epochs: int, rows: int, seed: int
 ) -> Int[np.ndarray, "steps E B"]:
@@ -130,7 +129,7 @@ def _fours(steps: int) -> int:
     return next(power for power in range(32) if _STEPS * 4**power >= steps)
 
 
-@program
+@head_program
 def _adam(x, one_hot, index, steps, options):
     rate, decay = options
     exists = jnp.sum(one_hot, axis=1) > 0  # [E, K]

@@ -6,13 +6,38 @@ no row, a padded feature no variance. Arithmetic is in float64 whatever JAX is s
 """
 
 import dataclasses
+import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
-from substrate_jax.analyses.transferability.scores.inputs import checked_features, shared_size
+from substrate_jax.analyses.transferability.scores.inputs import (
+    Function,
+    checked_features,
+    program,
+    shared_size,
+)
 from substrate_jax.kernels.arithmetic import HIGHEST, divide
+
+FEW_ENTRIES = 1 << 22  # of features; for no more, threads cost a program more than they bring
+
+
+def head_program(function: Function) -> Function:
+    """A `program` of the features first; where they are few it runs on one core.
+
+    Fits at the same time, each of which starts threads, wait for each other.
+    """
+    whole = program(function)
+    alone = program(function, xla_cpu_multi_thread_eigen=False)
+
+    @functools.wraps(function)
+    def run(x, *others):
+        few = x.size <= FEW_ENTRIES and jax.default_backend() == "cpu"
+        return (alone if few else whole)(x, *others)
+
+    return run  # pyright: ignore[reportReturnType]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

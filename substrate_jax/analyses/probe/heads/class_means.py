@@ -26,8 +26,7 @@ References: T. Mensink et al. (2013), "Distance-based image classification"; O. 
 import jax.numpy as jnp
 import numpy as np
 
-from substrate_jax.analyses.probe.heads.batch import Batch, Linear, mean_of
-from substrate_jax.analyses.transferability.scores.inputs import program
+from substrate_jax.analyses.probe.heads.batch import Batch, Linear, head_program, mean_of
 from substrate_jax.kernels.arithmetic import HIGHEST, divide
 
 LEDOIT_WOLF = -1.0  # as a share: to be estimated
@@ -115,13 +114,13 @@ def _linear(weight, constant, origin):
     return weight[None], bias[None]
 
 
-@program
+@head_program
 def _nearest(x, one_hot):
     _, origin, means, _ = _class_means(x, one_hot)
     return _linear(means, -jnp.sum(means**2, axis=2) / 2, origin)
 
 
-@program
+@head_program
 def _discriminant(x, one_hot, width, shrinkage):
     centered, origin, means, rows = _class_means(x, one_hot)
     n = jnp.sum(rows, axis=1)

@@ -24,10 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float64
 
-from substrate_jax.analyses.probe.heads.batch import Batch, Linear, mean_of
+from substrate_jax.analyses.probe.heads.batch import Batch, Linear, head_program, mean_of
 from substrate_jax.analyses.probe.heads.lbfgs import minimize
 from substrate_jax.analyses.probe.heads.ridge import checked_strengths
-from substrate_jax.analyses.transferability.scores.inputs import program
 from substrate_jax.kernels.arithmetic import HIGHEST, divide
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))
@@ -101,7 +100,7 @@ def _span(z):
     return vectors * length[:, None], basis
 
 
-@program
+@head_program
 def _logistic(x, one_hot, penalties, tolerance, passes):
     real = jnp.sum(one_hot, axis=2)
     z, mean, scale = scale_rows(x, real)

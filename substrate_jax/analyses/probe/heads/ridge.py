@@ -17,8 +17,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from substrate_jax.analyses.probe.heads.batch import Batch, Linear, mean_of
-from substrate_jax.analyses.transferability.scores.inputs import program
+from substrate_jax.analyses.probe.heads.batch import Batch, Linear, head_program, mean_of
 from substrate_jax.kernels.arithmetic import HIGHEST
 
 STRENGTHS = tuple(4.0**power for power in range(10))
@@ -68,7 +67,7 @@ def checked_strengths(strengths: Sequence[float]) -> np.ndarray:
     return found
 
 
-@program
+@head_program
 def _ridge(x, one_hot, penalties):
     n, d = x.shape[1:]
     real = jnp.sum(one_hot, axis=2)

@@ -37,9 +37,15 @@ def in_float64(function: Function) -> Function:
     return run  # pyright: ignore[reportReturnType]
 
 
-def program(function: Function, *static: str) -> Function:
-    """`function` compiled, in float64; arguments named in `static` are constants of it."""
-    compiled = jax.jit(function, static_argnames=static)
+def program(function: Function, *static: str, **options: Any) -> Function:
+    """`function` compiled, in float64; arguments named in `static` are constants of it.
+
+    Args:
+        function: of arrays.
+        static: names of its constants.
+        options: of the compiler.
+    """
+    compiled = jax.jit(function, static_argnames=static, compiler_options=options or None)
     return in_float64(compiled)  # pyright: ignore[reportReturnType]
 
 
