@@ -24,7 +24,7 @@ def lab(tmp_path_factory):
 
 # Of which others are the same in another place; those take as long.
 SELDOM = {"limited_report", "no_home", "other_clock", "sharing_an_out"}
-SELDOM |= {"sharing_a_store", "signals"}
+SELDOM |= {"sharing_a_store"}
 
 
 @pytest.mark.parametrize(
