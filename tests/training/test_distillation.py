@@ -78,7 +78,7 @@ def train(method, weight=None, steps=2, classify=1.0):
     return given, fitted
 
 
-FEW = ("ce", "cka", "kd")  # one of each way to build the loss
+FEW = ("ce", "cka", "kd")  # by labels, by scores of a target, by logits of a teacher
 
 
 @pytest.mark.parametrize("method", [m if m in FEW else long(m) for m in METHODS])
