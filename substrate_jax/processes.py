@@ -9,7 +9,7 @@ Cost: two rounds of messages per exchange, each as long as the longest value; n 
 by every process for joined rows.
 
 Not guaranteed: an end. All processes must make the same calls in the same order; where one has
-failed, the others wait for it, unless `liveness` tells them.
+failed, the others wait for it, unless a launcher ends them (`experiments.common.liveness`).
 """
 
 import functools

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from substrate_jax.liveness import DIED, DONE, FAILED, Liveness
+from .liveness import DIED, DONE, FAILED, Liveness
 
 GRACE = 5.0  # seconds; containers are given ten before they are killed
 GO_ON = "the same command goes on where this one stopped"

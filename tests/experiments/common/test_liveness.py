@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from substrate_jax.liveness import DIED, DONE, Liveness
+from experiments.common.liveness import DIED, DONE, Liveness
 
 WAIT = 30  # seconds, on a busy machine
 
@@ -41,7 +41,7 @@ def test_an_end_is_passed_on_once(run):
 
 CHILD = """
 import sys, time
-from substrate_jax.liveness import Liveness
+from experiments.common.liveness import Liveness
 port, token = sys.argv[1:]
 Liveness(1, print).join(["localhost"], int(port), token)
 print("joined", flush=True)
