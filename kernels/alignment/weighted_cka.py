@@ -8,12 +8,13 @@ encoder, centered over all rows once, what a draw's own centering leaves of a pa
 R_e = K_e w, M_e = w'K_e w, N = sum_a w_a, and CKA is H_ef / sqrt(H_ee H_ff). That holds for K about
 any center; here it is the mean of the half of the rows that lie nearest to the mean of all, so that
 draws that leave out a few outlying rows do not have to subtract their distance. R and M follow from
-the features, R_e = X_e (X_e'w). The first sum needs the entries: every tile of K is formed once
-(`row_pairs.symmetric_sums`), and its b weightings are one matrix product for each pair.
+the features, R_e = X_e (X_e'w), and so does the diagonal |x_a|^2 - 2 R_ea/N + M_e/N^2 that
+debiasing takes off (`hsic.PairwiseHsic`). The first sum needs the entries: every tile of K is
+formed once (`row_pairs.symmetric_sums`), and its b weightings are one matrix product a pair.
 
 Cost, for E encoders, D = sum d_e and b weightings: n^2 (D + E^2 b / 2) flops and 4 n D b for R,
 against n^2 D b or 2 n D^2 b if each draw starts from the features. Memory: tiles of 1,024 x 2,048
-of E encoders, and n b (E + 1) entries.
+of E encoders, and n b (E + 1) entries, debiased n b (2 E + 1).
 
 Not guaranteed: a draw in which an encoder's spread is far below the distance of its mean from that
 center, as of copies of one outlying row and little else: H loses the digits of (distance /
@@ -34,6 +35,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..arithmetic import HIGHEST, AnyArray, divide, gather_rows, mirror, psum, valid_rows
 from ..blocks import first_row
+from .hsic import PairwiseHsic
 from .normalization import normalized_blocks
 from .row_pairs import halve, symmetric_sums
 
@@ -42,6 +44,7 @@ def weighted_cka(
     blocks: Sequence[Float[AnyArray, "n _"]],
     weights: Float[Array, "m b"],
     *,
+    debiased: bool = False,
     mask: Bool[AnyArray, " n"] | None = None,
     axis_name=None,
 ) -> Float[Array, "b E E"]:
@@ -50,11 +53,14 @@ def weighted_cka(
     Args:
       blocks: E arrays [n, d_e] with the same rows; halves are upcast to float32.
       weights: [m, b] of all rows of all shards, at least 0; 0 for rows that do not count.
+      debiased: from the unbiased estimates of HSIC; counts are of rows, a copy a row of its own.
       mask: [n] rows that count; the others may hold anything.
       axis_name: mesh axis the rows are sharded over, if any.
 
     Returns:
       [b, E, E], each 1 on the diagonal; 0 where an encoder is constant over the rows of weight.
+      Debiased, NaN for weights of fewer than 4 rows, and where rounding is all that debiasing
+      leaves of an encoder.
 
     Example:
       >>> x = jnp.array([[0.0], [1.0], [5.0], [9.0]])
@@ -95,9 +101,20 @@ def weighted_cka(
     hsic = plain - 2 * divide(cross, total) + mean[:, :, None] * mean[:, None, :]
     norm, size = (jnp.diagonal(a, axis1=1, axis2=2) for a in (hsic, plain))
     # Equal terms round alike: what they should leave nothing of may leave eps N.
-    empty = norm <= jnp.finfo(dtype).eps * total[:, 0] * size
-    root = jnp.where(empty, 0, jnp.sqrt(jnp.where(empty, 1, norm)))
-    return divide(hsic, root[:, :, None] * root[:, None, :])
+    some = norm > jnp.finfo(dtype).eps * total[:, 0] * size
+    hsic = jnp.where(some[:, :, None] & some[:, None, :], hsic, 0)
+    diagonal, trace = jnp.zeros_like(hsic), jnp.zeros_like(norm)
+    if debiased:
+        count = total[:, 0, 0]
+        own_norms = jnp.stack([jnp.sum(x**2, axis=1) for x in scaled])
+        entries = own_norms[:, :, None] - divide(2 * rows, count[None, None, :])
+        centers = divide(mean, count[:, None]).T  # squared norms, from X'w / N
+        entries = jnp.where(some.T[:, None, :], entries + centers[:, None, :], 0)
+        trace = psum(jnp.einsum("eab,ab->be", entries, own, precision=HIGHEST), axis_name)
+        products = jnp.einsum("eab,ab,fab->bef", entries, own, entries, precision=HIGHEST)
+        diagonal = psum(products, axis_name)
+    sums = PairwiseHsic(hsic, diagonal, trace, jnp.ones_like(norm), total[:, 0, 0])
+    return jax.vmap(lambda draw: draw.cka(debiased=debiased))(sums)
 
 
 def _about_most_rows(x, mask, axis_name):

@@ -13,8 +13,7 @@ the probability `power` if it is
 The null alone says this, before anything is measured. An alternative is spread more widely than its
 null, and differently: `planting` checks it on the data.
 
-Intervals are those of `kernels.bootstrap`, of CKA and recall, rows being the sample; where rows
-come in classes they
+Intervals are those of `kernels.bootstrap`, rows being the sample; where rows come in classes they
 hold for these classes.
 
 Cost: that of the kernels on all blocks of both sides, permutations times that of `sampled`.
@@ -193,9 +192,10 @@ def _intervals(blocks, mask, options: Options) -> dict[str, tuple[float, float]]
     """Ends of the interval of a pair, by measure; NaN without."""
     found = dict.fromkeys(MEASURES, (float("nan"), float("nan")))
     fewest = int(SHARE * mask.sum())  # rows of a subsample, whose neighbors are others of it
-    for measure in (CKA, KNN) if options.resamples else ():
+    needed = {CKA: 1, DEBIASED: 4, KNN: options.neighbors + 1}
+    for measure in MEASURES if options.resamples else ():
         given = {"k": options.neighbors} if measure == KNN else {}
-        if measure == CKA or options.neighbors < fewest:
+        if needed[measure] <= fewest:
             key = jax.random.key(options.seed)
             ends = _bootstrap(measure, blocks, mask, key, options.resamples, tuple(given.items()))
             found[measure] = (float(ends.low[0, 1]), float(ends.high[0, 1]))

@@ -84,17 +84,22 @@ def views(n, seed=0):
     return [b.astype(np.float32) for b in [*blocks, np.full((n, 2), 0.3), np.eye(n)[:, -1:]]]
 
 
-def test_one_pass_gives_the_cka_of_the_rows_of_each_draw():
+@pytest.mark.parametrize("debiased", [False, True])
+def test_one_pass_gives_the_cka_of_the_rows_of_each_draw(debiased):
     n = 347  # several tiles
     blocks, rng = views(n), np.random.default_rng(1)
     rows = rng.integers(0, n - 1, size=(3, n))  # never the last
     weights = np.stack([np.bincount(r, minlength=n) for r in rows], axis=1).astype(np.float32)
-    got = np.asarray(jax.jit(weighted_cka)([jnp.asarray(b) for b in blocks], weights), np.float64)
-    want = [reference.pairwise_cka([b[r] for b in blocks[:3]]) for r in rows]
+    compiled = jax.jit(partial(weighted_cka, debiased=debiased))
+    got = np.asarray(compiled([jnp.asarray(b) for b in blocks], weights), np.float64)
+    want = [reference.pairwise_cka([b[r] for b in blocks[:3]], debiased=debiased) for r in rows]
     np.testing.assert_allclose(got[:, :3, :3], want, atol=helpers.tolerance(n * n))
     assert 0.1 < got[0, 0, 1] < 0.9
     assert (got[:, 3:] == 0).all()
     assert (got[:, :, 3:] == 0).all()
+    if debiased:
+        few = np.eye(n)[:, :3].sum(axis=1, keepdims=True)  # three rows
+        assert np.isnan(np.asarray(compiled([jnp.asarray(b) for b in blocks[:2]], few))).all()
 
 
 def test_one_search_gives_the_recall_of_every_subset():
@@ -122,14 +127,15 @@ def test_lists_hold_enough_members_of_any_subset(n, k, share):
     assert short < 1e-15
 
 
-def test_draws_are_about_the_value_and_scaled():
+@pytest.mark.parametrize("name", ["cka", "debiased_cka"])
+def test_draws_are_about_the_value_and_scaled(name):
     """A pass for all draws against one for each, which an option of the measure asks for."""
     blocks = [jnp.asarray(b[0]) for b in sample(37)]
     run = jax.jit(resampled, static_argnums=0, static_argnames=("draws", "space", "resampling"))
     for resampling in ("bootstrap", "subsample"):
         options = {"draws": 6, "resampling": resampling}
-        value, got = run("cka", blocks, jax.random.key(1), **options)
-        same, want = run("cka", blocks, jax.random.key(1), space="gram", **options)
+        value, got = run(name, blocks, jax.random.key(1), **options)
+        same, want = run(name, blocks, jax.random.key(1), space="gram", **options)
         limit = 10 * helpers.tolerance(37)
         np.testing.assert_allclose(value, same, atol=limit)
         np.testing.assert_allclose(got, want, atol=limit)
