@@ -59,6 +59,12 @@ flags.DEFINE_integer(
     0,
     "Splits of every encoder's units into halves for the ceilings of more measures; 0 for none.",
 )
+flags.DEFINE_list(
+    "ceiling_seeds",
+    [],
+    "Pairs NAME=OTHER of encoders of this run that are one network trained from two seeds, for the "
+    "ceilings of more measures.",
+)
 flags.DEFINE_enum(
     "calibration", "closed_form", ["closed_form", "permutation"], "How the null is computed."
 )
@@ -90,6 +96,7 @@ def run() -> None:
     take = functools.partial(panel.take_images, least=least, uses=uses)
     mesh = make_mesh(FLAGS.mesh)
     files = feature_files.open_files(specs)
+    other_seeds(FLAGS.ceiling_seeds, [spec.name for spec in (*specs, *files.specs)], measures)
     out = Path(FLAGS.out or "runs/cka")
     if FLAGS.dry_run:
         print(several_domains.plan(specs, files, mesh, out, take))
@@ -146,6 +153,7 @@ def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
                     permutations=FLAGS.measure_permutations,
                     alpha=FLAGS.alpha,
                     splits=FLAGS.ceiling_splits,
+                    other_seeds=other_seeds(FLAGS.ceiling_seeds, list(features[name]), measures),
                     seed=FLAGS.seed,
                     mesh=mesh,
                 )
@@ -252,6 +260,27 @@ def check_chance(measures: tuple[str, ...]) -> None:
             f"measure_permutations={draws} are too few for alpha={FLAGS.alpha}; "
             f"give {least} or more"
         )
+
+
+def other_seeds(words: list[str], encoders: list[str], measures: tuple[str, ...]) -> dict[str, str]:
+    """The pairs of --ceiling_seeds, after a check that they are of encoders of the run."""
+    from substrate_jax.analyses.cka.measured import seed_pairs
+
+    pairs = {}
+    for word in words:
+        name, _, other = word.partition("=")
+        if not (name and other) or name in pairs:
+            raise ValueError(f"ceiling_seeds={word!r}: write NAME=OTHER once for each pair")
+        pairs[name] = other
+    if pairs and not measures:
+        raise ValueError(
+            f"ceiling_seeds={','.join(words)!r} has no measure; give --measure=all, say"
+        )
+    try:
+        seed_pairs(pairs, encoders)
+    except ValueError as error:
+        raise ValueError(f"ceiling_seeds={','.join(words)!r}: {error}") from None
+    return pairs
 
 
 if __name__ == "__main__":

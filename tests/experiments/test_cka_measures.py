@@ -45,6 +45,7 @@ def run(out, **changes) -> dict:
 def test_measures_reach_the_result_and_the_report(tmp_path):
     three = [*ENCODERS, "mini_resnet50"]
     options = {"bootstrap": 4, "measure_permutations": 19, "ceiling_splits": 2}
+    options["ceiling_seeds"] = [f"{three[2]}={three[0]}"]  # not true, and the numbers are so
     names = ["procrustes", "procrustes"]
     result = run(tmp_path, encoders=three, measure=names, **options)
     got = result_keys.key_tree(result)
@@ -70,11 +71,14 @@ def test_measures_reach_the_result_and_the_report(tmp_path):
         assert [of["next"] for of in found["closest"]] == [three[i] for i in ranked[:, 1]]
         assert all(of["difference"] >= 0 for of in found["closest"])
         assert len(found["ceiling"]) == 3
+        again = (value[0, 2] + value[2, 0]) / 2
+        np.testing.assert_allclose(np.array(found["seed_ceiling"], float), [again, np.nan, again])
         assert f"texture-measure-{name}.png" in {p.name for p in (tmp_path / "figures").iterdir()}
     page = (tmp_path / "report.html").read_text()
     assert MEASURES["procrustes"].meaning_of_one in page
     assert "95%" in page
-    for words in ("Closest encoder of each", "ceiling of a pair", "Chance is what unrelated"):
+    assert "Closest encoder of each" in page
+    for words in ("ceiling of a pair", "Other seed", "Chance is what unrelated"):
         assert words in page
 
 
@@ -116,6 +120,19 @@ BAD = {
     "nothing to resample": ({"bootstrap": 9}, "bootstrap=9.*--measure"),
     "no measure": ({"ceiling_splits": 2}, "ceiling_splits=2 has no measure.*--measure"),
     "negative splits": ({"measure": ["rsa"], "ceiling_splits": -1}, "ceiling_splits=-1"),
+    "seeds without a measure": ({"ceiling_seeds": ["a=b"]}, "ceiling_seeds='a=b' has no measure"),
+    "one seed": (
+        {"measure": ["rsa"], "ceiling_seeds": ["mini_vit_base"]},
+        "ceiling_seeds='mini_vit_base': write NAME=OTHER",
+    ),
+    "unknown seed": (
+        {"measure": ["rsa"], "ceiling_seeds": ["mini_vit_base=b"]},
+        "ceiling_seeds='mini_vit_base=b': other seed 'b' is none of the panel: mini_vit_base",
+    ),
+    "a seed twice": (
+        {"measure": ["rsa"], "ceiling_seeds": ["mini_vit_base=mini_vit_base"]},
+        "other seed 'mini_vit_base' stands twice",
+    ),
     "few permutations": (
         {"measure": ["rsa"], "measure_permutations": 7},
         "measure_permutations=7 are too few for alpha=0.05; give 19 or more",

@@ -88,6 +88,11 @@ def _chance_in_words(measures: Mapping[str, MeasuredPairs]) -> list[str]:
             "the geometric mean of both encoders. A pair above it shares more than halves of one "
             "network do; it is no bound where units are not alike."
         )
+    if any(found.seed_ceiling is not None for found in measures.values()):
+        words.append(
+            "Other seed is what the same networks trained from another seed would reach: the "
+            "geometric mean of both encoders' agreement with theirs."
+        )
     return words
 
 
@@ -179,9 +184,13 @@ def _table(
                     Column(f"{name}_high", "high", "score"): intervals.high,
                     Column(f"{name}_error", "", "score", shown=False): intervals.error,
                 }
-            if (ceiling := found.ceiling) is not None:
-                both = np.sqrt(np.maximum(ceiling, 0))
-                parts[Column(f"{name}_ceiling", "ceiling", "score")] = np.outer(both, both)
+            for file, label, ceiling in (
+                ("ceiling", "ceiling", found.ceiling),
+                ("seed_ceiling", "other seed", found.seed_ceiling),
+            ):
+                if ceiling is not None:
+                    both = np.sqrt(np.maximum(ceiling, 0))
+                    parts[Column(f"{name}_{file}", label, "score")] = np.outer(both, both)
             if chance := found.calibrated:
                 parts |= {
                     Column(f"{name}_tau", "chance", "score"): chance.tau,

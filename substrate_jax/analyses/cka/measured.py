@@ -4,7 +4,7 @@ Each measure is one program over the mesh, whose numbers do not depend on the nu
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -36,6 +36,7 @@ def measure_encoders(
     permutations: int = 0,
     alpha: float = 0.05,
     splits: int = 0,
+    other_seeds: Mapping[str, str] | None = None,
     seed: int = 0,
     mesh: Mesh | None = None,
 ) -> dict[str, MeasuredPairs]:
@@ -51,6 +52,8 @@ def measure_encoders(
             none.
         alpha: level of tau.
         splits: of every encoder's units into halves, for its ceiling; 0 for none.
+        other_seeds: encoder -> the one of the panel that is the same network trained from another
+            seed: a ceiling for both.
         seed: of the resamples, permutations and splits.
         mesh: where to compute; all devices by default.
 
@@ -60,7 +63,8 @@ def measure_encoders(
         permuted, `.ceiling` what the halves are for, and `.contrasts` how encoders are compared.
 
     Raises:
-        ValueError: an unknown measure, too few images for one, or too few permutations for alpha.
+        ValueError: an unknown measure, too few images for one, too few permutations for alpha, or
+            other seeds that `seed_pairs` refuses.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
@@ -69,6 +73,7 @@ def measure_encoders(
         1.0
     """
     entries = {name: kernels.measure_named(name) for name in measures}
+    seeds = seed_pairs(other_seeds or {}, list(features))
     mesh = mesh or make_mesh()
     blocks, mask = shard_blocks(features.values(), mesh)
     result = {}
@@ -85,8 +90,39 @@ def measure_encoders(
                 closest = _closest(list(features), matrix, found["contrast"])
         if chance := found.get("chance"):
             calibrated = against_chance(chance, alpha, found["q_value"])
-        result[name] = MeasuredPairs(matrix, intervals, calibrated, found.get("ceiling"), closest)
+        again = None
+        if seeds:
+            again = np.full(len(features), np.nan)
+            for pair in (np.asarray(pair) for pair in seeds):
+                again[pair] = matrix[pair, pair[::-1]].mean()
+        halves = found.get("ceiling")
+        result[name] = MeasuredPairs(matrix, intervals, calibrated, halves, again, closest)
     return result
+
+
+def seed_pairs(other_seeds: Mapping[str, str], names: Sequence[str]) -> list[tuple[int, int]]:
+    """Places of encoders and of the same trained from another seed, each place once.
+
+    Args:
+        other_seeds: encoder -> its other seed.
+        names: of the panel.
+
+    Raises:
+        ValueError: an encoder that is not of the panel, itself, or in two pairs.
+
+    Example:
+        >>> seed_pairs({"a": "c"}, ["a", "b", "c"])
+        [(0, 2)]
+    """
+    seen: set[str] = set()
+    for pair in other_seeds.items():
+        for name in pair:
+            if name not in names:
+                raise ValueError(f"other seed {name!r} is none of the panel: {', '.join(names)}")
+            if name in seen:
+                raise ValueError(f"other seed {name!r} stands twice; give pairs of two encoders")
+            seen.add(name)
+    return [(names.index(one), names.index(other)) for one, other in other_seeds.items()]
 
 
 def _closest(

@@ -127,6 +127,8 @@ class MeasuredPairs:
         calibrated: against permuted images; None where there is no closed form and no draw.
         ceiling: [E] agreement of each encoder with itself by halves of its units, corrected to all
             of them; None without splits.
+        seed_ceiling: [E] agreement of each encoder with itself trained from another seed, both
+            ways averaged; NaN for those without another, None if there is none at all.
         closest: for each encoder, with three of them or more; None without resampled images.
     """
 
@@ -134,6 +136,7 @@ class MeasuredPairs:
     intervals: PairIntervals | None = dataclasses.field(default=None, metadata=INLINE)
     calibrated: CalibratedPairs | None = None
     ceiling: Float[np.ndarray, " a"] | None = None
+    seed_ceiling: Float[np.ndarray, " a"] | None = None
     closest: Sequence[ClosestEncoder] | None = None
 
 
