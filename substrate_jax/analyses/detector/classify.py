@@ -22,6 +22,7 @@ from substrate_jax.analyses.probe.heads.logistic import (
     log_probabilities,
     logistic,
 )
+from substrate_jax.analyses.threads import decomposing
 from substrate_jax.analyses.transferability.scores.inputs import classes_of
 from substrate_jax.analyses.transferability.scores.probe import stratified_folds
 
@@ -90,9 +91,11 @@ def fit_classifier(
     out = np.zeros(batch.codes.shape, bool)
     out[:, : len(x)] = fold == np.arange(folds)[:, None]
     kept = dataclasses.replace(batch, codes=np.where(out, -1, batch.codes))
+    few = batch.train.shape[1] < batch.train.shape[2]  # rows are replaced by coordinates
     losses, unsolved = {}, 0
     for strength in sorted(strengths, reverse=True):
-        fitted = logistic(kept, (strength,), tolerance=FOLD_TOLERANCE)
+        with decomposing(few):
+            fitted = logistic(kept, (strength,), tolerance=FOLD_TOLERANCE)
         found = log_probabilities(fitted.of_train(batch)[0])[fold, rows, codes]
         loss = -float(found.mean())
         losses[float(strength)] = loss
@@ -101,7 +104,8 @@ def fit_classifier(
             break
     best = min(losses, key=lambda strength: losses[strength])
     whole = make_batch(x, codes, rows[None], rows[:1])
-    fitted = logistic(whole, (best,))
+    with decomposing(few):
+        fitted = logistic(whole, (best,))
     weight = np.asarray(fitted.weight)[0, 0, : x.shape[1], : batch.classes]
     bias = np.asarray(fitted.bias)[0, 0, : batch.classes]
     return Classifier(weight, bias, best, losses[best], unsolved + fitted.unsolved)

@@ -191,8 +191,8 @@ def measure_controls(
     *,
     k: int,
     seed: int = 0,
-    progress: Callable[[int, int], object] = lambda done, total: None,
-) -> list[Control]:
+    pool: concurrent.futures.Executor,
+) -> Iterator[Control]:
     """Accuracy of every other input.
 
     Args:
@@ -202,22 +202,20 @@ def measure_controls(
         images: of the same rows; None leaves out what needs images.
         k: components of each PCA, at most as many as the input has.
         seed: of the folds.
-        progress: called with (inputs done, inputs).
+        pool: that fits, an input at a time.
 
     Returns:
-        In the order of the module.
+        In the order of the module, each when it is fitted.
     """
-    inputs = list(_inputs(features, parts, images, k))
-    found = []
-    for done, (name, kind, make) in enumerate(inputs):
+
+    def measured(name: str, kind: str, make: Callable[[], np.ndarray]) -> Control:
         x = make()
         predict = ridge_answers if kind == EVERYTHING else _answers
-        predicted = predict(x, parts, seed)
-        here = predicted == parts.codes[parts.held_out]
+        here = predict(x, parts, seed) == parts.codes[parts.held_out]
         accuracy = wilson(int(here.sum()), len(here))
-        found.append(Control(name, kind, x.shape[1], accuracy, paired_difference(right, here)))
-        progress(done + 1, len(inputs))
-    return found
+        return Control(name, kind, x.shape[1], accuracy, paired_difference(right, here))
+
+    return pool.map(lambda one: measured(*one), _inputs(features, parts, images, k))
 
 
 def _inputs(

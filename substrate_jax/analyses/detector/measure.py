@@ -35,6 +35,7 @@ from substrate_jax.analyses.detector.results import (
     Unknown,
 )
 from substrate_jax.analyses.detector.scores import P_VALUE
+from substrate_jax.analyses.threads import fitting
 from substrate_jax.features import Features
 from substrate_jax.features.constant import constant_blocks
 from substrate_jax.report.run import ImageSet
@@ -138,13 +139,19 @@ def measure(
     right = answers.codes == truth
     progress(1, 2 + rest)
     found, said = [], {}
-    for number, name in enumerate(names if rest else ()):
-        found.append(_left_out(panel, parts, names, number, images[name], options))
-        progress(2 + number, 2 + rest)
-    for name, one in (unknowns or {}).items():
-        said[name] = detector(one.features)
-        found.append(_unknown(name, one.kind, answers, right, said[name], one.images))
-    controls = measure_controls(panel, parts, right, numbers, k=k, seed=seed)
+    with fitting("detector") as pool:
+        without = [
+            pool.submit(_left_out, panel, parts, names, number, images[names[number]], options)
+            for number in range(rest)
+        ]
+        controls = measure_controls(panel, parts, right, numbers, k=k, seed=seed, pool=pool)
+        for number, one in enumerate(without):
+            found.append(one.result())
+            progress(2 + number, 2 + rest)
+        for name, one in (unknowns or {}).items():
+            said[name] = detector(one.features)
+            found.append(_unknown(name, one.kind, answers, right, said[name], one.images))
+        controls = list(controls)
     progress(2 + rest, 2 + rest)
     kept = ~answers.abstained
     evaluation = Evaluation(

@@ -11,9 +11,6 @@ are equal the interval has no width and says only that.
 Cost: that of the heads; programs are compiled once per padded number of rows and features.
 """
 
-import concurrent.futures
-import contextlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -25,9 +22,9 @@ from substrate_jax.analyses.probe.heads.batch import make_batch
 from substrate_jax.analyses.probe.inputs import Input
 from substrate_jax.analyses.probe.methods import HEADS, Head, Scores
 from substrate_jax.analyses.probe.results import Cost, Method, PairedDifferences, ProbeComparison
+from substrate_jax.analyses.threads import decomposing, fitting
 
 AVERAGE = "mean over encoders"
-THREADS = 2
 
 
 def balanced_accuracy(
@@ -94,20 +91,18 @@ def compare(
         unsolved[row, column] = found.unsolved
 
     work = [(column, one) for column in range(len(episodes.shots)) for one in inputs]
-    lapack = threading.Lock()
 
     def fitted(column: int, one: Input) -> dict[str, Scores]:
         shots, found = episodes.shots[column], {}
         batch = make_batch(one.features, episodes.codes, episodes.train(shots), episodes.test)
         for name, head in used.items():
             if not head.chooses or shots >= 2:
-                with lapack if head.decomposes else contextlib.nullcontext():
+                with decomposing(head.decomposes):
                     found[name] = head.apply(batch)
         return found
 
     total: dict[tuple[int, str], Scores] = {}
-    # Most fits are too small for more than one core: two inputs at a time.
-    with concurrent.futures.ThreadPoolExecutor(THREADS, "probe") as pool:
+    with fitting("probe") as pool:
         each = pool.map(fitted, *zip(*work, strict=True))
         for done, ((column, one), by_head) in enumerate(zip(work, each, strict=True)):
             for name, found in by_head.items():

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
+from substrate_jax.analyses.threads import fitting
 from substrate_jax.analyses.transferability.rankings import (
     METRICS,
     concordance,
@@ -259,8 +260,8 @@ def _over_models(metrics, table, truth, picked) -> np.ndarray:
     """
     s, t, m = table.shape
     size = max(1, _BLOCK // (s * t * m * m))
-    found = []
-    for rows in np.split(np.sort(picked, axis=1), range(size, len(picked), size)):
+
+    def of(rows) -> np.ndarray:
         copy = np.zeros(rows.shape, bool)
         copy[:, 1:] = rows[:, 1:] == rows[:, :-1]
         scores = table[..., rows].transpose(2, 0, 1, 3)
@@ -268,21 +269,13 @@ def _over_models(metrics, table, truth, picked) -> np.ndarray:
         absent = copy[:, None, None, :]
         chosen = np.where(absent, -np.inf, scores)
         kept = np.where(absent[:, 0], -np.inf, accuracies)
-        found.append(
-            np.stack(
-                [
-                    _mean(METRICS[name].function(*pair))
-                    for name in metrics
-                    for pair in [
-                        (chosen, kept[:, None])
-                        if METRICS[name].of_a_choice
-                        else (scores, accuracies[:, None])
-                    ]
-                ],
-                axis=-1,
-            )
-        )
-    return np.concatenate(found)
+        pairs = {True: (chosen, kept[:, None]), False: (scores, accuracies[:, None])}
+        metric = [METRICS[name] for name in metrics]
+        return np.stack([_mean(one.function(*pairs[one.of_a_choice])) for one in metric], axis=-1)
+
+    parts = np.split(np.sort(picked, axis=1), range(size, len(picked), size))
+    with fitting("models") as pool:
+        return np.concatenate(list(pool.map(of, parts)))
 
 
 def _without_each(metrics, table, truth) -> np.ndarray:

@@ -19,11 +19,16 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from substrate_jax.analyses.cka.compare import compare_encoders
+from substrate_jax.analyses.cka.measured import measure_encoders
+from substrate_jax.analyses.threads import fitting
 from substrate_jax.analyses.transferability.filters import judge_filter
 from substrate_jax.analyses.transferability.judgment import Judgment, judge
 from substrate_jax.analyses.transferability.results import JudgedTable, Target
-from substrate_jax.analyses.transferability.scores.table import SCORES, SOURCE, score_encoders
+from substrate_jax.analyses.transferability.scores.table import (
+    SCORES,
+    SOURCE,
+    score_encoders,
+)
 from substrate_jax.analyses.transferability.truth import Halves, halve, held_out_accuracy
 from substrate_jax.features import Features
 from substrate_jax.report.run import ImageSet
@@ -237,7 +242,9 @@ def measure_targets(
 def _accuracies(
     target: str, blocks: Mapping[str, Float[np.ndarray, "n _"]], parts: Halves, seed: int
 ) -> Float[np.ndarray, " m"]:
-    found = np.array([held_out_accuracy(block, parts, seed=seed) for block in blocks.values()])
+    with fitting("probe") as pool:
+        each = pool.map(lambda block: held_out_accuracy(block, parts, seed=seed), blocks.values())
+        found = np.array(list(each))
     if np.isnan(found).any():
         encoder = list(blocks)[int(np.isnan(found).argmax())]
         raise ValueError(
@@ -251,7 +258,9 @@ def _alignment(
     blocks: Mapping[str, Float[np.ndarray, "n _"]], alpha: float, mesh: Mesh | None
 ) -> Float[np.ndarray, " m"]:
     """Mean calibrated CKA of every encoder with the others."""
-    score = compare_encoders(blocks, ks=(1,), alpha=alpha, mesh=mesh).calibrated.score
+    chance = measure_encoders(blocks, ["cka"], alpha=alpha, mesh=mesh)["cka"].calibrated
+    assert chance is not None  # of CKA there is a closed form
+    score = chance.score
     others = ~np.eye(len(score), dtype=bool)
     return np.where(others, score, 0).sum(axis=1) / (len(score) - 1)
 

@@ -6,7 +6,8 @@ score of Z costs the same for every encoder of a panel, and one eigendecompositi
 
 Cost: 2 n d min(n, d) flops for the smaller Gram matrix, its eigendecomposition, about 9 min(n, d)^3
 flops in LAPACK, and, when `rows` is first read and d <= n, 2 n d^2 more. Memory: min(n, d)^2 and
-n r float64. Squares s below 1e-15 of the largest are rounding, and count as zero.
+n r float64. d and r are filled up with zeros to `inputs.shared_size`. Squares s below 1e-15 of the
+largest are rounding, and count as zero.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from substrate_jax.kernels.subspaces.tall_matrices import peak_sign
 
 from .inputs import checked_features, in_float64, program, shared_rows, shared_size
 
+LEAST = 256  # columns, for programs to be shared: fewer compile as long, and take moments
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Coordinates:
@@ -31,16 +34,16 @@ class Coordinates:
 
     Attributes:
       features: [n, d] as given.
-      centered: [n, d] Xc, float64.
+      centered: [n, columns] Xc, float64, and zeros beyond d columns.
       squares: [r] s, sums of squares of the columns of Z, descending; 0 beyond the rank.
-      vectors: V of [d, r] if d <= n, else U of [n, r].
+      vectors: V of [columns, r] if there are at most n columns, else U of [n, r].
       mean: [r] V'm.
       mean_rest: ||m||^2 less ||V'm||^2: of the mean outside the rows' span.
       rank: how many squares are not rounding.
     """
 
     features: np.ndarray | Array
-    centered: Float64[Array, "n d"]
+    centered: Float64[Array, "n columns"]
     squares: Float64[Array, " r"]
     vectors: Float64[Array, "_ r"]
     mean: Float64[Array, " r"]
@@ -65,22 +68,23 @@ class Coordinates:
     @functools.cached_property
     def signed(self) -> tuple[Float64[Array, "rows _"], Float64[Array, " _"]]:
         """Z and V'm in shared sizes, each column of Z with its peak positive."""
-        width = shared_size(self.squares.shape[0], 128)
-        padding = ((0, shared_rows(self.n) - self.n), (0, width - self.squares.shape[0]))
-        z, mean = _signed(self.centered, self.vectors, self.squares, self.mean)
-        with_padding = in_float64(jnp.pad)
-        return with_padding(z, padding), with_padding(mean, padding[1])
+        shape = shared_rows(self.n), self.width
+        return _signed(self.centered, self.vectors, self.squares, self.mean, shape=shape)
 
     @property
     def rows(self) -> Float64[Array, "rows _"]:
         """Z in shared sizes."""
         return self.signed[0]
 
+    @property
+    def width(self) -> int:
+        """Columns of `rows`."""
+        return shared_size(self.squares.shape[0], LEAST)
+
     @functools.cached_property
-    def all_squares(self) -> Float64[Array, " _"]:
+    def all_squares(self) -> Float64[np.ndarray, " _"]:
         """The squares in the size of the columns of `rows`."""
-        width = self.rows.shape[1]
-        return in_float64(jnp.pad)(self.squares, (0, width - self.squares.shape[0]))
+        return np.pad(np.asarray(self.squares), (0, self.width - self.squares.shape[0]))
 
     def leading(self, k: int) -> Float64[Array, "rows k"]:
         """The first k columns of `rows`."""
@@ -107,13 +111,15 @@ def principal_coordinates(features: ArrayLike | Coordinates) -> Coordinates:
     if isinstance(features, Coordinates):
         return features
     array = checked_features(features)
-    centered, squares, vectors, mean, rest, rank = _decompose(array)
+    n, d = array.shape
+    wide = np.zeros((n, shared_size(d, LEAST)))
+    wide[:, :d] = array
+    centered, squares, vectors, mean, rest, rank = _decompose(wide)
     return Coordinates(array, centered, squares, vectors, mean, rest, int(rank))
 
 
 @program
 def _decompose(x):
-    x = x.astype(jnp.float64)
     n, d = x.shape
     origin = x[0]  # exact, so that a constant feature leaves exact zeros
     deviation = x - origin[None, :]
@@ -139,12 +145,15 @@ def _floor(largest, magnitude, n: int, d: int):
     return eps * max(n, d) * jnp.maximum(largest, eps * 64 * n * d * magnitude**2)
 
 
-@program
-def _signed(centered, vectors, squares, mean):
+def _signed(centered, vectors, squares, mean, *, shape):
     real = squares > 0
     if centered.shape[1] <= centered.shape[0]:
         z = jnp.where(real[None, :], matmul(centered, vectors), 0)
     else:
         z = vectors * root(squares)[None, :]
     sign = peak_sign(z)
-    return z * sign[None, :], mean * sign
+    padding = [(0, whole - size) for whole, size in zip(shape, z.shape, strict=True)]
+    return jnp.pad(z * sign[None, :], padding), jnp.pad(mean * sign, padding[1])
+
+
+_signed = program(_signed, "shape")

@@ -56,6 +56,7 @@ LEAST_SHRINKAGE = 1e-10
 COMPONENTS = 64  # that NCTI keeps
 HALF = 32  # of them, whose variances set its shrinkage
 MOST_STEPS = 1000  # of the power iteration
+ROUNDING = 1e-12  # of a term of NCTI, relative: a thousand times what its sums round by
 
 
 def sfda(features: ArrayLike | Coordinates, labels: ArrayLike) -> float:
@@ -150,7 +151,7 @@ def ncti(
 
     Returns:
       [E] in the order of the panel; NaN for encoders whose features are constant, which the others
-      are scaled without. A term that is the same for all counts 0.
+      are scaled without. A term that is the same for all, but for rounding, counts 0.
 
     Raises:
       ValueError: fewer than two encoders, features or labels that are not as said.
@@ -181,12 +182,13 @@ def ncti(
 
 
 def _scaled(values: list[float]) -> np.ndarray:
-    """To [0, 1] over those that are numbers."""
+    """To [0, 1] over those that are numbers; rounding is no difference."""
     array = np.asarray(values)
     if np.isnan(array).all():
         return array
     least, most = np.nanmin(array), np.nanmax(array)
-    return (array - least) / (most - least) if most > least else array - least
+    same = most - least <= ROUNDING * max(abs(most), abs(least))
+    return 0 * array if same else (array - least) / (most - least)
 
 
 def _check_within(classes, score: str) -> None:

@@ -11,13 +11,12 @@ Cost: n d exponentials. It depends on the axes and the scale of the features.
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import logsumexp
 
 from .coordinates import Coordinates
-from .inputs import checked_features, program
+from .inputs import checked_features
 
 
 def energy(
@@ -45,10 +44,5 @@ def energy(
     if not 0 < lowest <= 1:
         raise ValueError(f"lowest must be in (0, 1], got {lowest}: use 1 for all rows.")
     array = features.features if isinstance(features, Coordinates) else checked_features(features)
-    values = np.sort(np.asarray(_energy(array)))
+    values = np.sort(logsumexp(np.asarray(array, np.float64), axis=1))
     return float(np.mean(values[: int(np.ceil(lowest * len(values)))]))
-
-
-@program
-def _energy(x):
-    return jax.nn.logsumexp(x.astype(jnp.float64), axis=1)

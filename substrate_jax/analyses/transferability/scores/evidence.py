@@ -45,7 +45,7 @@ from numpy.typing import ArrayLike
 from substrate_jax.kernels.arithmetic import divide, matmul, root
 
 from .coordinates import Coordinates, principal_coordinates
-from .inputs import classes_of, program, shared_size
+from .inputs import classes_of, program
 
 FARTHEST = 30.0  # |log t| beyond the scale of the features
 CLOSE = 1e-12  # of two log t, to be taken for the same
@@ -89,7 +89,7 @@ def class_evidence(features: ArrayLike | Coordinates, labels: ArrayLike) -> Evid
     one_hot = classes.one_hot[: found.n]
     left = _project(found.centered, found.vectors, found.squares, one_hot)
     # Everything in shared sizes, so that encoders share the program of the search.
-    padding = (0, shared_size(len(found.squares), 128) - len(found.squares))
+    padding = (0, found.width - len(found.squares))
     left = np.pad(np.asarray(left), ((0, 0), padding))
     squares, mean = (np.pad(np.asarray(each), padding) for each in (found.squares, found.mean))
     values = _evidence(left, squares, mean, found.mean_rest, one_hot.sum(axis=0), float(found.n))

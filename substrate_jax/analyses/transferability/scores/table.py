@@ -11,6 +11,7 @@ and holds those of one encoder at a time.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -20,6 +21,8 @@ import jax
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
+
+from substrate_jax.analyses.threads import fitting
 
 from .bhattacharyya import gbc
 from .coding_rate import transrate
@@ -217,7 +220,7 @@ class ScoreTable:
       encoders: E names.
       scores: S names, of `SCORES`.
       values: [E, S]; NaN where a score has no value for an encoder.
-      seconds: [S] that each score took for all encoders.
+      seconds: [S] that each score took for all encoders, with another beside it.
       shared_seconds: that the principal coordinates of all encoders took.
       reasons: score -> encoder -> why it has no value, where options or labels do not allow one.
     """
@@ -288,25 +291,29 @@ def score_encoders(
             seconds[column] += time.perf_counter() - start
         return None
 
-    for row, encoder in enumerate(encoders):
-        start = time.perf_counter()
-        shared = arrays[encoder]
-        if uses - {"nothing"}:
-            shared = principal_coordinates(arrays[encoder])
-            jax.block_until_ready(shared.rows if "rows" in uses else shared.squares)
-        shared_seconds += time.perf_counter() - start
-        for column, name in enumerate(names):
-            score = SCORES[name]
-            if PANEL in score.needs:
-                if score.terms is not None:
-                    kept[name][encoder] = timed(column, score.terms, encoder, shared)
-                continue
-            given = heads.get(encoder) if SOURCE in score.needs else shared
-            if given is None:
-                reasons.setdefault(name, {})[encoder] = "no source probabilities were given"
-                continue
-            value = timed(column, score.function, encoder, given)
-            values[row, column] = np.nan if value is None else value
+    def compute(row: int, shared, column: int) -> None:
+        name, encoder = names[column], encoders[row]
+        score = SCORES[name]
+        if PANEL in score.needs:
+            if score.terms is not None:
+                kept[name][encoder] = timed(column, score.terms, encoder, shared)
+            return
+        given = heads.get(encoder) if SOURCE in score.needs else shared
+        if given is None:
+            reasons.setdefault(name, {})[encoder] = "no source probabilities were given"
+            return
+        value = timed(column, score.function, encoder, given)
+        values[row, column] = np.nan if value is None else value
+
+    with fitting("score") as pool:
+        for row, encoder in enumerate(encoders):
+            start = time.perf_counter()
+            shared = arrays[encoder]
+            if uses - {"nothing"}:
+                shared = principal_coordinates(arrays[encoder])
+                jax.block_until_ready(shared.rows if "rows" in uses else shared.squares)
+            shared_seconds += time.perf_counter() - start
+            list(pool.map(functools.partial(compute, row, shared), range(len(names))))
     for column, name in enumerate(names):
         if PANEL in SCORES[name].needs:
             parts = kept[name] or arrays
