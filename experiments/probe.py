@@ -27,7 +27,7 @@ flags.adopt_module_key_flags(feature_files)
 flags.adopt_module_key_flags(groups)
 flags.DEFINE_list(
     "labels",
-    ["2", "10", "25"],
+    ["2", "5", "10"],
     "Labels per class; all for 1,2,5,10,25,50,100,200,500. Those that a target cannot supply are "
     "left out.",
 )

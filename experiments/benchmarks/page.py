@@ -62,12 +62,6 @@ def bench_page(result: BenchResult) -> Page:
         The page, its figures drawn.
     """
     rows, best = result.rows, result.ceilings.best
-    lede = (
-        f"Times of {counted(len({row.label for row in rows}), 'kernel')} at "
-        f"{counted(len(rows), 'size')} on this machine, beside the largest matrix product and the "
-        "largest copy that it reached in the same run, and beside other libraries where they are "
-        "installed."
-    )
     sections = [Section("The machine's ceilings", list(_ceilings(result)))]
     if rows:
         sections += [
@@ -89,7 +83,31 @@ def bench_page(result: BenchResult) -> Page:
         Section("What these numbers can and cannot show", list(_caveats(result))),
         Section("How this was made", page.provenance(result.run)),
     ]
-    return Page("How fast are the kernels?", lede, _tiles(result), sections)
+    title = "How fast are the kernels?" if rows else "How fast is it here?"
+    return Page(title, finding(result), _tiles(result), sections)
+
+
+def finding(result: BenchResult) -> str:
+    """What was timed, or which launcher takes longest at first."""
+    rows, beside = result.rows, "the largest matrix product and the largest copy"
+    if rows:
+        return (
+            f"Times of {counted(len({row.label for row in rows}), 'kernel')} at "
+            f"{counted(len(rows), 'size')} on this machine, beside {beside} that it reached in the "
+            "same run, and beside other libraries where they are installed."
+        )
+    if result.starts:
+        longest = max(result.starts, key=lambda start: start.seconds)
+        spent = [start for start in result.starts if start.launcher == longest.launcher]
+        said = [
+            f"{start.seconds:.0f} s {'again' if start.again else 'from nothing'}" for start in spent
+        ]
+        count = counted(len({start.launcher for start in result.starts}), "launcher")
+        return (
+            f"Of {count} {longest.launcher} takes longest: {', '.join(said)}. Compiling is "
+            f"{longest.compiling:.0f} s of the first."
+        )
+    return f"Times on this machine, beside {beside} that it reached in the same run."
 
 
 def _tiles(result: BenchResult) -> list[tuple[str, str, str]]:

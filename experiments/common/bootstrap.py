@@ -5,5 +5,5 @@ from absl import flags
 flags.DEFINE_integer(
     "bootstrap",
     0,
-    "Resamples for 95 % intervals, of the images or of what a launcher ranks; 0 for none.",
+    "Resamples for 95% intervals, of the images or of what a launcher ranks; 0 for none.",
 )

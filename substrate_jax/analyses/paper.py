@@ -29,7 +29,7 @@ WITHOUT = {
     "efficientnet_b0": 0.650,
     "dinov2_base": 0.692,
 }
-# Median PCKA of its controls; of random bases the 95 % tail of its seeds too.
+# Median PCKA of its controls; of random bases the 95% tail of its seeds too.
 PIXELS, HANDCRAFTED = 0.263, 0.31
 RANDOM, RANDOM_HIGH, RANDOM_SEEDS = 0.041, 0.087, 50
 # Magnitude of r: of component 0 with the image energy at least, of all others below.

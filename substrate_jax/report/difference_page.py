@@ -27,7 +27,7 @@ def text(found: Comparison) -> str:
         >>> run = {"experiment": "cka", "arguments": {"n": 512}, "tau": 0.5}
         >>> print(text(compare(run, run | {"tau": 0.25})))
         Results: 1 value differs, 0 are equal
-          tau  0.5 -> 0.25  (-50 %)
+          tau  0.5 -> 0.25  (-50%)
     """
     if not found.differences:
         return (
@@ -102,7 +102,7 @@ def _heading(kind: str, differences: Sequence[Difference], same: int) -> str:
 def _arrow(each: Difference) -> str:
     said = f"{_word(each.before)} -> {_word(each.after)}"
     if each.change is not None and each.before:
-        said += f"  ({100 * each.change / abs(each.before):+.3g} %)"
+        said += f"  ({100 * each.change / abs(each.before):+.3g}%)"
     if each.of > 1:
         said += f", the largest of {each.count:,} changes in {each.of:,} numbers"
     return said

@@ -73,7 +73,7 @@ def test_two_results_are_compared(monkeypatch, capsys, tmp_path):
         (tmp_path / name / "result.json").write_text(result)
     monkeypatch.chdir(tmp_path)
     told = printed(monkeypatch, capsys, "diff", "a", "b")
-    assert told == "Flags: 1 differs\n  n  512 -> 64  (-87.5 %)\n"
+    assert told == "Flags: 1 differs\n  n  512 -> 64  (-87.5%)\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     assert printed(monkeypatch, capsys, "diff", "a", "b/result.json", "new/page.html") == told
     assert "What differs between two runs" in (tmp_path / "new" / "page.html").read_text()

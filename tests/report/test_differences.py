@@ -91,7 +91,7 @@ def test_the_largest_relative_change_comes_first_and_what_made_it_before():
     lines = text(found).splitlines()
     assert lines[0] == "Flags: 1 differs"
     assert lines[2] == "Results: 2 values differ, 6 are equal"
-    assert lines[-1].split() == ["tau", "0.25", "->", "0.26", "(+4", "%)"]
+    assert lines[-1].split() == ["tau", "0.25", "->", "0.26", "(+4%)"]
 
 
 def test_results_of_two_launchers_are_refused():

@@ -16,7 +16,7 @@ of the results. tau stays that of all images, so its own sampling error is left 
 A ratio is taken of every draw, and its interval from whole draws, rounded outwards. A draw with
 M = 0 is above every number, and may be below too if D = 0. An end that is not a number is None: the
 interval is open there. So may a ratio of None (M = 0) have a lower end. Of 150 samples of 150
-images, intervals of nominal 95 % cover the ratio in 93 % (CKA) and 99 % (kNN, k = 10).
+images, intervals of nominal 95% cover the ratio in 93% (CKA) and 99% (kNN, k = 10).
 
 Cost, for n images, E encoders, D features in all, b draws: that of `compare_encoders`, as much
 again for the searches and Gram tiles of `kernels.resampled`, and E^2 n (n / 2 + l) b operations, l

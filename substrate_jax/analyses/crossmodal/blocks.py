@@ -75,7 +75,7 @@ def _sweep(compared: Comparison, substrates: list[Agreement], measure: str) -> P
     quantity = MEASURES[measure]
     figure = figures.sweep(substrates, measure, quantity, compared.power)
     caption = (
-        "Lines at the dots: 95 % intervals over rows. Chance stays below the squares of gray, an "
+        "Lines at the dots: 95% intervals over rows. Chance stays below the squares of gray, an "
         f"effect at those of color is seen {compared.power:.0%} of the time."
     )
     words = [f"{number(one.measures[measure].value)} at {one.k}" for one in substrates]
@@ -169,7 +169,7 @@ def controls_blocks(compared: Comparison) -> Iterator[Block]:
         Column("p_knn", "p of kNN", "p"),
     ]
     caption = (
-        "The same statistic where the answer is known; lines are 95 % intervals over rows, the "
+        "The same statistic where the answer is known; lines are 95% intervals over rows, the "
         "black stroke is τ."
     )
     alt = "; ".join(f"{row['name']}: {number(row['cka'])}" for row in rows)

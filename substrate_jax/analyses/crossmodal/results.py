@@ -44,7 +44,7 @@ class Measured:
 
     Attributes:
         value: on all pairs of rows.
-        low: end of the 95 % interval over resampled rows; NaN without.
+        low: end of the 95% interval over resampled rows; NaN without.
         high: its upper end.
         nulls: kind of null -> the measure against it.
     """

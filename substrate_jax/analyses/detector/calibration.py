@@ -51,7 +51,7 @@ class Calibration:
         bins: those that hold rows, by confidence.
         ece: expected calibration error of `BINS` bins of equal width.
         ece_by_chance: mean of the error that a calibrated model with these confidences has.
-        ece_most_by_chance: what it exceeds with probability 5 %.
+        ece_most_by_chance: what it exceeds with probability 5%.
         log_loss: in nats.
         brier: in [0, 2].
     """

@@ -1,6 +1,6 @@
 """What else tells the domains apart: sizes and colors, small pictures, single encoders, everything.
 
-An accuracy near 100 % says little if the size of the images or their mean color gives it too. Every
+An accuracy near 100% says little if the size of the images or their mean color gives it too. Every
 input is fitted on the same rows and measured on the same held-out rows as the substrate:
 
     size and color      height, width and their ratio; share of gray pixels; mean and standard

@@ -42,7 +42,7 @@ def reliability(bins: Sequence[Bin]) -> Figure:
     (dots,) = axes.plot(x, y, **marked(MARKS[0]))
     read_curve(axes, "accuracy", x, y, ends)
     most = max(one.rows for one in bins)
-    words = f"bins of {counted(1, 'row')} to {most:,}, 95 % intervals over rows"
+    words = f"bins of {counted(1, 'row')} to {most:,}, 95% intervals over rows"
     legend(figure, [(dots, words), (line, "perfectly calibrated")], LEFT)
     return figure
 
@@ -58,7 +58,7 @@ def coverage(
         best: accuracy if every wrong answer were the first to be withheld.
 
     Returns:
-        The figure, its legend below in the order of the curves at 80 %.
+        The figure, its legend below in the order of the curves at 80%.
     """
     rows = len(curves) + 1
     bottom = BELOW + legend_height(rows)
@@ -77,7 +77,7 @@ def coverage(
         style = marked(mark, size=4.5) | {"linestyle": "-", "linewidth": 1.3}
         (one,) = axes.plot(x, 100 * np.array(curve), **style)
         read_curve(axes, name, x, 100 * np.array(curve))
-        drawn.append((one, f"{name}: {100 * curve[at]:.1f} % right at 80 % answered", -curve[at]))
+        drawn.append((one, f"{name}: {100 * curve[at]:.1f}% right at 80% answered", -curve[at]))
     drawn.sort(key=lambda one: one[2])
     best_words = "if every wrong answer were withheld first"
     legend(figure, [*((one, words) for one, words, _ in drawn), (line, best_words)], LEFT)

@@ -4,7 +4,7 @@ A score is high for rows like those fitted to. With s_1..s_m of the known and u_
 unknown rows,
 
     AUROC     share of the m n pairs with s_i > u_j, those with s_i = u_j counted half
-    FPR@95    share of u_j >= t, where t is the largest threshold that keeps 95 % of the s_i
+    FPR@95    share of u_j >= t, where t is the largest threshold that keeps 95% of the s_i
     AUPR      sum over thresholds of (recall gained) x precision: with known rows as positives
               ("in"), or unknown ones, by -score ("out"). Depends on m / n.
 

@@ -129,7 +129,7 @@ def _inputs(found: Evaluation) -> Iterator[Block]:
     if singles:
         values = [100 * one.accuracy.value for one in singles]
         mean = float(np.mean(values))
-        note = f"{min(values):.1f} to {max(values):.1f} %"
+        note = f"{min(values):.1f} to {max(values):.1f}%"
         title = f"PCA-{found.k} of one encoder ({len(singles)})"
         lanes.append(strips.Lane(title, values, MARKS[3], note, middle=mean))
     least = min(v for lane in lanes for v in [*lane.values, *(lane.interval or ())])
@@ -140,7 +140,7 @@ def _inputs(found: Evaluation) -> Iterator[Block]:
         line=100 * found.accuracy.value,
     )
     caption = (
-        "95 % intervals over images. The blue stroke in every lane is the substrate; orange "
+        "95% intervals over images. The blue stroke in every lane is the substrate; orange "
         "squares see the images and no network; a dot per encoder in the last lane, the black "
         "stroke their mean."
     )
@@ -163,7 +163,7 @@ def _inputs(found: Evaluation) -> Iterator[Block]:
     title = "The substrate beside other inputs"
     yield Figures([page.drawn("inputs", title, caption, alt, figure, csv)])
     caption = (
-        "On the same held-out images; 95 % intervals over images, paired for the lead. Kinds and "
+        "On the same held-out images; 95% intervals over images, paired for the lead. Kinds and "
         "ends are in the CSV."
     )
     yield Prose([beside_encoders(found)])

@@ -53,7 +53,7 @@ def unknown_blocks(found: Evaluation) -> Iterator[Block]:
     curves, best = _curves(found.of_kind(kinds[0]))
     over = "domains left out" if kinds[0] == LEFT_OUT else f"{kinds[0]} sets"
     caption = (
-        f"Rows are answered from the most usual to the least, mean over {over}. At 100 % every "
+        f"Rows are answered from the most usual to the least, mean over {over}. At 100% every "
         "unknown image is answered, wrongly."
     )
     figure = figures.coverage(curves, COVERAGES, best)
@@ -127,11 +127,11 @@ def _summary_table(found: Evaluation, kinds: Sequence[str]) -> Table:
         Column("aupr_in", "AUPR in", "score"),
         Column("aupr_out", "AUPR out", "score"),
         Column("aurc", "AURC", "score"),
-        Column("at_80", "right at 80 %", "score"),
+        Column("at_80", "right at 80%", "score"),
     ]
     caption = (
         "Means over the sets of a kind; intervals over sets, where there are three or more. "
-        "FPR@95: unknown images accepted where 95 % of the known are. AURC: mean share of wrong "
+        "FPR@95: unknown images accepted where 95% of the known are. AURC: mean share of wrong "
         "answers over all coverages."
     )
     return Table("Scores", caption, columns, rows, "scores.csv")
@@ -167,7 +167,7 @@ def _answered_table(found: Evaluation) -> Table:
             for key in ("abstained", "abstained_low", "abstained_high")
         ),
     ]
-    caption = f"By {TITLES[found.score]}, at α = {found.alpha:g}; 95 % intervals over images."
+    caption = f"By {TITLES[found.score]}, at α = {found.alpha:g}; 95% intervals over images."
     return Table("What it does with each", caption, columns, rows, "unknown.csv")
 
 

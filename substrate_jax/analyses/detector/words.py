@@ -20,9 +20,9 @@ def percent(value: float) -> str:
 
     Example:
         >>> percent(0.99613), percent(1.0), percent(float("nan"))
-        ('99.6 %', '100.0 %', '–')
+        ('99.6%', '100.0%', '–')
     """
-    return "–" if np.isnan(value) else f"{100 * value:.1f} %"
+    return "–" if np.isnan(value) else f"{100 * value:.1f}%"
 
 
 def between(found: Estimate) -> str:
@@ -30,7 +30,7 @@ def between(found: Estimate) -> str:
 
     Example:
         >>> between(Estimate(0.996, 0.99, 0.998))
-        '99.6 % (99.0 to 99.8 %)'
+        '99.6% (99.0 to 99.8%)'
     """
     if np.isnan(found.value):
         return "–"
@@ -101,7 +101,7 @@ def abstention(found: Evaluation) -> str:
         return f"{cost}."
     mean = over_units([one.abstained.value for one in left])
     least = min(left, key=lambda one: one.abstained.value)
-    ends = "" if np.isnan(mean.low) else f" ({100 * mean.low:.0f} to {100 * mean.high:.0f} %)"
+    ends = "" if np.isnan(mean.low) else f" ({100 * mean.low:.0f} to {100 * mean.high:.0f}%)"
     return (
         f"{cost}; of a domain that was left out it abstains from {percent(mean.value)} on "
         f"average{ends}, least of {least.name}, {percent(least.abstained.value)}."
@@ -126,7 +126,7 @@ def reliability(found: Evaluation) -> str:
     return (
         f"The expected calibration error is {percent(of.ece)} in 15 bins of equal width, {verdict} "
         f"a calibrated model of these confidences may have by chance (mean "
-        f"{percent(of.ece_by_chance)}, 95 % of draws up to {percent(most)}); log loss "
+        f"{percent(of.ece_by_chance)}, 95% of draws up to {percent(most)}); log loss "
         f"{of.log_loss:.4f} nats, Brier score {of.brier:.4f}."
     )
 

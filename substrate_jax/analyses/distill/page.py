@@ -233,7 +233,7 @@ def _setting(result: DistillResult) -> Iterator[str]:
     if result.teacher is not None:
         same = " The student is of its family." if result.teacher.family == result.family else ""
         yield (
-            f"Teacher: {result.teacher.encoder}, {points(result.teacher.accuracy)} % on the test "
+            f"Teacher: {result.teacher.encoder}, {points(result.teacher.accuracy)}% on the test "
             f"images after fine-tuning.{same}"
         )
     for name, images in result.images.items():
@@ -246,7 +246,7 @@ def _caveats(result: DistillResult) -> Iterator[str]:
         seeds = counted(len(result.plan.seeds), "seed")
         yield f"{seeds}: intervals are wide, and miss more often if differences are not normal."
     yield (
-        f"{paper.SOURCE} reports {paper.DISTILL_GAINS[0.1]:+.1f} points at 10 % of CIFAR-100's "
+        f"{paper.SOURCE} reports {paper.DISTILL_GAINS[0.1]:+.1f} points at 10% of CIFAR-100's "
         "labels with a ResNet-18; its student, images and length of training are others."
     )
     yield from mini_panel_caveat(result.run.encoders)

@@ -1,6 +1,6 @@
 """What is trained: methods, targets, weights and shares of the labels, and in what order.
 
-Not everything is crossed. At the main share of labels (10 %, or the first) every method runs; the
+Not everything is crossed. At the main share of labels (10%, or the first) every method runs; the
 first method that compares features with a target runs on every target, the controls among them, and
 the CKA losses with every weight. At other shares only labels alone and the first such method run,
 on the first target.

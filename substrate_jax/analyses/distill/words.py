@@ -69,7 +69,7 @@ def _finding(result: DistillResult) -> Iterator[str]:
         return
     gain, seeds = one.gain, len(one.accuracy)
     labels = f"{one.condition.fraction:.0%} of the labels"
-    alone = f"labels alone ({points(float(one.accuracy.mean()) - gain.mean)} %)"
+    alone = f"labels alone ({points(float(one.accuracy.mean()) - gain.mean)}%)"
     which = condition_title(one.condition)
     ends = f"({points(gain.low)} to {points(gain.high)}, {counted(seeds, 'seed')})"
     if gain.low > 0 or gain.high < 0:

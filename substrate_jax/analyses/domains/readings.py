@@ -19,7 +19,7 @@ class Reading:
         says: what a high value means.
         primary: whether it is the one to compare with the substrate first.
         paper: median that arXiv:2606.07882 reports for the control, where it does.
-        paper_high: its 95 % tail, likewise.
+        paper_high: its 95% tail, likewise.
     """
 
     control: str

@@ -182,12 +182,12 @@ class ControlValues:
         matrix: [m, m] PCKA, the median over the draws; None for a reading of single domains.
         median: over pairs (or domains) of the median over draws.
         values: per pair (or domain) for a single draw, else the median of each draw.
-        low: 5 % quantile of the medians of the draws; None for a single draw.
-        high: 95 % quantile.
-        item_high: 95 % quantile of all pairs (or domains) of all draws.
+        low: 5% quantile of the medians of the draws; None for a single draw.
+        high: 95% quantile.
+        item_high: 95% quantile of all pairs (or domains) of all draws.
         draws: how many.
         paper: median that arXiv:2606.07882 reports; None where it does not.
-        paper_high: its 95 % tail, likewise.
+        paper_high: its 95% tail, likewise.
     """
 
     matrix: DomainPairs | None = None

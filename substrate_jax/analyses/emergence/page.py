@@ -219,7 +219,7 @@ def _recipe(result: EmergenceResult) -> str:
     return (
         f"{result.student} with {result.parameters:,} parameters: {recipe.epochs} epochs of "
         f"{counted(result.train_images, 'image')}, {result.steps[-1]:,} steps of "
-        f"{recipe.batch_size}. AdamW at {recipe.learning_rate:g} after a warm-up of 5 % of the "
+        f"{recipe.batch_size}. AdamW at {recipe.learning_rate:g} after a warm-up of 5% of the "
         f"steps, cosine decay, weight decay {recipe.weight_decay:g}, gradients of norm 1 at most; "
         "cross entropy smoothed by .1, images shifted by up to 4 pixels and mirrored. "
         f"The paper watches a {paper.EMERGENCE['network']}: CKA {short(paper.EMERGENCE['start'])} "
@@ -241,7 +241,7 @@ def _caveats(result: EmergenceResult) -> Iterator[str]:
     if seeds < 3:
         words = "One seed has no interval" if seeds == 1 else "Two seeds have very wide intervals"
         yield (
-            f"{words} (a factor of 12.7 on their standard error at 95 %); --seeds=3 and more "
+            f"{words} (a factor of 12.7 on their standard error at 95%); --seeds=3 and more "
             "narrow them."
             if seeds == 2
             else f"{words}; give --seeds=3 or more."

@@ -7,7 +7,7 @@ one seed begin at the same weights and take the same images in the same order:
     shuffled          the same on labels that are permuted over all training images, once
     self_supervised   SimCLR: two strongly changed views of an image attract; labels are not read
 
-The optimizer is AdamW, its gradients clipped to norm 1, its rate warmed up over 5 % of the steps
+The optimizer is AdamW, its gradients clipped to norm 1, its rate warmed up over 5% of the steps
 and then a cosine (`training.mini_panel.make_optimizer`). The first step has rate 0: it moves only
 the running means of normalization.
 

@@ -58,7 +58,7 @@ def rise_table(result: EmergenceResult) -> Table:
     caption = (
         f"Means over seeds with {result.level:.0%} intervals. Lead: how many doublings of the step "
         "count before accuracy the curve has half of its rise. Never: it rises by less than .05, "
-        "or, where it is above 1, by less than 5 % of where it starts. The top of the last three "
+        "or, where it is above 1, by less than 5% of where it starts. The top of the last three "
         "is what lies farthest from their start."
     )
     return Table("", caption, [Column("curve", "Curve"), *COLUMNS, *HIDDEN], rows, "rises.csv")

@@ -52,7 +52,7 @@ CAVEATS = (
     "share; one over targets does, as far as the targets are like those you care for.",
     "The best encoder is the one of highest accuracy on the very images that it is judged on, "
     "which favors it. The widest is chosen without looking.",
-    "Where both reach 100 % the difference is 0 in every draw, and its interval has no width: the "
+    "Where both reach 100% the difference is 0 in every draw, and its interval has no width: the "
     "target is too easy to tell them apart.",
     "A substrate needs all its encoders on every image: its few dimensions save storage and the "
     "head's work, not the encoders' work.",

@@ -8,7 +8,7 @@ Intervals. Two resamplings answer two questions, and both are paired: all scores
 differences from the static order, see the same draws. Over targets: would the mean hold on other
 targets like these? Over models: would it hold for another set of models? Each is the percentile
 interval of the bootstrap. With few targets or models it is too narrow, as every bootstrap of few
-is; fewer than three targets or five models are not resampled. A resample of models holds some 63 %
+is; fewer than three targets or five models are not resampled. A resample of models holds some 63%
 of them, so its best is less far ahead: regrets over models lean toward 0, for all scores alike.
 
 Cost: draws x scores x targets x m^2 operations, in blocks of a few dozen MB.

@@ -68,8 +68,9 @@ def transferability_page(result: TransferabilityResult) -> Page:
         The page, its figures drawn.
     """
     tables, slug = result.tables, slugs(list(result.tables))
+    lead = findings(tables)
     sections = [
-        Section(_heading(name, table), list(_blocks(name, table, slug[name], len(tables) == 1)))
+        Section(_heading(name, table), list(_blocks(name, table, slug[name], lead)))
         for name, table in tables.items()
     ]
     points = [*CAVEATS, *(point for of in tables.values() for point in _of_the_truth(of.truth))]
@@ -79,7 +80,7 @@ def transferability_page(result: TransferabilityResult) -> Page:
         sections.append(Section("Encoders", encoder_tables(result.run)))
     sections.append(Section("How this was made", page.provenance(result.run)))
     title = "Which encoder for which data? Scores against simply knowing which are good"
-    return Page(title, findings(tables), list(_tiles(result)), sections)
+    return Page(title, lead, list(_tiles(result)), sections)
 
 
 def _heading(name: str, table: JudgedTable) -> str:
@@ -111,10 +112,9 @@ def _tiles(result: TransferabilityResult) -> Iterator[tuple[str, str, str]]:
             )
 
 
-def _blocks(name: str, table: JudgedTable, slug: str, alone: bool) -> Iterator[Block]:
-    found = table.judgment
-    # The finding of a single table is what the page begins with.
-    yield Prose([*([] if alone else [finding(table)]), agreement_in_words(found)])
+def _blocks(name: str, table: JudgedTable, slug: str, lead: str) -> Iterator[Block]:
+    found, own = table.judgment, finding(table)
+    yield Prose([*([] if own in lead else [own]), agreement_in_words(found)])
     yield Figures([score_figure(name, table, slug)])
     yield _scores(table, slug)
     yield from target_figures(table, slug)

@@ -24,6 +24,7 @@ from substrate_jax.analyses.threads import fitting
 from substrate_jax.analyses.transferability.filters import judge_filter
 from substrate_jax.analyses.transferability.judgment import Judgment, judge
 from substrate_jax.analyses.transferability.results import JudgedTable, Target
+from substrate_jax.analyses.transferability.scores.inputs import filled_up
 from substrate_jax.analyses.transferability.scores.table import (
     SCORES,
     SOURCE,
@@ -271,11 +272,10 @@ def _pcka_with_others(
     """Mean PCKA of every encoder alone between a target and each other one."""
     found = []
     for encoder in next(iter(features.values())):
-        alone = [
-            {encoder: np.asarray(features[name][encoder])[parts.fit]}
-            for name, parts in halves.items()
-        ]
-        pcka = pairwise_pcka(alone, min(k, alone[0][encoder].shape[1]), mesh=mesh)
+        # Columns of zeros have no part in a component, and share the program of other widths.
+        blocks = {name: np.asarray(of[encoder]) for name, of in features.items() if name in halves}
+        alone = [{encoder: filled_up(blocks[name][of.fit])} for name, of in halves.items()]
+        pcka = pairwise_pcka(alone, min(k, next(iter(blocks.values())).shape[1]), mesh=mesh)
         found.append((pcka.sum(axis=1) - np.diag(pcka)) / (len(pcka) - 1))
     return np.stack(found)
 
@@ -285,7 +285,7 @@ def _saturated(accuracy: Float[np.ndarray, "m t"], targets: Sequence[str]) -> li
     best = (accuracy == accuracy.max(axis=0)).sum(axis=0)
     return [
         f"{target} hardly ranks the encoders: {count} of {len(accuracy)} have the best accuracy, "
-        f"{accuracy[:, column].max():.1f} %."
+        f"{accuracy[:, column].max():.1f}%."
         for column, (target, count) in enumerate(zip(targets, best, strict=True))
         if 2 * count > len(accuracy)
     ]

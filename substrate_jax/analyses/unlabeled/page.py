@@ -283,7 +283,7 @@ def _caveats(result: UnlabeledResult) -> Iterator[str]:
             )
     ours, theirs = paper.PRETRAINED
     yield (
-        f"{paper.SOURCE} reports {ours} against {theirs} % on OrganAMNIST with a ResNet-50, and "
+        f"{paper.SOURCE} reports {ours} against {theirs}% on OrganAMNIST with a ResNet-50, and "
         "ties on three other sets; its network, images and length of training are others."
     )
     yield from mini_panel_caveat(result.run.encoders)

@@ -59,12 +59,12 @@ def _finding(result: UnlabeledResult) -> Iterator[str]:
         verb, to = ("gains", "over") if one.gain.mean > 0 else ("loses", "to")
         yield (
             f"With {labels_title(labels)}, pretraining on {title} {verb} "
-            f"{points(abs(one.gain.mean))} points {to} none at all ({scratch} %) {ends}."
+            f"{points(abs(one.gain.mean))} points {to} none at all ({scratch}%) {ends}."
         )
     else:
         yield (
             f"With {labels_title(labels)}, pretraining on {title} shows no difference from none at "
-            f"all ({scratch} %): {points(one.gain.mean)} points {ends}. Less than "
+            f"all ({scratch}%): {points(one.gain.mean)} points {ends}. Less than "
             f"{points(one.gain.least)} points could not have been shown."
         )
     yield from _rivals(result, labels)

@@ -45,7 +45,7 @@ def test_a_shortcut_comes_first(evaluation):
     plain = [one for one in evaluation.controls if one.kind == IMAGES]
     assert max(one.accuracy.value for one in plain) == 1
     assert evaluation.accuracy.value < 0.8
-    assert "100.0 %" in finding(evaluation)
+    assert "100.0%" in finding(evaluation)
 
 
 def test_a_lead_must_be_sure_to_come_first(evaluation):

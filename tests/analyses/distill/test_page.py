@@ -22,7 +22,7 @@ def test_the_answer_is_the_first_sentence():
     gains = finding(synthetic_result(3.0, 1.0))
     assert gains.startswith(
         "With 10% of the labels, debiased CKA to the panel's substrate gains 3.0 points over "
-        "labels alone (42.0 %) ("
+        "labels alone (42.0%) ("
     )
     over = [one.over_control.mean for one in synthetic_result(3.0, 1.0).outcomes[2:4]]
     assert f"5 seeds). That is {over[0]:.1f} more than with one-hot labels as the target. " in gains
@@ -31,7 +31,7 @@ def test_the_answer_is_the_first_sentence():
     assert "loses 3.0 points to labels alone" in loses
     assert "With one-hot labels as the target it is 3.9 more." in loses
     nothing = finding(synthetic_result(0.0, 0.0))
-    assert "shows no difference from labels alone (42.0 %): " in nothing
+    assert "shows no difference from labels alone (42.0%): " in nothing
     assert " points could not have been shown. It is not told apart from other targets: " in nothing
     assert finding(synthetic_result(methods=("ce", "kd"))) == (
         "No method compared features with a target: accuracies stand in the table."

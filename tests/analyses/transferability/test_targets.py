@@ -137,7 +137,7 @@ def test_targets_that_hardly_rank_are_named():
     }
     features = {"easy": dataclasses.replace(easy, arrays=rows), "sea": target(1)}
     _, notes = measured(features, parameters=[None, 4, 3, 2, 1])
-    assert "easy hardly ranks the encoders: 5 of 5 have the best accuracy, 100.0 %." in notes
+    assert "easy hardly ranks the encoders: 5 of 5 have the best accuracy, 100.0%." in notes
 
 
 def changed(features: Features, **blocks) -> Features:

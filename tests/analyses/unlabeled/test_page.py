@@ -25,7 +25,7 @@ def test_the_answer_is_the_first_sentence():
     gains = finding(result)
     assert gains.startswith(
         "With 5 labels per class, pretraining on the panel's substrate gains "
-        f"{one.gain.mean:.1f} points over none at all ({scratch.accuracy:.1f} %) "
+        f"{one.gain.mean:.1f} points over none at all ({scratch.accuracy:.1f}%) "
         f"({one.gain.low:.1f} to {one.gain.high:.1f}; 3 seeds, mean of 2 sets). "
         f"It is ahead of components of $net$ <i> ({net.ahead.mean:.1f} points), "
     )

@@ -1,9 +1,11 @@
 """What one waits for at first: a launcher in processes of its own, and first calls of kernels."""
 
+import dataclasses
+
 import pytest
 
-from experiments.benchmarks import page_tables, startup, startup_worker, tables
-from experiments.benchmarks.results import LauncherStart, SkippedStep
+from experiments.benchmarks import page, page_tables, startup, startup_worker, tables
+from experiments.benchmarks.results import FirstCall, LauncherStart, SkippedStep
 from substrate_jax.kernels import MEASURES
 
 SMALL = ("--domains=texture", "--encoders=mini_vit_base", "--n=32", "--k=5", "--components=4")
@@ -63,7 +65,12 @@ def test_the_tables_have_a_row_for_each():
         peak_memory_bytes=2**30,
     )
     assert start.running == 15
-    result = type("Result", (), {"starts": [start], "first_calls": []})
-    (row,) = page_tables.start_table(result).rows
+    again = dataclasses.replace(start, again=True, seconds=8.0)
+    call = FirstCall("cka", 1.5, 0.0005, 1, 0)
+    result = type("Result", (), {"rows": [], "starts": [start, again], "first_calls": [call]})
+    row, _ = page_tables.start_table(result).rows
     assert (row["run"], row["running"], row["gib"]) == ("cold", 15, 1)
-    assert str(startup_worker.ROWS) in page_tables.call_table(result).caption
+    table = page_tables.call_table(result)
+    assert str(startup_worker.ROWS) in table.caption
+    assert table.rows[0]["milliseconds_again"] == 0.5
+    assert "takes longest: 30 s from nothing, 8 s again. Compiling is 5 s" in page.finding(result)

@@ -39,7 +39,7 @@ from substrate_jax.kernels.subspaces.procrustes import generalized_procrustes
 from substrate_jax.kernels.validate import check_at_least
 
 from .coordinates import Coordinates
-from .inputs import checked_features, in_float64
+from .inputs import checked_features, filled_up, in_float64
 
 TOLERANCE = 1e-7
 MOST_PASSES = 300
@@ -113,7 +113,7 @@ def subs_rank(
 @in_float64
 def component_scores(features, k: int) -> Float64[jax.Array, "n k"]:
     """The first k principal component scores of standardized features, of unit variance or zero."""
-    return _component_scores(jnp.asarray(features), k)
+    return _component_scores(filled_up(np.asarray(features)), k)
 
 
 @partial(jax.jit, static_argnames="k")

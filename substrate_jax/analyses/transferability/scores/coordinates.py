@@ -23,9 +23,9 @@ from numpy.typing import ArrayLike
 from substrate_jax.kernels.arithmetic import divide, matmul, root
 from substrate_jax.kernels.subspaces.tall_matrices import peak_sign
 
-from .inputs import checked_features, in_float64, program, shared_rows, shared_size
+from .inputs import checked_features, filled_up, program, shared_rows, shared_size
 
-LEAST = 256  # columns, for programs to be shared: fewer compile as long, and take moments
+LEAST = 256  # columns of rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,12 +86,10 @@ class Coordinates:
         """The squares in the size of the columns of `rows`."""
         return np.pad(np.asarray(self.squares), (0, self.width - self.squares.shape[0]))
 
-    def leading(self, k: int) -> Float64[Array, "rows k"]:
+    def leading(self, k: int) -> Float64[np.ndarray, "rows k"]:
         """The first k columns of `rows`."""
-        rows = self.rows
-        if k <= rows.shape[1]:
-            return in_float64(lambda: rows[:, :k])()
-        return in_float64(jnp.pad)(rows, ((0, 0), (0, k - rows.shape[1])))
+        rows = np.asarray(self.rows)[:, :k]
+        return np.pad(rows, ((0, 0), (0, k - rows.shape[1])))
 
 
 def principal_coordinates(features: ArrayLike | Coordinates) -> Coordinates:
@@ -111,9 +109,7 @@ def principal_coordinates(features: ArrayLike | Coordinates) -> Coordinates:
     if isinstance(features, Coordinates):
         return features
     array = checked_features(features)
-    n, d = array.shape
-    wide = np.zeros((n, shared_size(d, LEAST)))
-    wide[:, :d] = array
+    wide = filled_up(np.asarray(array, np.float64))
     centered, squares, vectors, mean, rest, rank = _decompose(wide)
     return Coordinates(array, centered, squares, vectors, mean, rest, int(rank))
 

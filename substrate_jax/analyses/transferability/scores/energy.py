@@ -3,7 +3,7 @@
     S_en = mean_i log sum_j exp(x_ij),
 
 the negative free energy of the features taken as logits, a score for inputs out of distribution.
-It uses no labels. The paper means over all rows; its published code means over the 0.5 % of lowest
+It uses no labels. The paper means over all rows; its published code means over the 0.5% of lowest
 value. The paper adds a score of classification, here `sfda` without its second step.
 
 Cost: n d exponentials. It depends on the axes and the scale of the features.

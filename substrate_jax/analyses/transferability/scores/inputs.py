@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float64, Int
+from jaxtyping import Array, Float, Float64, Int
 from numpy.typing import ArrayLike
 
 from substrate_jax.kernels.validate import check_finite, check_matrix
@@ -64,6 +64,19 @@ def shared_size(size: int, least: int) -> int:
     return 3 * power // 2 if power > least and size <= 3 * power // 2 else 2 * power
 
 
+def filled_up(array: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n columns"]:
+    """Features and zeros beyond, in a number of columns that encoders share.
+
+    Programs of fewer columns compile for as long, and run for moments.
+
+    Example:
+      >>> filled_up(np.ones((2, 96), np.float32)).shape
+      (2, 512)
+    """
+    d = array.shape[1]
+    return np.pad(array, ((0, 0), (0, shared_size(d, 512) - d)))
+
+
 def shared_rows(rows: int) -> int:
     """Rows that a program is compiled for."""
     return -(-rows // 128) * 128
@@ -102,7 +115,7 @@ class Classes:
 
     def rows_by_class(self) -> tuple[np.ndarray, np.ndarray]:
         """[classes, m] numbers of the rows of each class, and whether an entry is one."""
-        longest = shared_size(int(self.counts.max()), 16)
+        longest = shared_size(int(self.counts.max()), 256)
         index = np.zeros((self.one_hot.shape[1], longest), np.int32)
         valid = np.zeros(index.shape, bool)
         for code, count in enumerate(self.counts):

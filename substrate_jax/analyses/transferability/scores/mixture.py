@@ -1,6 +1,6 @@
 """NLEEP: LEEP with the components of a Gaussian mixture for source classes.
 
-    The features are reduced to the fewest principal components with 80 % of their variance, a
+    The features are reduced to the fewest principal components with 80% of their variance, a
     mixture of K = 5 C Gaussians with full covariances is fitted to them, and with its
     responsibilities p(z | x_i) for source probabilities
 

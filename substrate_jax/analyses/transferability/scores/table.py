@@ -120,7 +120,7 @@ _ALL = (
         function=nleep,
         needs=(LABELS,),
         citation="Li et al. 2021, arXiv:2011.11200",
-        cost="20 n C p^2 per step, of at most 100, p components with 80 % of the variance",
+        cost="20 n C p^2 per step, of at most 100, p components with 80% of the variance",
         options=("seed",),
     ),
     Score(

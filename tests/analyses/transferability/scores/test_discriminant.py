@@ -6,7 +6,12 @@ from scipy import linalg
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from substrate_jax.analyses.transferability.scores.discriminant import ncti, ncti_terms, sfda
+from substrate_jax.analyses.transferability.scores.discriminant import (
+    NctiTerms,
+    ncti,
+    ncti_terms,
+    sfda,
+)
 
 from .data import SHAPES, target
 
@@ -99,6 +104,17 @@ def test_ncti_scales_its_terms_over_the_panel():
     assert np.array_equal(ncti({"a": panel["0"], "b": panel["0"]}, labels), [0, 0])
     with pytest.raises(ValueError, match="at least 2 encoders, got 1"):
         ncti({"a": panel["0"]}, labels)
+
+
+def test_rounding_is_no_term_of_ncti():
+    """Encoders that tell all classes apart have equal terms, summed in any order."""
+    labels = target(*SHAPES[0])[1]
+    terms = {
+        "a": NctiTerms(3.0, 1.0, 2.5),
+        "b": NctiTerms(4.0, 1.0 - 2**-52, 2.5),
+        "c": NctiTerms(5.0, 1.0, 2.5 + 2**-51),
+    }
+    assert ncti(terms, labels).tolist() == [0, 0.5, 1]
 
 
 def test_invariances_of_sfda():
