@@ -2,8 +2,8 @@
 
     python -m experiments.cka --encoders=all
 
-compares the bundled mini panel on the embedded sample domains: no download, about a minute on two
-CPU cores. Published checkpoints and other images:
+compares the bundled mini panel on the embedded sample domains: no download, one to two and a
+half minutes on two CPU cores. Published checkpoints and other images:
 
     python -m experiments.cka --panel=paper --encoders=all --weights_dir=WEIGHTS \
         --domains=natural=tfds:imagenette,mine=dir:PICTURES --n=1000

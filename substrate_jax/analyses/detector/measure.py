@@ -124,26 +124,26 @@ def measure(
     options = {"k": k, "score": score, "alpha": alpha, "seed": seed}
     rest = len(names) if len(names) > 2 else 0
     progress(0, 2 + rest)
-    detector = DomainDetector.of_rows(
-        panel,
-        parts.codes,
-        parts.fit,
-        parts.calibrate,
-        names,
-        **options,
-        encoders=encoders,
-        settings=settings,
-    )
-    answers = detector(_rows(panel, parts.held_out))
-    truth = parts.codes[parts.held_out]
-    right = answers.codes == truth
-    progress(1, 2 + rest)
     found, said = [], {}
     with fitting("detector") as pool:
         without = [
             pool.submit(_left_out, panel, parts, names, number, images[names[number]], options)
             for number in range(rest)
         ]
+        detector = DomainDetector.of_rows(
+            panel,
+            parts.codes,
+            parts.fit,
+            parts.calibrate,
+            names,
+            **options,
+            encoders=encoders,
+            settings=settings,
+        )
+        answers = detector(_rows(panel, parts.held_out))
+        truth = parts.codes[parts.held_out]
+        right = answers.codes == truth
+        progress(1, 2 + rest)
         controls = measure_controls(panel, parts, right, numbers, k=k, seed=seed, pool=pool)
         for number, one in enumerate(without):
             found.append(one.result())
