@@ -44,5 +44,5 @@ def energy(
     if not 0 < lowest <= 1:
         raise ValueError(f"lowest must be in (0, 1], got {lowest}: use 1 for all rows.")
     array = features.features if isinstance(features, Coordinates) else checked_features(features)
-    values = np.sort(logsumexp(np.asarray(array, np.float64), axis=1))
+    values = np.sort(np.asarray(logsumexp(np.asarray(array, np.float64), axis=1)))
     return float(np.mean(values[: int(np.ceil(lowest * len(values)))]))

@@ -109,7 +109,7 @@ def nleep(
     return expected_likelihood(responsibilities[: found.n, :number], classes)
 
 
-def leading_energy(found: Coordinates, energy: float) -> tuple[Float64[Array, "rows p"], int]:
+def leading_energy(found: Coordinates, energy: float) -> tuple[Float64[np.ndarray, "rows p"], int]:
     """The fewest coordinates with a share of the variance, in a shared size, and how many."""
     squares = np.asarray(found.squares)
     shares = np.cumsum(squares) / np.sum(squares)
