@@ -101,7 +101,7 @@ def weighted_cka(
     hsic = plain - 2 * divide(cross, total) + mean[:, :, None] * mean[:, None, :]
     norm, size = (jnp.diagonal(a, axis1=1, axis2=2) for a in (hsic, plain))
     # Equal terms round alike: what they should leave nothing of may leave eps N.
-    some = norm > jnp.finfo(dtype).eps * total[:, 0] * size
+    some = ~(norm <= jnp.finfo(dtype).eps * total[:, 0] * size)  # NaN is something
     hsic = jnp.where(some[:, :, None] & some[:, None, :], hsic, 0)
     diagonal, trace = jnp.zeros_like(hsic), jnp.zeros_like(norm)
     if debiased:

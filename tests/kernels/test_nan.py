@@ -46,6 +46,9 @@ KINDS = {
     "streamed debiased": functools.partial(streamed, debiased=True),
     "merged": merged,
     "weighted": lambda blocks: weighted_cka(blocks, HALVES.astype(jnp.float32)),
+    "weighted debiased": lambda blocks: weighted_cka(
+        blocks, HALVES.astype(jnp.float32), debiased=True
+    ),
     "subsets": lambda blocks: subset_recall(blocks, (2,), HALVES, share=0.6),
     "angle": functools.partial(kernels.pairwise_procrustes, angle=True),
     "pwcca mean": functools.partial(kernels.pairwise_pwcca, side="mean"),
