@@ -53,7 +53,7 @@ def domains_page(result: DomainsResult, sheets: Mapping[str, Sequence[Extremes]]
         ValueError: a matrix that is not one row per domain, or an image that is not uint8
             [h, w, 3].
     """
-    encoders, domains = result.run.encoders, result.domains
+    domains = result.domains
     sections = [
         Section("Overview", list(_overview(result))),
         Section("Pairs of domains", list(pair_blocks(result))),
@@ -78,15 +78,26 @@ def domains_page(result: DomainsResult, sheets: Mapping[str, Sequence[Extremes]]
         sections.append(Section(f"Domain: {name}", list(blocks)))
     sections.append(Section("Encoders", encoder_tables(result.run)))
     sections.append(Section("How this was made", page.provenance(result.run)))
-    images = counted(sum(domain.n for domain in domains.values()), "image")
-    lede = (
-        f"Each of {counted(len(domains), 'domain')} ({images} in all) has a substrate: the leading "
-        f"K = {result.k} principal components of the stacked features of "
-        f"{counted(len(encoders), 'encoder')}. PCKA tells how far the components of one domain "
-        "arrange the images of another as its own do: 1 is fully, and the controls show what less "
-        "would give."
+    title = "Do image domains share a substrate?"
+    return Page(title, finding(result), list(_tiles(result)), sections)
+
+
+def finding(result: DomainsResult) -> str:
+    """How well substrates carry over, and whether what is none carries over as well."""
+    pcka, best = result.comparison.pcka, best_control(result)
+    interval = f" ({_interval(pcka)})" if _interval(pcka) else ""
+    said = (
+        f"The components of one domain arrange the images of another with a median PCKA of "
+        f"{number(pcka.median)}{interval}, where 1 is as its own do; least between "
+        f"{' and '.join(pcka.min_pair)}, {number(pcka.min)}."
     )
-    return Page("Do image domains share a substrate?", lede, list(_tiles(result)), sections)
+    if best is None:
+        return f"{said} No control says what less would give."
+    told = pcka.median if pcka.median_low is None else pcka.median_low
+    of_control = f"{said} The best control, {best.reading.title}, has {number(best.median)}"
+    if best.median < told:
+        return f"{of_control}."
+    return f"{of_control}: it takes no panel of networks to carry over as well."
 
 
 def domains_summary(result: DomainsResult) -> str:
@@ -160,6 +171,13 @@ def _overview(result: DomainsResult) -> Iterator[page.Block]:
     if pair_controls(result):
         pictures.append(control_strip(result))
     yield Figures(pictures)
+    images = counted(sum(domain.n for domain in result.domains.values()), "image")
+    text = (
+        f"Each of {counted(len(result.domains), 'domain')} ({images} in all) has a substrate: the "
+        f"leading K = {result.k} principal components of the stacked features of "
+        f"{counted(len(result.run.encoders), 'encoder')}."
+    )
+    yield Prose([text])
     yield Prose(list(caveats(result)), title="What these numbers can and cannot show", points=True)
     yield _domain_table(result)
     if result.run.notes:

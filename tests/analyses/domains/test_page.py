@@ -17,7 +17,7 @@ from PIL import Image
 
 from substrate_jax.analyses.cka.results import MeanScore, Ratio
 from substrate_jax.analyses.domains.caveats import VERBS, caveats
-from substrate_jax.analyses.domains.page import domains_page, domains_summary
+from substrate_jax.analyses.domains.page import domains_page, domains_summary, finding
 from substrate_jax.analyses.domains.readings import READINGS
 from substrate_jax.analyses.domains.results import DomainsResult, Extremes
 from substrate_jax.report import drawing, heatmaps
@@ -187,6 +187,7 @@ def test_what_is_said_of_a_control_depends_on_where_it_stands(small, shift, said
     points = " ".join(caveats(small))
     assert said in points
     assert ("ABOVE THE SUBSTRATE" in domains_summary(small)) == (shift > 0)
+    assert ("it takes no panel of networks" in finding(small)) == (shift > -0.1)
     others = {"better than", "as far as this run can tell", "not throughout", "in every pair:"}
     assert sum(words in points for words in others) == 1
     assert {reading.control for reading in READINGS} == VERBS.keys()
@@ -222,6 +223,7 @@ def test_what_a_run_left_out_is_left_out(tmp_path, small):
         assert "None" not in text
         assert "nan" not in re.findall(r"\w+", text)
         assert "control:" not in domains_summary(bare)
+        assert finding(bare).endswith("No control says what less would give.")
 
 
 def test_numbers_that_do_not_exist_are_dashes(tmp_path, small):
