@@ -130,7 +130,9 @@ def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
     features = feature_files.features_of(
         files, encoders, sources, store, mesh, stages, gather=gather
     )
-    groups = [spec.groups for spec in (*specs, *files.specs)]
+    every = (*specs, *files.specs)
+    groups = [spec.groups for spec in every]
+    seeds = other_seeds(FLAGS.ceiling_seeds, [spec.name for spec in every], measures)
     domains = {}
     bar = progress_bar("analyse", len(sources), "domain")
     with stages("analyse"), bar as progress:
@@ -153,7 +155,7 @@ def compute(specs, files, sources, ks, measures, mesh, out: Path) -> None:
                     permutations=FLAGS.measure_permutations,
                     alpha=FLAGS.alpha,
                     splits=FLAGS.ceiling_splits,
-                    other_seeds=other_seeds(FLAGS.ceiling_seeds, list(features[name]), measures),
+                    other_seeds=seeds,
                     seed=FLAGS.seed,
                     mesh=mesh,
                 )

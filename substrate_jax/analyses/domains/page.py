@@ -97,7 +97,7 @@ def finding(result: DomainsResult) -> str:
     of_control = f"{said} The best control, {best.reading.title}, has {number(best.median)}"
     if best.median < told:
         return f"{of_control}."
-    return f"{of_control}: it takes no panel of networks to carry over as well."
+    return f"{of_control}: it takes no trained panel to carry over as well."
 
 
 def domains_summary(result: DomainsResult) -> str:

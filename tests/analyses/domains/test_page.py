@@ -187,7 +187,7 @@ def test_what_is_said_of_a_control_depends_on_where_it_stands(small, shift, said
     points = " ".join(caveats(small))
     assert said in points
     assert ("ABOVE THE SUBSTRATE" in domains_summary(small)) == (shift > 0)
-    assert ("it takes no panel of networks" in finding(small)) == (shift > -0.1)
+    assert ("it takes no trained panel" in finding(small)) == (shift > -0.1)
     others = {"better than", "as far as this run can tell", "not throughout", "in every pair:"}
     assert sum(words in points for words in others) == 1
     assert {reading.control for reading in READINGS} == VERBS.keys()
