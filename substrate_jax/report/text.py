@@ -2,12 +2,12 @@
 
 import base64
 import csv
+import gzip
 import io
 import itertools
 import math
 import re
 import statistics
-import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -184,13 +184,13 @@ def describe(title: str, names: Sequence[str], matrix: Float[np.ndarray, "m m"])
 
 
 def csv_uri(text: str) -> str:
-    """CSV as a URI that holds it, a quarter smaller than in base 64.
+    """CSV, compressed by gzip, as a URI that holds it: less than half as long as the text.
 
     Example:
-        >>> csv_uri("name,value\\na b,0.5\\n")
-        'data:text/csv;charset=utf-8,name,value%0Aa%20b,0.5%0A'
+        >>> csv_uri("name,value\\na b,0.5\\n")[:29]
+        'data:application/gzip;base64,'
     """
-    return f"data:text/csv;charset=utf-8,{urllib.parse.quote(text, safe='/,.:;-_()+')}"
+    return data_uri(gzip.compress(text.encode(), mtime=0), "application/gzip")
 
 
 def data_uri(content: bytes, media_type: str) -> str:

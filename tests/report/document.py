@@ -1,9 +1,13 @@
 """A page as a browser would see it."""
 
+import base64
 import csv
+import gzip
 import io
-import urllib.parse
+import itertools
 from html.parser import HTMLParser
+
+from PIL import Image
 
 
 class Document(HTMLParser):
@@ -31,11 +35,28 @@ class Document(HTMLParser):
 
     def figures(self) -> list[str]:
         """What figures show, for those who cannot see them: pictures, and drawings in the page."""
-        pngs = [a for a in self.all("img") if a["src"].startswith("data:image/png")]
-        return [a["alt"] for a in pngs] + [a["aria-label"] for a in self.all("svg")]
+        return [a["alt"] for a in self.drawn()] + [a["aria-label"] for a in self.all("svg")]
+
+    def drawn(self) -> list[dict]:
+        """Figures that are pictures, each the first thing in its frame."""
+        after = itertools.pairwise(self.elements)
+        return [a for (_, b), (tag, a) in after if tag == "img" and b.get("class") == "pan"]
+
+    def thumbnails(self) -> list[Image.Image]:
+        """The other pictures, strips and rows of sheets."""
+        figures = self.drawn()
+        return [image_of(a["src"]) for a in self.all("img") if a not in figures]
 
 
 def read_csv(document: Document, file: str) -> list[dict]:
-    (uri,) = [a["href"] for a in document.all("a") if a.get("download") == file]
-    content = urllib.parse.unquote(uri.partition("charset=utf-8,")[2])
-    return list(csv.DictReader(io.StringIO(content)))
+    (uri,) = [a["href"] for a in document.all("a") if a.get("download") == f"{file}.gz"]
+    head, _, content = uri.partition(",")
+    assert head == "data:application/gzip;base64"
+    text = gzip.decompress(base64.b64decode(content)).decode()
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def image_of(uri: str) -> Image.Image:
+    head, _, content = uri.partition(",")
+    assert head == "data:image/webp;base64"
+    return Image.open(io.BytesIO(base64.b64decode(content)))

@@ -11,7 +11,7 @@ from substrate_jax.report.run import Run
 from substrate_jax.report.values import plain
 from substrate_jax.report.writing import remove_unfinished, write_file
 from tests.report.document import Document
-from tests.report.tiny import tiny_result
+from tests.report.tiny import PIXEL, tiny_result
 
 
 def test_result_is_json_in_the_order_of_the_fields(tmp_path):
@@ -28,7 +28,7 @@ def test_result_is_json_in_the_order_of_the_fields(tmp_path):
 
 
 def test_a_report_is_the_page_its_figures_and_the_result(tmp_path):
-    picture = Picture("one", "One", "A square.", "A square of one color.", b"\x89PNG", 10)
+    picture = Picture("one", "One", "A square.", "A square of one color.", PIXEL, 10)
     page = Page("T", "", [], [Section("S", [Prose(["text"]), Figures([picture])])])
     path = write_report(tiny_result(), page, tmp_path)
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from substrate_jax.report import heatmaps
+from substrate_jax.report.drawing import Point
 from substrate_jax.report.html import render
 from substrate_jax.report.page import (
     Column,
@@ -26,7 +27,7 @@ from substrate_jax.report.tags import Tag
 from substrate_jax.report.text import matrix_csv
 from substrate_jax.report.thumbnails import sheet_row, strip
 from tests.report.document import Document, read_csv
-from tests.report.tiny import tiny_result
+from tests.report.tiny import PIXEL, tiny_result
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)> &amp; $\\frac{$ 猫"
@@ -108,6 +109,15 @@ def test_figures_carry_what_their_places_say(document):
     assert places[0]["values"] == [["1.000", "0.500"], ["0.500", "1.000"]]
 
 
+def test_points_in_a_row_share_the_beginning_of_their_words():
+    points = [Point(0.1, 0.2, "a: b: 1"), Point(0.3, 0.4, "a: b: 2"), Point(0.5, 0.6, "alone")]
+    picture = Picture("one", "One", "", "", b"", 10, readings=points)
+    assert picture.places == [
+        {"name": "a: b: ", "points": [(0.1, 0.2, "1"), (0.3, 0.4, "2")]},
+        {"name": "", "points": [(0.5, 0.6, "alone")]},
+    ]
+
+
 def test_how_a_result_was_made_is_in_the_page(document):
     text = " ".join(document.texts)
     run = tiny_result().run
@@ -133,7 +143,7 @@ def test_sections_are_linked_by_their_titles():
 
 
 def test_the_first_figure_is_large_where_it_stands_alone():
-    one, two = (Picture(key, key, "", "", b"", 400) for key in ("one", "two"))
+    one, two = (Picture(key, key, "", "", PIXEL, 400) for key in ("one", "two"))
     alone, beside = Figures([one]), Figures([one, two])
     sections = [Section("A", [alone]), Section("B", [Figures([two])])]
     assert re.findall(r'id="(\w+)" class="lead', render(Page("P", "", [], sections))) == ["one"]

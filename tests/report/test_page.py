@@ -1,10 +1,13 @@
 """A page as data: what a table has in its CSV, and which pictures a page holds."""
 
+import io
+
 import numpy as np
+from PIL import Image
 
 from substrate_jax.report.page import Column, Figures, Page, Picture, Prose, Section, Table, drawn
 from substrate_jax.report.plots import bars
-from tests.report.document import Document
+from tests.report.document import image_of
 
 COLUMNS = [Column("name", "Name"), Column("p", "p", "p"), Column("seed", "", shown=False)]
 
@@ -31,4 +34,5 @@ def test_a_drawn_figure_is_as_wide_as_its_type_asks():
     picture = drawn("key", "title", "caption", "alt", figure, "csv")
     assert picture.width == round(96 * figure.get_figwidth())
     assert picture.png.startswith(b"\x89PNG")
-    assert Document(f'<img src="{picture.uri}">').all("img")[0]["src"].startswith("data:image/png")
+    shown, saved = image_of(picture.uri), Image.open(io.BytesIO(picture.png))
+    np.testing.assert_array_equal(shown, saved)

@@ -1,33 +1,24 @@
 """Small pictures of images: their shape is kept, and what is no image is refused."""
 
-import base64
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from substrate_jax.report.thumbnails import sheet_row, strip
+from tests.report.document import image_of
 
 IMAGES = list(np.random.default_rng(1).integers(0, 256, (3, 40, 60, 3), np.uint8))
 
 
-def picture(uri: str) -> Image.Image:
-    kind, _, content = uri.partition("base64,")
-    assert kind == "data:image/jpeg;"
-    return Image.open(io.BytesIO(base64.b64decode(content)))
-
-
 def test_thumbnails_keep_their_shape():
-    assert [picture(uri).size for uri in strip(IMAGES, "", "").uris] == [(60, 40)] * 3
+    assert [image_of(uri).size for uri in strip(IMAGES, "", "").uris] == [(60, 40)] * 3
     tall = np.zeros((384, 192, 3), np.uint8)
-    assert picture(strip([tall], "", "").uris[0]).size == (48, 96)
+    assert image_of(strip([tall], "", "").uris[0]).size == (48, 96)
 
 
 def test_a_row_of_a_sheet_holds_each_end_in_one_picture():
     row = sheet_row("component 0", "", {"low": IMAGES, "high": IMAGES[:1], "none": []})
-    sizes = {name: picture(uri).size for name, uri, _ in row.ends}
-    assert sizes == {"low": (3 * 76 - 4, 72), "high": (72, 72), "none": (1, 72)}
+    sizes = {name: image_of(uri).size for name, uri, _ in row.ends}
+    assert sizes == {"low": (3 * 68 - 4, 64), "high": (64, 64), "none": (1, 64)}
     assert [width for *_, width in row.ends] == [width for width, _ in sizes.values()]
 
 

@@ -3,9 +3,13 @@
 import dataclasses
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from substrate_jax.report.drawing import png
 from substrate_jax.report.run import EncoderRecord, Run
 from substrate_jax.report.values import INLINE
+
+PIXEL = png(Figure(figsize=(0.01, 0.01), dpi=100))
 
 
 @dataclasses.dataclass(frozen=True)

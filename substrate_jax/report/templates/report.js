@@ -32,7 +32,9 @@ reading.hidden = true;
 for (const pan of document.querySelectorAll("[data-places]")) {
   const image = pan.firstElementChild;
   const places = JSON.parse(pan.dataset.places).flatMap(place => {
-    if ("words" in place) return [{ ...place, wide: 0, high: 0 }];
+    if ("points" in place) return place.points.map(([x, y, value]) => (
+      { x, y, wide: 0, high: 0, words: place.name + value }
+    ));
     const [left, top, width, height] = place.box;
     const wide = width / place.columns.length, high = height / place.rows.length;
     return place.values.flatMap((row, i) => row.map((value, j) => ({
@@ -90,6 +92,22 @@ for (const pan of document.querySelectorAll("[data-places]")) {
   });
 }
 addEventListener("scroll", () => { reading.hidden = true; }, { passive: true });
+
+// Numbers are kept compressed: unpack what is downloaded, where the browser can.
+for (const link of document.querySelectorAll('a[download$=".csv.gz"]')) {
+  if (!("DecompressionStream" in window)) break;
+  const packed = link.href;
+  link.download = link.download.slice(0, -".gz".length);
+  link.addEventListener("click", async event => {
+    if (link.href !== packed) return;
+    event.preventDefault();
+    const bytes = Uint8Array.from(atob(packed.split(",")[1]), letter => letter.charCodeAt(0));
+    const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const csv = new Blob([await new Response(unpacked).arrayBuffer()], { type: "text/csv" });
+    link.href = URL.createObjectURL(csv);
+    link.click();
+  });
+}
 
 // Paper has no folds to open.
 addEventListener("beforeprint", () => {

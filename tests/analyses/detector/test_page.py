@@ -18,6 +18,7 @@ from substrate_jax.report.run import ImageSet
 from tests.analyses.cka.synthetic import PANEL, run_of
 from tests.analyses.cka.synthetic import panel as encoders
 from tests.report.document import Document, read_csv
+from tests.report.tiny import PIXEL
 
 N = 80
 HOSTILE = '<img src="x">& co'
@@ -63,7 +64,7 @@ def test_a_lead_must_be_sure_to_come_first(evaluation):
 
 
 def test_the_page_says_what_the_result_holds(evaluation, monkeypatch):
-    monkeypatch.setattr(drawing, "png", lambda figure: b"")
+    monkeypatch.setattr(drawing, "png", lambda figure: PIXEL)
     result = DetectorResult(run_of("detector", encoders(2)), evaluation)
     black = np.zeros((9, 9, 3), np.uint8)
     document = Document(

@@ -1,9 +1,7 @@
 """Reports of synthetic comparisons of domains: what they say, hold, and leave out."""
 
-import base64
 import copy
 import dataclasses
-import io
 import itertools
 import json
 import re
@@ -13,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from substrate_jax.analyses.cka.results import MeanScore, Ratio
 from substrate_jax.analyses.domains.caveats import VERBS, caveats
@@ -26,6 +23,7 @@ from substrate_jax.report.values import plain, upper
 from tests.analyses.domains.synthetic import FEATURES, KS, K, contact_sheets, domains_result
 from tests.report.boxes import misplaced, text_boxes
 from tests.report.document import Document, read_csv
+from tests.report.tiny import PIXEL
 
 
 def written(result: DomainsResult, folder: Path, sheets: Mapping | None = None) -> str:
@@ -75,7 +73,7 @@ def report(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def unrendered(monkeypatch):
     """Figures are laid out but not rendered, which takes long; `report` renders them."""
-    monkeypatch.setattr(drawing, "png", lambda figure: b"")
+    monkeypatch.setattr(drawing, "png", lambda figure: PIXEL)
 
 
 @pytest.fixture
@@ -300,15 +298,11 @@ def test_contact_sheets_run_from_the_lowest_score_to_the_highest(tmp_path, small
     rows = [Extremes(i, top=flat[:5:-1], bottom=flat[:6]) for i in range(6)]
     html = written(small, tmp_path, {"medical": rows})
     document = Document(html)
-    uris = [a["src"] for a in document.all("img") if a["src"].startswith("data:image/jpeg")]
-    assert len(uris) == 2 * 6
-    ends = [
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition("base64,")[2]))))
-        for uri in uris[:2]
-    ]
-    shades = [end[36, 36 + 76 * i].mean() for end in ends for i in range(6)]
+    ends = [np.asarray(image) for image in document.thumbnails()]
+    assert len(ends) == 2 * 6
+    shades = [end[32, 32 + 68 * i].mean() for end in ends[:2] for i in range(6)]
     np.testing.assert_allclose(shades, [*levels, *(levels + 120)], atol=4)
-    assert {end.shape for end in ends} == {(72, 6 * 76 - 4, 3)}
+    assert {end.shape for end in ends} == {(64, 6 * 68 - 4, 3)}
     shown, _, folded = html.partition("<summary><h3>Components 4 to 5 of medical</h3>")
     assert shown.count("<b>Component 3</b>") == 1
     assert shown.count("<b>Component 4</b>") == 0
@@ -327,7 +321,7 @@ def test_no_labels_overlap_and_every_figure_fits_a_phone(monkeypatch, long):
             result, lambda text: name.sub(other, text) if name.fullmatch(text) else text
         )
     figures = []
-    monkeypatch.setattr(drawing, "png", lambda figure: figures.append(figure) or b"")
+    monkeypatch.setattr(drawing, "png", lambda figure: figures.append(figure) or PIXEL)
     pictures = domains_page(result, {}).pictures
     assert len(figures) == len(pictures) == 26
     assert all(text_boxes(figure) for figure in figures)
