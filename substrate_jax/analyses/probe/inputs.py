@@ -15,12 +15,14 @@ per pass of `Substrate.fit` elsewhere.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int
 
 from substrate_jax.analyses.probe.results import Kind
+from substrate_jax.analyses.threads import fitting
 from substrate_jax.substrate import COMPONENTS, Substrate
 from substrate_jax.substrate.domains import check_components, check_domains
 
@@ -170,16 +172,22 @@ def standard_inputs(
         ['substrate 4', 'substrate 4 (transductive)', 'one', 'PCA-4 of one', 'random-4 of one',
          'two', 'all encoders']
     """
-    found = [substrate_input(features, pool, k=k, transductive=seen) for seen in (False, True)]
+    principal = partial(principal_input, pool=pool, k=k)
+    work = [
+        partial(substrate_input, features, pool, k=k, transductive=seen) for seen in (False, True)
+    ]
     for number, (encoder, block) in enumerate(features.items()):
-        found.append(encoder_input(features, encoder))
+        work.append(partial(encoder_input, features, encoder))
         if block.shape[1] > k:
-            found.append(principal_input(features, encoder, pool, k=k))
-            found.append(random_input(features, encoder, pool, k=k, seed=seed + number))
+            work.append(partial(principal, features, encoder))
+            work.append(partial(random_input, features, encoder, pool, k=k, seed=seed + number))
     if pixels is not None:
-        only = principal_input({"pixels": pixels}, "pixels", pool, k=k)
-        found.append(dataclasses.replace(only, encoders=(), kind="pixels"))
-    found.append(all_encoders(features, pool))
+        work.append(partial(principal, {"pixels": pixels}, "pixels"))
+    work.append(partial(all_encoders, features, pool))
+    with fitting("inputs") as threads:
+        found = list(threads.map(lambda make: make(), work))
+    if pixels is not None:
+        found[-2] = dataclasses.replace(found[-2], encoders=(), kind="pixels")
     return found
 
 
