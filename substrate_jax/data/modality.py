@@ -107,9 +107,8 @@ def cut_note(specs: Sequence[_Spec], source: Source) -> str:
         for name, preprocess in lengths.items():
             counts[name] += preprocess.encode(text)[1]
     said = [
-        f"{count:,} beyond {lengths[name].length} tokens for {name}"
+        f"{count:,} of {len(source):,} after {lengths[name].length} tokens for {name}"
         for name, count in counts.items()
         if count
     ]
-    what = f"{source.name}: of {len(source):,} texts the ends are cut off of"
-    return f"{what} {', '.join(said)}." if said else ""
+    return f"{source.name}: longer texts are cut off, {', '.join(said)}." if said else ""
