@@ -11,7 +11,11 @@ from importlib import resources
 from pathlib import Path
 
 from substrate_jax.encoders.registry import EncoderSpec, encoder_spec, list_encoders
-from substrate_jax.encoders.transformers.model_types import MODEL_TYPES, SOUND_TYPES
+from substrate_jax.encoders.transformers.model_types import (
+    MODEL_TYPES,
+    SOUND_TYPES,
+    TEXT_TYPES,
+)
 
 COLUMNS = (
     "name",
@@ -27,7 +31,7 @@ HEADING = """# Encoders
 
 Generated from the registry by `python -m substrate_jax.encoders.table`. Licenses are those of the
 weights. A checkpoint id is that of the repository on the hub. The input of images is a side in
-pixels, that of sounds a length and a rate.
+pixels, that of sounds a length and a rate. Encoders of texts have no records: see below.
 
 CLIP towers by OpenAI, DFN and MetaCLIP were trained with quick GELU, which timm computes in its
 `quickgelu` variants of the same repository, and with exact GELU under the plain names. DFN's and
@@ -62,6 +66,28 @@ makes the file that `--weights_dir` looks for. Its features are the mean over 16
 An encoder of sounds takes sounds alone: `wav:FOLDER` or a TFDS set. What becomes of them:
 [sounds.md](sounds.md).
 
+## Texts
+
+`hf:openai/clip-vit-base-patch32?tower=text` is the tower of texts of a whole CLIP (without the option
+it is the tower of pictures); `hf:ORG/NAME` and `hf:FOLDER` read checkpoints of type
+`clip_text_model` and `bert`, such as `hf:sentence-transformers/all-MiniLM-L6-v2`. RoBERTa,
+DistilBERT, MPNet and others are refused by name. An encoder of texts takes texts alone: `text:PATH`,
+or `csv:`, `parquet:` and `hfds:` with `?text=COLUMN` ([domains.md](domains.md)).
+
+| | CLIP's tower of texts | BERT |
+|---|---|---|
+| features | the token that ends the text, after the last LayerNorm; as tap `projection` its map to the joint space | the mean over the tokens, padding left out; the first token where `1_Pooling/config.json` says so or with `?pool=cls` |
+| longest text | `max_position_embeddings`, 77, or less where `tokenizer_config.json` says so | the same, and `max_seq_length` of `sentence_bert_config.json` |
+| not used | the other tower | the pooler, heads of pretraining, what follows the pooling of a sentence encoder, such as a normalization |
+
+A checkpoint needs its tokenizer: `tokenizer.json`, which is taken as it is, or CLIP's `vocab.json`
+and `merges.txt`, or BERT's `vocab.txt`. Every text is padded to the encoder's longest, so that one
+program serves all; features do not depend on it, but time does: `?length=32` (`&length=32` after
+another option) is enough for captions. Longer texts are cut off, and a note counts them. An empty
+text has the marks at its ends, and features. Taps of blocks are pooled over the tokens as features
+are. Nothing published has been loaded here; tiny checkpoints and two of published shapes are
+compared with transformers by tests.
+
 ## Checkpoints in transformers' format
 
 `hf:ORG/NAME`, `hf:ORG/NAME@REVISION` or `hf:FOLDER`, of the model types below. transformers' own
@@ -70,7 +96,7 @@ the output and that we do not compute are refused by name. Features are what tra
 before a classifier or projection: the class token after the last LayerNorm (ViT, MAE, MSN, DeiT,
 DINOv2 and 3, CLIP), the mean of the patches after it (I-JEPA), an attention pooling head (SigLIP),
 and spatial means. BEiT and Data2Vec want the LayerNorm of their pooler, which fine-tuned
-checkpoints have. SigLIP 2 of one image size is a `siglip`; NaFlex (`siglip2`) is refused, and so is
+checkpoints have. Of texts see above. SigLIP 2 of one image size is a `siglip`; NaFlex (`siglip2`) is refused, and so is
 `swinv2`.
 
 """
@@ -129,7 +155,7 @@ def markdown_table() -> str:
 def types_table() -> str:
     """The model types of transformers that are computed, for docs/encoders.md."""
     lines = ["| model type | paradigm of the published weights | paper |", "|---" * 3 + "|"]
-    for name, kind in sorted((MODEL_TYPES | SOUND_TYPES).items()):
+    for name, kind in sorted((MODEL_TYPES | SOUND_TYPES | TEXT_TYPES).items()):
         paper = f"[{kind.paper}](https://arxiv.org/abs/{kind.paper})"
         lines.append(f"| {name} | {kind.paradigm} | {paper} |")
     return "\n".join(lines) + "\n"
