@@ -4,9 +4,10 @@
     FOLDER/ORG/REPOSITORY/model.safetensors       as `hf download --local-dir` leaves it
     FOLDER/models--ORG--REPOSITORY/snapshots/...  as the hub's cache is laid out
 
-Only safetensors and JSON are ever asked for: nothing is unpickled and no code is fetched. Downloads
-show their progress and go on where they stopped (huggingface_hub). The cache names a file's blob by
-its SHA-256, so a file from a cache is checked against it; a record can pin a revision and a hash.
+Only safetensors, JSON and lists of words are ever asked for: nothing is unpickled and no code is
+fetched. Downloads show their progress and go on where they stopped (huggingface_hub). The cache
+names a file's blob by its SHA-256, so a file from a cache is checked against it; a record can pin a
+revision and a hash.
 """
 
 import contextlib

@@ -68,25 +68,29 @@ An encoder of sounds takes sounds alone: `wav:FOLDER` or a TFDS set. What become
 
 ## Texts
 
-`hf:openai/clip-vit-base-patch32?tower=text` is the tower of texts of a whole CLIP (without the option
-it is the tower of pictures); `hf:ORG/NAME` and `hf:FOLDER` read checkpoints of type
+`hf:openai/clip-vit-base-patch32?tower=text` is the tower of texts of a whole CLIP (without the
+option it is the tower of pictures); `hf:ORG/NAME` and `hf:FOLDER` read checkpoints of type
 `clip_text_model` and `bert`, such as `hf:sentence-transformers/all-MiniLM-L6-v2`. RoBERTa,
-DistilBERT, MPNet and others are refused by name. An encoder of texts takes texts alone: `text:PATH`,
-or `csv:`, `parquet:` and `hfds:` with `?text=COLUMN` ([domains.md](domains.md)).
+DistilBERT, MPNet and others are refused by name. An encoder of texts takes texts alone:
+`text:PATH`, or `csv:`, `parquet:`, `hfds:` and `tfds:` with `?text=NAME`
+([domains.md](domains.md)).
 
-| | CLIP's tower of texts | BERT |
-|---|---|---|
-| features | the token that ends the text, after the last LayerNorm; as tap `projection` its map to the joint space | the mean over the tokens, padding left out; the first token where `1_Pooling/config.json` says so or with `?pool=cls` |
-| longest text | `max_position_embeddings`, 77, or less where `tokenizer_config.json` says so | the same, and `max_seq_length` of `sentence_bert_config.json` |
-| not used | the other tower | the pooler, heads of pretraining, what follows the pooling of a sentence encoder, such as a normalization |
+- Features of CLIP are those of the token that ends the text, after the last LayerNorm; their map to
+  the joint space with pictures is the tap `projection` (not normalized).
+- Features of BERT are the mean over the tokens, padding left out, or the first token where
+  `1_Pooling/config.json` says so or with `?pool=cls`. The pooler, heads of pretraining, and what
+  follows the pooling of a sentence encoder (a normalization, a linear map) are no part of them.
+- A checkpoint needs its tokenizer: `tokenizer.json`, which is taken as it is, or CLIP's
+  `vocab.json` and `merges.txt`, or BERT's `vocab.txt`.
+- The longest text is the least of `max_position_embeddings`, `model_max_length` of
+  `tokenizer_config.json` and `max_seq_length` of `sentence_bert_config.json`. Longer ones are cut
+  off, and a note counts them. An empty text has the marks at its ends, and features.
+- Every text is padded to that length, so that one program serves all. Features do not depend on it,
+  but time does: `?length=32`, or `&length=32` after another option, is enough for most captions.
+- Taps of blocks are pooled over the tokens as features are.
 
-A checkpoint needs its tokenizer: `tokenizer.json`, which is taken as it is, or CLIP's `vocab.json`
-and `merges.txt`, or BERT's `vocab.txt`. Every text is padded to the encoder's longest, so that one
-program serves all; features do not depend on it, but time does: `?length=32` (`&length=32` after
-another option) is enough for captions. Longer texts are cut off, and a note counts them. An empty
-text has the marks at its ends, and features. Taps of blocks are pooled over the tokens as features
-are. Nothing published has been loaded here; tiny checkpoints and two of published shapes are
-compared with transformers by tests.
+Nothing published has been loaded here: tiny checkpoints and two of published shapes are compared
+with transformers by tests.
 
 ## Checkpoints in transformers' format
 
@@ -96,8 +100,8 @@ the output and that we do not compute are refused by name. Features are what tra
 before a classifier or projection: the class token after the last LayerNorm (ViT, MAE, MSN, DeiT,
 DINOv2 and 3, CLIP), the mean of the patches after it (I-JEPA), an attention pooling head (SigLIP),
 and spatial means. BEiT and Data2Vec want the LayerNorm of their pooler, which fine-tuned
-checkpoints have. Of texts see above. SigLIP 2 of one image size is a `siglip`; NaFlex (`siglip2`) is refused, and so is
-`swinv2`.
+checkpoints have. SigLIP 2 of one image size is a `siglip`; NaFlex (`siglip2`) is refused, and so is
+`swinv2`. Of texts see above.
 
 """
 MARKERS = "<!-- encoders: begin -->\n", "<!-- encoders: end -->\n"

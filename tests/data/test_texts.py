@@ -17,6 +17,13 @@ from substrate_jax.data.texts import decode_text
 from substrate_jax.data.unreadable import UnreadableText
 from substrate_jax.features.processes import some_images
 from tests.data.test_sources import png, write
+from tests.data.test_wild_records import (
+    TEXT,
+    class_feature,
+    image_feature,
+    sequence_of,
+    write_set,
+)
 
 LINES = "\ufeffa café\r\n\n  two dogs \nlast, without an end"
 
@@ -176,6 +183,40 @@ def test_a_column_of_arrow_tables(kind, tmp_path):
         message = f"column {column!r} holds no texts; choose with ?text=caption, label, kind"
         assert message in refused(f"{place}?text={column}")
     assert "are both given" in refused(f"{place}?text=caption&image=image")
+
+
+def test_a_feature_of_a_tfds_set(tmp_path):
+    rows = [
+        {"image": png(i), "caption": text.encode(), "words": [b"x", b"y"], "label": i}
+        for i, text in enumerate(("a dög", ""))
+    ]
+    rows += [{"image": png(2), "caption": b"\xff", "words": [], "label": 1}]
+    features = {"image": image_feature(), "caption": TEXT, "words": sequence_of(TEXT)}
+    write_set(tmp_path, rows, features | {"label": class_feature()})
+    pictures = open_source(f"tfds:wild@{tmp_path}")
+    captions = open_source(f"tfds:wild?text=caption@{tmp_path}")
+    assert (pictures.modality, captions.modality) == ("image", "text")
+    assert captions.ids == pictures.ids
+    assert captions.labels.tolist() == [0, 1, 1]
+    assert [captions[i].text for i in range(2)] == ["a dög", ""]
+    with pytest.raises(UnreadableText, match=r"^train/000002: no UTF-8"):
+        captions.read(2)
+    second = open_source(f"tfds:wild?text=words[1]@{tmp_path}")
+    assert second[0].text == "y"
+    with pytest.raises(UnreadableText, match=r"0 texts in 'words', of which number 1 is wanted"):
+        second.read(2)
+    assert len({of.fingerprint for of in (pictures, captions, second)}) == 3
+    again = cloudpickle.loads(cloudpickle.dumps(captions))
+    assert again[0].text == "a dög"
+    for query, message in (
+        ("text=label", "'label' holds no texts; choose with ?text=caption, words"),
+        (
+            "text=words",
+            "'words' is a sequence of texts in each row; choose one with ?text=words[0]",
+        ),
+        ("text=caption&image=image", "?image= and ?text= are both given; give one of them"),
+    ):
+        assert message in refused(f"tfds:wild?{query}@{tmp_path}")
 
 
 def test_a_side_may_be_called_text(tmp_path):
