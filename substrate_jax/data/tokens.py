@@ -169,18 +169,20 @@ def read_tokenizer(folder: str, kind: str, sha256: str, length: int) -> "Tokeniz
     """
     whole = tokenizer_of(folder, kind, sha256)
     marks = len(whole.encode("").ids)
-    if not marks < length:
-        raise ValueError(f"length={length}: a text has {marks} tokens at its ends; give more")
+    if length <= marks:
+        raise ValueError(
+            f"length={length}: {marks} tokens are at the ends of every text; give {marks + 1} or "
+            "more"
+        )
     # A copy: the settings belong to a tokenizer, and its other lengths have others.
     tokenizer = type(whole).from_str(whole.to_str())
-    tokenizer.no_padding()
     tokenizer.enable_truncation(length)
     return tokenizer
 
 
 @functools.lru_cache(maxsize=32)
 def tokenizer_of(folder: str, kind: str, sha256: str) -> "Tokenizer":
-    """The tokenizer of a folder as its files have it; neither cuts nor pads.
+    """The tokenizer of a folder as its files have it, but that it does not pad.
 
     Raises:
       ValueError: its files are damaged, or it puts no marks at the ends of a text.
@@ -195,7 +197,6 @@ def tokenizer_of(folder: str, kind: str, sha256: str) -> "Tokenizer":
         else:
             found = _of_words(folder, kind)
         found.no_padding()
-        found.no_truncation()
         marks = found.encode("").ids
     except Exception as error:  # of the library, which raises it as such
         raise ValueError(

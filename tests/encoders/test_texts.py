@@ -292,6 +292,18 @@ def test_pooling_is_what_the_files_say(tmp_path):
     assert find_spec(f"hf:{tmp_path}?pool=mean").config.pool == "mean"
 
 
+def test_a_folder_of_weights_holds_towers_of_texts(tmp_path):
+    """As launchers' --weights_dir has them, ORG/NAME below it."""
+    (tmp_path / "org").mkdir()
+    for name in ("clip", "bert"):
+        write_folder(tmp_path / "org" / name, golden(name))
+        spec = find_spec(name_of(f"org/{name}", golden(name)), tmp_path)
+        assert is_at_hand(spec, tmp_path)
+        assert load_encoder(spec.name, tmp_path).spec == spec
+        (tmp_path / "org" / name / "tokenizer.json").unlink()
+        assert not is_at_hand(spec, tmp_path)
+
+
 # What is refused, each in a line.
 
 
@@ -356,7 +368,7 @@ NAMES_REFUSED = [
     ("bert", "pool=max", r"pool='max': give mean or cls"),
     ("clip", "tower=text&pool=cls", r"pool= is an option of bert"),
     ("bert", "length=17", r"length='17': give tokens of a text, at most 16"),
-    ("bert", "length=2", r"length=2: 2 tokens are at the ends of every text; give 3 to 16"),
+    ("bert", "length=2", r"length=2: 2 tokens are at the ends of every text; give 3 or more"),
     ("bert", "length=x", r"length='x': give tokens"),
     ("bert", "depth=3", r"'depth=3' is unknown; give \?tower=TOWER&pool=POOL&length=LENGTH"),
 ]

@@ -126,12 +126,7 @@ def read_text_encoder(
     if highest >= options["vocab_size"]:
         fix = f"its tokenizer has number {highest}; give both of one checkpoint"
         refuse(CONFIG, options, "vocab_size", fix)
-    marks = tokenizer.encode("").ids
-    if length <= len(marks):
-        raise ValueError(
-            f"length={length}: {len(marks)} tokens are at the ends of every text; give "
-            f"{len(marks) + 1} to {longest}"
-        )
+    marks, _ = spec.encode("")
     if kind == "bert":
         return bert(options, length, _pool(folder, asked)), spec
     if "pool" in asked:
