@@ -1,11 +1,13 @@
-"""Do two modalities agree, such as pictures and sounds, and what could have been seen?
+"""Do two modalities agree, such as pictures and sounds or texts, and what could have been seen?
 
     python -m experiments.crossmodal
     python -m experiments.crossmodal --pair=class --domains=picture=dir:PICTURES,sound=wav:SOUNDS
+    python -m experiments.crossmodal --domains=picture=csv:a.csv,text=csv:a.csv?text=caption
     python -m experiments.crossmodal --features=picture:clip=a.npz,sound:clap=b.npz
 
 The first pairs handwritten digits with tones that say digits. The second pairs rows of one class,
-the third rows of one id; text, brains and behavior come as features. The two sides' substrates at K
+the others rows of one id; the third wants encoders of images and of texts in --encoders. Brains and
+behavior come as features. The two sides' substrates at K
 components and all pairs of encoders are compared by CKA and mutual kNN, against all rows permuted,
 rows permuted within classes and whole classes exchanged; beside positive controls, and the least
 effect that so many rows show 80% of the time, by the null and by planted signals. Written to OUT:
@@ -136,12 +138,14 @@ def plan(opened, mesh, out: Path) -> str:
     """What a run would do: sides, encoders, pairs, memory, downloads."""
     from .common import redaction
 
-    specs = {spec.name: spec for side in opened for spec in (*side.images, *side.sounds)}
+    specs = {spec.name: spec for side in opened for spec in side.specs}
     lines, missing = panel.encoder_lines(specs.values())
     head = f"mesh: {dict(mesh.shape)}   out: {out}   dtype: {FLAGS.dtype}"
     lines = [head, "encoders:", *lines]
     for side in opened:
-        n, what = len(side.source), "sounds" if side.has_sounds else "rows"
+        n, what = len(side.source), "rows"
+        if side.files.uses_images:
+            what = f"{side.source.modality}s"
         lines += side.files.lines()
         lines.append(
             f"side {side.name}: {n} {what} -> features [{n}, {side.width}] float32, "
@@ -163,7 +167,7 @@ def compute(opened, mesh, out: Path) -> None:
 
     stages, store = Stages(), panel.open_store(out)
     with stages("load", alone=True):
-        specs = {spec.name: spec for side in opened for spec in (*side.images, *side.sounds)}
+        specs = {spec.name: spec for side in opened for spec in side.specs}
         loaded = {name: panel.load(spec) for name, spec in specs.items()}
     features = {}
     for side in opened:
@@ -227,7 +231,7 @@ def side_rows(opened, side):
 
 def notes(opened, features, pairs) -> list[str]:
     """Choices of a run, and what befell its rows, that change how its numbers read."""
-    specs = {spec.name: spec for side in opened for spec in (*side.images, *side.sounds)}
+    specs = {spec.name: spec for side in opened for spec in side.specs}
     found = panel.arithmetic_notes() if specs else []
     found += panel.paradigm_notes(specs.values())
     for side in opened:
@@ -235,6 +239,7 @@ def notes(opened, features, pairs) -> list[str]:
         found += side.files.notes({side.name: side.source})
         found += panel.unreadable_note(side.name, side.source, len(of.ids))
         found += panel.left_out_note(side.source) + panel.constant_notes(side.name, of)
+        found += panel.input_notes(side.others, side.source)
     if any(side.has_sounds and side.images for side in opened):
         found.append(
             "Encoders of images see sounds as pictures of their spectrograms, a second up to "

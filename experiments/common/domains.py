@@ -31,7 +31,7 @@ def plan(specs, files: feature_files.FilePanel, mesh, out, take: Callable) -> st
         take: (name, source) -> the images of it that the run takes.
 
     Raises:
-        ValueError: what `take` raises, or encoders of sounds for images, and the reverse.
+        ValueError: what `take` raises, or encoders of sounds for images, say.
     """
     from substrate_jax.data.domains import bytes_to_download
     from substrate_jax.data.modality import check_modality, resampled_note

@@ -189,11 +189,11 @@ def open_store(out: Path) -> "FeatureStore":
 def input_preprocess(spec):
     """The checkpoint's resize and crop, with the normalization that --normalization asks for.
 
-    Of sounds the spectrogram is the checkpoint's own.
+    Of sounds the spectrogram, and of texts the tokens, are the checkpoint's own.
     """
     from substrate_jax.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
-    if FLAGS.normalization == "own" or spec.modality == "sound":
+    if FLAGS.normalization == "own" or spec.modality != "image":
         return spec.preprocess
     return dataclasses.replace(spec.preprocess, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
@@ -240,14 +240,14 @@ def image_set(name: str, spec: str, source) -> "ImageSet":
 def thumbnails(source, count: int = 8) -> list:
     """A few images from all over a source, for the report; unreadable ones are left out.
 
-    Of sounds none.
+    Of sounds and texts none.
     """
     import numpy as np
 
     from substrate_jax.data.decode import UnreadableImage
 
     images = []
-    if source.modality == "sound":
+    if source.modality != "image":
         return images
     for row in np.linspace(0, len(source) - 1, count):
         with contextlib.suppress(UnreadableImage):
@@ -304,12 +304,11 @@ def constant_notes(name: str, features) -> list[str]:
     ]
 
 
-def resampled_notes(specs, source) -> list[str]:
-    """A note on sounds at another rate than an encoder's, if there are any."""
-    from substrate_jax.data.modality import resampled_note
+def input_notes(specs, source) -> list[str]:
+    """Notes on sounds at another rate than an encoder's, and on texts that are too long for it."""
+    from substrate_jax.data.modality import cut_note, resampled_note
 
-    note = resampled_note(specs, source)
-    return [note] if note else []
+    return [note for note in (resampled_note(specs, source), cut_note(specs, source)) if note]
 
 
 @functools.cache

@@ -160,7 +160,7 @@ def notes(
     for name, source in sources.items():
         found += panel.unreadable_note(name, source, len(features[name].ids))
         found += panel.left_out_note(source) + panel.few_images_note(name, source)
-        found += panel.constant_notes(name, features[name]) + panel.resampled_notes(specs, source)
+        found += panel.constant_notes(name, features[name]) + panel.input_notes(specs, source)
     return found
 
 

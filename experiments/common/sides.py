@@ -2,7 +2,7 @@
 
 A side is an item of --domains, or a DOMAIN of --features, or both. Encoders of images see a side of
 images, and of a side of sounds the pictures of their spectrograms; encoders of sounds, and the
-statistics log_mel, a side of sounds.
+statistics log_mel, a side of sounds; encoders of texts a side of texts.
 """
 
 import dataclasses
@@ -34,6 +34,12 @@ flags.DEFINE_string(
     "(speaker[0-9]+)",
     "The same for a group that rows of a class come in, such as the speaker.",
 )
+# An encoder of each modality, for a message.
+_ENCODERS = {
+    "image": "mini_vit_base",
+    "sound": "clap",
+    "text": "hf:openai/clip-vit-base-patch32?tower=text or a bert",
+}
 PICTURE = "{} on pictures"  # what an encoder of images is called on the side of sounds
 
 
@@ -46,14 +52,19 @@ class OpenedSide:
         files: its source and its files of features, one domain.
         source: its rows; sounds stay sounds.
         images: records of the encoders that see images of it.
-        sounds: records of those that take its sounds.
+        others: records of those that take its sounds or texts.
     """
 
     name: str
     files: FilePanel
     source: "Source"
     images: Sequence[Any]
-    sounds: Sequence[Any]
+    others: Sequence[Any]
+
+    @property
+    def specs(self) -> list[Any]:
+        """Records of all its encoders."""
+        return [*self.images, *self.others]
 
     @property
     def has_sounds(self) -> bool:
@@ -63,7 +74,7 @@ class OpenedSide:
     @property
     def width(self) -> int:
         """Features of a row, of all encoders."""
-        own = sum(spec.width for spec in (*self.images, *self.sounds, *self.files.specs))
+        own = sum(spec.width for spec in (*self.specs, *self.files.specs))
         return own + (_log_mel().spec.width if self.has_sounds else 0)
 
     def kinds(self) -> dict[str, str]:
@@ -71,7 +82,7 @@ class OpenedSide:
         if not self.has_sounds:
             return {}
         pictures = {PICTURE.format(spec.name): "picture" for spec in self.images}
-        names = [spec.name for spec in (*self.sounds, *self.files.specs)]
+        names = [spec.name for spec in (*self.others, *self.files.specs)]
         return dict.fromkeys([_log_mel().spec.name, *names], "sound") | pictures
 
     def rows(self, features: "Features | None" = None) -> "Side":
@@ -85,7 +96,7 @@ class OpenedSide:
         """What is recorded of the encoders of this side, networks by their loaded encoder."""
         from substrate_jax.report.run import EncoderRecord
 
-        found = [panel.encoder_record(loaded[spec.name]) for spec in (*self.images, *self.sounds)]
+        found = [panel.encoder_record(loaded[spec.name]) for spec in self.specs]
         found = [
             dataclasses.replace(one, paradigm="untrained")
             if one.source.startswith("untrained-")
@@ -160,31 +171,34 @@ def _side(name: str, files: FilePanel, specs: Sequence[Any]) -> OpenedSide:
     source = files.source(name)
     if not files.uses_images:
         return OpenedSide(name, files, source, (), ())
-    images = [spec for spec in specs if spec.preprocess.modality == "image"]
-    sounds = [spec for spec in specs if spec.preprocess.modality == "sound"]
+    of = {kind: [s for s in specs if s.preprocess.modality == kind] for kind in _ENCODERS}
     if source.modality == "sound":
-        return OpenedSide(name, files, source, images if FLAGS.pictures else (), sounds)
-    if not images and not files.opened:
+        return OpenedSide(name, files, source, of["image"] if FLAGS.pictures else (), of["sound"])
+    if not of[source.modality] and not files.opened:
         raise ValueError(
-            f"side {name!r} has images, and none of --encoders={','.join(FLAGS.encoders)} takes "
-            "images; name one, or give its --features"
+            f"side {name!r} has {source.modality}s, and none of --encoders="
+            f"{','.join(FLAGS.encoders)} takes {source.modality}s; name one, such as "
+            f"{_ENCODERS[source.modality]}, or give its --features"
         )
-    return OpenedSide(name, files, source, images, ())
+    if source.modality == "text":
+        return OpenedSide(name, files, source, (), of["text"])
+    return OpenedSide(name, files, source, of["image"], ())
 
 
 def extract_side(side: OpenedSide, loaded: Mapping[str, Any], store, mesh, progress) -> "Features":
-    """Features of a side: of its images or sounds, of the pictures of sounds, and of files.
+    """Features of a side: of its images, sounds or texts, of the pictures of sounds, and of files.
 
     Args:
         side: opened.
         loaded: encoders by name.
         store: for what is extracted.
         mesh: of the devices.
-        progress: of the images and sounds.
+        progress: of the rows.
     """
     found = None
-    if side.has_sounds:
-        encoders = [_log_mel(), *(loaded[spec.name] for spec in side.sounds)]
+    encoders = [_log_mel()] if side.has_sounds else []
+    encoders += [loaded[spec.name] for spec in side.others]
+    if encoders:
         found = panel.extract_features(encoders, side.source, store, mesh, progress)
     if side.images:
         encoders = [loaded[spec.name] for spec in side.images]

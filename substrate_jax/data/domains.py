@@ -177,7 +177,8 @@ def resolve_domains(value: str) -> dict[str, str]:
     for item in _items(value):
         name, equals, spec = item.partition("=")
         found = {d.name: d.spec for d in _DOMAINS.values() if item in (d.name, *d.groups)}
-        if equals and name and spec and name.partition(":")[0] not in KINDS:
+        kind, colon, _ = name.partition(":")  # of a source without a name, whose path holds "="
+        if equals and name and spec and not (colon and kind in KINDS):
             found = {name: spec}
         elif not found:
             quoted = '; put the quotes around the whole of "NAME=SPEC"' if '"' in item else ""

@@ -21,6 +21,8 @@ from substrate_jax.data.sound_folders import OPTIONS as SOUND_OPTIONS
 from substrate_jax.data.sound_folders import open_sounds
 from substrate_jax.data.sources import Source
 from substrate_jax.data.spec_options import split_options
+from substrate_jax.data.texts import OPTIONS as TEXT_OPTIONS
+from substrate_jax.data.texts import open_texts
 from substrate_jax.data.tfds_records import OPTIONS as TFDS_OPTIONS
 from substrate_jax.data.tfds_records import TFDS_FILES, TfdsSpec, open_tfds, prepared_folder
 from substrate_jax.data.tones import open_tones
@@ -197,6 +199,7 @@ KINDS = {
         hdf5.OPTIONS,
     ),
     "wav": Kind("PATH[+PATH]", lambda spec: open_sounds(spec.place, spec.options), SOUND_OPTIONS),
+    "text": Kind("PATH[+PATH]", lambda spec: open_texts(spec.place, spec.options), TEXT_OPTIONS),
     "dicom": Kind("PATH[+PATH]", lambda spec: open_dicom(spec.place, spec.options), DICOM_OPTIONS),
     "npz": Kind("PATH[:split]", _npz),
     "sample": Kind("NAME[:count]", _sample),

@@ -1,14 +1,15 @@
-"""Images or sounds by row number, whatever holds them.
+"""Images, sounds or texts by row number, whatever holds them.
 
 A `Source` is n rows, each with an image (uint8 [h, w, 3]), a label or None and an id; in a source
-of sounds each has a `sounds.Sound` in place of the image. Ids are
+of sounds each has a `sounds.Sound` in place of the image, and in one of texts a string. Ids are
 unique and stable: rows of two runs, two encoders or two machines are matched by id and never by
 position. The fingerprint is a hash of what determines the rows at the price of a directory
 listing: two sources with one fingerprint hold the same images under the same ids.
 
 Every image becomes RGB by the rules of `decode.decode_image`, every sound one channel by those of
-`sounds.decode_sound`. One that cannot be read raises `UnreadableImage` or `UnreadableSound`, so
-that whoever reads rows can count and name them. Other files are counted in `left_out`.
+`sounds.decode_sound`. One that cannot be read raises `UnreadableImage`, `UnreadableSound` or
+`UnreadableText`, so that whoever reads rows can count and name them. Other files are counted in
+`left_out`.
 
 Cost: reading a row is one file read and one decode, safe from many threads.
 """
@@ -27,7 +28,7 @@ from substrate_jax.data.paths import first_of
 from substrate_jax.data.sounds import Sound
 from substrate_jax.data.unreadable import Unreadable, UnreadableImage
 
-Modality = Literal["image", "sound"]
+Modality = Literal["image", "sound", "text"]
 
 
 class Example(NamedTuple):
@@ -51,19 +52,35 @@ class SoundExample(NamedTuple):
         raise ValueError(f"{self.id} is a sound and has no pixels; give a source of images here")
 
 
+class TextExample(NamedTuple):
+    """One row of a source of texts."""
+
+    text: str
+    label: int | None
+    id: str
+
+    @property
+    def image(self) -> NoReturn:
+        """What asks for pixels is told that there are none."""
+        raise ValueError(f"{self.id} is a text and has no pixels; give a source of images here")
+
+
+_EXAMPLES = {"image": Example, "sound": SoundExample, "text": TextExample}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """Rows of images, or of sounds, under unique ids; `source[i]` decodes row i.
+    """Rows of images, of sounds or of texts, under unique ids; `source[i]` decodes row i.
 
     Args:
       name: what to call it in messages and reports.
       ids: one string per row, unique.
       labels: int64 [n], or None; whole numbers of other types become int64.
       fingerprint: hash of what determines the rows.
-      read: row number -> uint8 [h, w, 3], or a `Sound`; called from several threads at once.
+      read: row number -> uint8 [h, w, 3], a `Sound` or a string; called from several threads.
       label_names: name of each label, where known.
       left_out: suffix -> number of files beside the images that were not taken for images.
-      modality: "image" or "sound".
+      modality: "image", "sound" or "text".
       rates: samples a second that occur among sounds, where that is known before they are decoded.
 
     Raises:
@@ -107,10 +124,9 @@ class Source:
         return len(self.ids)
 
     def __getitem__(self, row: int) -> Any:
-        """An `Example`, or a `SoundExample`."""
+        """An `Example`, a `SoundExample` or a `TextExample`."""
         label = None if self.labels is None else int(self.labels[row])
-        kind = Example if self.modality == "image" else SoundExample
-        return kind(self.read(range(len(self))[row]), label, self.ids[row])
+        return _EXAMPLES[self.modality](self.read(range(len(self))[row]), label, self.ids[row])
 
     @property
     def left_out_note(self) -> str:

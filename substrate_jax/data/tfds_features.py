@@ -1,4 +1,4 @@
-"""Which features of a TFDS set are its images, or sounds, and labels; and their values.
+"""Which features of a TFDS set are its images, sounds or texts, and labels; and their values.
 
 A record is a protocol buffer of lists by feature, nested names joined by "/". It is read as such:
 features that nobody asked for are never decoded, and a set may hold video or sound beside its
@@ -34,12 +34,12 @@ class Chosen:
     """The features of a set that make a source.
 
     Attributes:
-      image: feature that holds the images, or the sounds.
+      image: feature that holds the images, the sounds or the texts.
       index: which of a sequence of them; 0 where there is one.
       label: feature that holds one label, or None.
       names: of the labels, where the set gives them.
       has_id: whether the set names its rows.
-      modality: "image" or "sound".
+      modality: "image", "sound" or "text".
       feature: TFDS's own description of it.
     """
 
@@ -53,9 +53,14 @@ class Chosen:
 
 
 def choose_features(
-    features: Any, image: str | None, label: str | None, name: str, audio: str | None = None
+    features: Any,
+    image: str | None,
+    label: str | None,
+    name: str,
+    audio: str | None = None,
+    text: str | None = None,
 ) -> Chosen:
-    """Find the images, or sounds, and labels of a set among its features.
+    """Find the images, sounds or texts, and labels of a set among its features.
 
     Args:
       features: of the set.
@@ -65,6 +70,7 @@ def choose_features(
       name: of the source, for messages.
       audio: feature that holds the sounds; by default `audio`, or the only feature of sounds, of a
         set without images.
+      text: feature that holds the texts; without it a set is none of texts.
 
     Raises:
       ValueError: no such feature, several to choose among, or one that holds several values.
@@ -72,13 +78,16 @@ def choose_features(
     import tensorflow_datasets as tfds
 
     leaves = _leaves(features)
-    if audio and image:
-        raise ValueError(f"{name}: ?image= and ?audio= are both given; give one of them")
+    given = {"image": image, "audio": audio, "text": text}
+    first, *more = [f"?{option}=" for option, value in given.items() if value] or [""]
+    if more:
+        raise ValueError(f"{name}: {first} and {more[0]} are both given; give one of them")
     kinds = {type(feature) for feature, _ in leaves.values()}
     silent = not any(issubclass(kind, tfds.features.Audio) for kind in kinds)
     pictures = any(issubclass(kind, tfds.features.Image) for kind in kinds)
     modality: Modality = "image" if not audio and (silent or pictures or image) else "sound"
-    key, index = _choose_values(leaves, audio or image, name, modality)
+    modality = "text" if text else modality
+    key, index = _choose_values(leaves, text or audio or image, name, modality)
     found = _choose_label(leaves, label, name)
     names = () if found is None else _names(leaves[found][0], found, name)
     has_id = leaves.get("id", (None, 1))[1] == 0
@@ -118,8 +127,11 @@ def _choose_values(
 ) -> tuple[str, int]:
     import tensorflow_datasets as tfds
 
-    option = {"image": "image", "sound": "audio"}[modality]
-    kind = {"image": tfds.features.Image, "sound": tfds.features.Audio}[modality]
+    option, kind = {
+        "image": ("image", tfds.features.Image),
+        "sound": ("audio", tfds.features.Audio),
+        "text": ("text", tfds.features.Text),
+    }[modality]
     images = {key: depth for key, (found, depth) in leaves.items() if isinstance(found, kind)}
     if not images:
         raise ValueError(
@@ -208,10 +220,10 @@ class Records:
         return len(self._bytes)
 
     def image(self, row: int, chosen: Chosen) -> bytes:
-        """The encoded image of a row.
+        """The encoded image, or text, of a row.
 
         Raises:
-          UnreadableImage: the record is damaged, or has no such image.
+          UnreadableImage: the record is damaged, or has no such image or text.
         """
         try:
             values = self._values(self._bytes[row], chosen.image)
@@ -219,8 +231,8 @@ class Records:
             raise UnreadableImage(self._damaged(row, error)) from error
         if len(values) <= chosen.index or not isinstance(values[chosen.index], bytes):
             raise UnreadableImage(
-                f"{readable(self._file(row))}: {len(values)} images in {chosen.image!r}, of which "
-                f"number {chosen.index} is wanted"
+                f"{readable(self._file(row))}: {len(values)} {chosen.modality}s in "
+                f"{chosen.image!r}, of which number {chosen.index} is wanted"
             )
         return values[chosen.index]
 

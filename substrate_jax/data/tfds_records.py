@@ -1,12 +1,13 @@
 """TFDS data sets prepared as array_record files: where they are, and reading them.
 
-    tfds:NAME[/config][:split][?image=KEY&label=KEY&version=X.Y.Z&audio=KEY&rate=N][@data_dir]
+    tfds:NAME[/config][:split][?image=KEY&label=KEY&version=X.Y.Z&audio=KEY&rate=N&text=KEY][@data_dir]
     tfds:FOLDER[:split][?...]        a folder, which begins with "/", "." or "~"
 
 Read without TensorFlow or a network, of several versions the highest. `?image` names the feature
 that holds the images, where there are several or a sequence of them (`KEY[0]`), `?label` the one
 that holds the labels (`none` for no labels). A set without images is one of sounds, and so is one
-of which `?audio` names a feature; `?rate` gives the samples a second where the set does not.
+of which `?audio` names a feature; `?rate` gives the samples a second where the set does not. A set
+of which `?text` names a feature is one of texts.
 
 Preparing them is `substrate_jax.data.prepare`'s.
 
@@ -28,11 +29,12 @@ from substrate_jax.data.download import RemoteFile, data_folder
 from substrate_jax.data.paths import first_of, one_line, readable, user_path
 from substrate_jax.data.sources import Source, digest, oriented, read_named
 from substrate_jax.data.spec_options import parse_options, query_of, split_options, split_place
+from substrate_jax.data.texts import decode_text
 from substrate_jax.data.tfds_features import Records, choose_features, labels_of
 from substrate_jax.data.tfds_sounds import SoundRecords, without_tensorflow
-from substrate_jax.data.unreadable import UnreadableSound
+from substrate_jax.data.unreadable import UnreadableSound, UnreadableText
 
-OPTIONS = ("image", "label", "version", "audio", "rate")
+OPTIONS = ("image", "label", "version", "audio", "rate", "text")
 _FOLDER = ("/", ".", "~")  # what a name that is a folder begins with
 KAIST = "kaist_lwir"
 KAIST_INSTRUCTIONS = (
@@ -72,6 +74,7 @@ class TfdsSpec:
       version: prepared version, as its folder is called; None for the highest.
       audio: feature that holds the sounds; None for the only one of a set without images.
       rate: samples a second of the sounds, where the set does not say.
+      text: feature that holds the texts; None for a set of images or sounds.
     """
 
     name: str
@@ -82,6 +85,7 @@ class TfdsSpec:
     version: str | None = None
     audio: str | None = None
     rate: str | None = None
+    text: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "TfdsSpec":
@@ -124,8 +128,8 @@ def open_tfds(spec: TfdsSpec, orientation: Orientation = "ignore") -> Source:
       A source in file order.
 
     Raises:
-      ValueError: the data are absent or damaged, in another file format, without images, or it is
-        not clear which of their features are meant.
+      ValueError: the data are absent or damaged, in another file format, without what is asked
+        for, or it is not clear which of their features are meant.
     """
     name = readable(str(spec))
     root = _root(spec.name, spec.data_dir)
@@ -145,7 +149,8 @@ def open_tfds(spec: TfdsSpec, orientation: Orientation = "ignore") -> Source:
         records = Records(builder, spec.split)
     except Exception as error:  # TFDS raises anything on a file of JSON that is damaged
         raise ValueError(f"{name}: {one_line(error)} (data in {where})") from error
-    chosen = choose_features(builder.info.features, spec.image, spec.label, name, spec.audio)
+    features = builder.info.features
+    chosen = choose_features(features, spec.image, spec.label, name, spec.audio, spec.text)
     sounds = None
     if chosen.modality == "sound":
         sounds = SoundRecords(records, chosen, spec.rate, name)
@@ -158,11 +163,15 @@ def open_tfds(spec: TfdsSpec, orientation: Orientation = "ignore") -> Source:
     image = [] if spec.image in (None, "image") else [spec.image]
     if sounds is not None:
         image = ["audio", chosen.image, str(sounds.rate)]
+    if chosen.modality == "text":
+        image = ["text", chosen.image, str(chosen.index)]
 
     def read(row: int) -> Any:
         if sounds is not None:
             return read_named(ids[row], partial(sounds.read, row), UnreadableSound)
         image = partial(records.image, row, chosen)
+        if chosen.modality == "text":
+            return read_named(ids[row], lambda: decode_text(image()), UnreadableText)
         return read_named(ids[row], lambda: decode_image(image(), orientation=orientation))
 
     return Source(

@@ -1,4 +1,4 @@
-"""What every reader of images and sounds raises for one that it cannot read."""
+"""What every reader of images, sounds and texts raises for one that it cannot read."""
 
 
 class Unreadable(ValueError):
@@ -11,3 +11,7 @@ class UnreadableImage(Unreadable):
 
 class UnreadableSound(Unreadable):
     """A sound that cannot be decoded."""
+
+
+class UnreadableText(Unreadable):
+    """A text that cannot be decoded."""

@@ -2,8 +2,9 @@
 
 Weights come from a file or folder the user names, from the package for the mini panel, or from the
 Hugging Face hub (its cache first). `hf:ORG/NAME`, `hf:ORG/NAME@REVISION` and `hf:FOLDER` are
-checkpoints in transformers' format, which need no record. Features are the pooled penultimate ones,
-equal to timm's `forward_head(forward_features(x), pre_logits=True)`.
+checkpoints in transformers' format, which need no record; those of texts may have options, as in
+`hf:ORG/NAME?tower=text` (see `find`). Features are the pooled penultimate ones, equal to timm's
+`forward_head(forward_features(x), pre_logits=True)`.
 """
 
 import contextlib
@@ -26,8 +27,8 @@ from substrate_jax.data.paths import readable
 from substrate_jax.data.preprocess import Preprocess
 from substrate_jax.encoders import hub
 from substrate_jax.encoders import weights as checkpoints
-from substrate_jax.encoders.find import find_transformers, find_weights
-from substrate_jax.encoders.networks.network import Config, Network, input_shape
+from substrate_jax.encoders.find import find_transformers, find_weights, options_of
+from substrate_jax.encoders.networks.network import Config, Network, input_dtype, input_shape
 from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX, EncoderSpec, encoder_spec
 from substrate_jax.encoders.transformers.format import (
     transformers_encoder,
@@ -36,7 +37,7 @@ from substrate_jax.encoders.transformers.format import (
 
 
 class Encoder:
-    """A frozen network: images, or spectrograms of sounds, to features.
+    """A frozen network: images, spectrograms of sounds or tokens of texts to features.
 
     Attributes:
         spec: the record in the registry.
@@ -99,7 +100,8 @@ class Encoder:
     def __call__(self, images: Float[Array, "n ..."]) -> Float[Array, "n d"]:
         """Pooled penultimate features of normalized images [n, h, w, 3], float32.
 
-        Or of spectrograms, where the encoder is one of sounds: what its `preprocess` gives.
+        Or of spectrograms or tokens, where the encoder is one of sounds or texts: what its
+        `preprocess` gives.
         """
         self._check(images)
         return self._features(self._placed, images)
@@ -132,7 +134,7 @@ class Encoder:
         return tuple(list_taps(self.spec.config))
 
     def preprocess(self, images: Sequence[Any]) -> Float[Array, "n ..."]:
-        """What the weights expect, of images uint8 [h, w, 3] or of sounds (`data.sounds.Sound`)."""
+        """What the weights expect, of images uint8 [h, w, 3], `data.sounds.Sound`s or strings."""
         spec = self.spec.preprocess
         if isinstance(spec, Preprocess):
             return preprocessing.preprocess(images, spec)
@@ -166,7 +168,7 @@ def list_taps(config: Config) -> Mapping[str, tuple[tuple[int, ...], str]]:
         features = module.features(images, lambda name, value: traced.append((name, value)))
         traced.append(("features", features))
 
-    image = jax.ShapeDtypeStruct((1, *input_shape(config)), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *input_shape(config)), input_dtype(config, jnp.float32))
     jax.eval_shape(record, state, image)
     first: dict[int, str] = {}
     found = {
@@ -207,9 +209,10 @@ def load_encoder(
         raise ValueError(f"dtype={jnp.dtype(dtype).name}: choose float32 or bfloat16")
     record = None if name.startswith(TRANSFORMERS_PREFIX) else encoder_spec(name)
     if record is None or record.checkpoint.startswith(TRANSFORMERS_PREFIX):
-        path = find_transformers(record.checkpoint if record else name, weights)
-        sha256 = transformers_sha256(path)
-        spec, arrays = transformers_encoder(path, readable(name))
+        place = record.checkpoint if record else name
+        path, asked = find_transformers(place, weights), options_of(place)
+        sha256 = transformers_sha256(path, asked.get("tower"))
+        spec, arrays = transformers_encoder(path, readable(name), asked)
         spec = spec if record is None else _agreed(record, spec)
     else:
         spec = record
@@ -258,7 +261,8 @@ def _merge(graph, tree, leaves):
 
 def _features(merge, dtype, leaves, images):
     with _precision(dtype):
-        features = merge(leaves).features(images.astype(dtype))
+        module = merge(leaves)
+        features = module.features(images.astype(input_dtype(module.config, dtype)))
     return features.astype(jnp.float32)
 
 
@@ -266,5 +270,6 @@ def _taps(merge, dtype, leaves, images, names):
     found = {}
     with _precision(dtype):
         module = merge(leaves)
-        found["features"] = module.features(images.astype(dtype), found.__setitem__)
+        images = images.astype(input_dtype(module.config, dtype))
+        found["features"] = module.features(images, found.__setitem__)
     return {name: found[name].astype(jnp.float32) for name in names}

@@ -1,7 +1,8 @@
 """Where the weights of an encoder are: bundled, in the user's folder, or on the hub.
 
 `hf:ORG/NAME`, `hf:ORG/NAME@REVISION` and `hf:FOLDER` name checkpoints in transformers' format; the
-record of an encoder may name one too.
+record of an encoder may name one too. Those of texts may have options, as sources have them:
+`hf:ORG/NAME?tower=text` is the tower of texts of a CLIP (see `transformers.texts`).
 """
 
 import os
@@ -9,9 +10,11 @@ from importlib import resources
 from pathlib import Path
 
 from substrate_jax.data.paths import readable, readable_inverse, user_path
+from substrate_jax.data.spec_options import split_options
 from substrate_jax.encoders import hub
 from substrate_jax.encoders.registry import TRANSFORMERS_PREFIX, EncoderSpec, encoder_spec
 from substrate_jax.encoders.transformers.format import transformers_spec
+from substrate_jax.encoders.transformers.texts import OPTIONS
 
 
 def find_weights(spec: EncoderSpec, weights: str | Path | None = None) -> Path:
@@ -44,7 +47,7 @@ def find_spec(name: str, weights: str | Path | None = None) -> EncoderSpec:
     """The record of a registered encoder, or of one in transformers' format from its configs."""
     if name.startswith(TRANSFORMERS_PREFIX):
         folder = find_transformers(name, weights, hub.TRANSFORMERS_CONFIGS)
-        return transformers_spec(folder, readable(name))
+        return transformers_spec(folder, readable(name), options_of(name))
     return encoder_spec(name)
 
 
@@ -54,7 +57,8 @@ def is_at_hand(spec: EncoderSpec, weights: str | Path | None = None) -> bool:
         found, repository, revision = _place(spec.checkpoint)
         if found is None:
             found = hub.local_snapshot(repository, revision, _folder(weights))
-        return found is not None and not hub.missing_files(found)
+        tower = options_of(spec.checkpoint).get("tower")
+        return found is not None and not hub.missing_files(found, tower)
     if spec.bundled:
         return True
     if weights is None:
@@ -73,7 +77,21 @@ def find_transformers(
 ) -> Path:
     """The folder of a checkpoint in transformers' format; see `find_weights`."""
     found, repository, revision = _place(name)
-    return found or hub.find_snapshot(repository, revision, _folder(weights), files)
+    tower = options_of(name).get("tower")
+    return found or hub.find_snapshot(repository, revision, _folder(weights), files, tower)
+
+
+def options_of(name: str) -> dict[str, str]:
+    """The options of a name of a checkpoint in transformers' format.
+
+    Raises:
+        ValueError: an option of another name, or given twice.
+
+    Example:
+        >>> options_of("hf:openai/clip-vit-base-patch32?tower=text")
+        {'tower': 'text'}
+    """
+    return split_options(name.removeprefix(TRANSFORMERS_PREFIX), OPTIONS, name)[1]
 
 
 def _folder(weights: str | Path | None) -> Path | None:
@@ -86,7 +104,7 @@ def _place(name: str) -> tuple[Path | None, str, str | None]:
     Raises:
         ValueError: a path that leads to no folder.
     """
-    text = name.removeprefix(TRANSFORMERS_PREFIX)
+    text = split_options(name.removeprefix(TRANSFORMERS_PREFIX), OPTIONS, name)[0]
     if not text:
         raise ValueError(f"encoder {name!r}: give hf:ORG/NAME, or hf:FOLDER")
     folder = user_path(text, name)

@@ -4,9 +4,10 @@
     FOLDER/ORG/REPOSITORY/model.safetensors       as `hf download --local-dir` leaves it
     FOLDER/models--ORG--REPOSITORY/snapshots/...  as the hub's cache is laid out
 
-Only safetensors and JSON are ever asked for: nothing is unpickled and no code is fetched. Downloads
-show their progress and go on where they stopped (huggingface_hub). The cache names a file's blob by
-its SHA-256, so a file from a cache is checked against it; a record can pin a revision and a hash.
+Only safetensors, JSON and lists of words are ever asked for: nothing is unpickled and no code is
+fetched. Downloads show their progress and go on where they stopped (huggingface_hub). The cache
+names a file's blob by its SHA-256, so a file from a cache is checked against it; a record can pin a
+revision and a hash.
 """
 
 import contextlib
@@ -24,8 +25,17 @@ CONFIG = "config.json"
 # Where transformers keeps how images are prepared: the second file since its version 5.
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+# Of texts: what cuts them into tokens, and what sentence-transformers writes beside it.
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+TOKENIZER_CONFIG = "tokenizer_config.json"
+SENTENCE, POOLING = "sentence_bert_config.json", "1_Pooling/config.json"
+TEXT_FILES = (
+    *(name for names in TOKENIZERS for name in names),
+    *(TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json", SENTENCE, POOLING),
+)
+TEXT_MODEL_TYPES = ("bert", "clip_text_model")  # which take texts alone
 # What a checkpoint in transformers' format is described by, and all that it is read from.
-TRANSFORMERS_CONFIGS = (CONFIG, PREPROCESSOR, PROCESSOR)
+TRANSFORMERS_CONFIGS = (CONFIG, PREPROCESSOR, PROCESSOR, *TEXT_FILES)
 TRANSFORMERS_FILES = (*TRANSFORMERS_CONFIGS, WEIGHTS, INDEX, "model-*-of-*.safetensors")
 
 
@@ -64,6 +74,7 @@ def find_snapshot(
     revision: str | None = None,
     folder: Path | None = None,
     files: tuple[str, ...] = TRANSFORMERS_FILES,
+    tower: str | None = None,
 ) -> Path:
     """The folder of a checkpoint in transformers' format, fetched if need be; see `find_file`.
 
@@ -72,13 +83,14 @@ def find_snapshot(
     Args:
         repository, revision, folder: as for `find_file`.
         files: patterns of the files to fetch.
+        tower: "text" for the tower of texts.
     """
     import huggingface_hub
 
     with _missing(repository, repository, folder):
         found = local_snapshot(repository, revision, folder, files)
         if found is not None and (
-            folder is not None or not missing_files(found, weights=WEIGHTS in files)
+            folder is not None or not missing_files(found, tower, weights=WEIGHTS in files)
         ):
             return found
         if folder is not None:
@@ -121,13 +133,23 @@ def local_snapshot(
     return None
 
 
-def missing_files(folder: Path, *, weights: bool = True) -> list[str]:
+def takes_text(folder: Path, tower: str | None = None) -> bool:
+    """Whether a checkpoint in transformers' format, or the tower asked for, takes texts."""
+    if tower == "text" or not (folder / CONFIG).is_file():
+        return tower == "text"
+    return read_json(folder / CONFIG).get("model_type") in TEXT_MODEL_TYPES
+
+
+def missing_files(folder: Path, tower: str | None = None, *, weights: bool = True) -> list[str]:
     """Names of the files that a checkpoint in transformers' format lacks, its shards among them.
 
     An earlier download may have stopped on the way, or wanted the configs alone.
     """
     lacks = [] if (folder / CONFIG).is_file() else [CONFIG]
-    if not any((folder / name).is_file() for name in (PREPROCESSOR, PROCESSOR)):
+    if takes_text(folder, tower):
+        if not any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
+            lacks.append(" or ".join(" with ".join(names) for names in TOKENIZERS))
+    elif not any((folder / name).is_file() for name in (PREPROCESSOR, PROCESSOR)):
         lacks.append(PREPROCESSOR)
     if not weights or (folder / WEIGHTS).is_file():
         return lacks

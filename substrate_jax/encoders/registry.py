@@ -22,6 +22,7 @@ Paradigm = Literal[
     "masked_reconstruction",
     "image_text",
     "sound_text",
+    "text",
     "untrained",
 ]
 
@@ -34,7 +35,8 @@ class EncoderSpec:
         name: the name users give.
         config: shape of the network; its type says the family.
         paradigm: what the weights were trained on.
-        preprocess: resize, crop and normalization the weights expect; of sounds their spectrogram.
+        preprocess: resize, crop and normalization the weights expect; of sounds their spectrogram,
+            of texts their tokens.
         checkpoint: hub id of the weights (`timm/NAME.TAG`, `hf:ORG/NAME` in transformers' format),
             or the name of a file.
         license: license of the weights.
@@ -66,12 +68,12 @@ class EncoderSpec:
 
     @property
     def width(self) -> int:
-        """Features per image or sound."""
+        """Features per image, sound or text."""
         return self.config.width
 
     @property
     def modality(self) -> Modality:
-        """What it takes: "image" or "sound"."""
+        """What it takes: "image", "sound" or "text"."""
         return self.preprocess.modality
 
     @property
@@ -95,8 +97,8 @@ def paradigm_groups(paradigm: str) -> frozenset[str]:
     """The groups of encoders that were trained so.
 
     `discriminative` follows the paper: trained on labels or by self-supervised contrast or
-    distillation. Image-text towers form a group of their own; towers of sound and text, and what is
-    not trained, none: groups choose among trained encoders of images.
+    distillation. Image-text towers form a group of their own; towers of sound and text, encoders of
+    texts, and what is not trained, none: groups choose among trained encoders of images.
 
     Example:
         >>> sorted(paradigm_groups("supervised")), sorted(paradigm_groups("masked_reconstruction"))
@@ -104,7 +106,7 @@ def paradigm_groups(paradigm: str) -> frozenset[str]:
     """
     if paradigm == "masked_reconstruction":
         return frozenset({"mim"})
-    if paradigm in ("sound_text", "untrained"):
+    if paradigm in ("sound_text", "text", "untrained"):
         return frozenset()
     if paradigm in ("supervised", "self_supervised"):
         return frozenset({"discriminative", paradigm})

@@ -11,7 +11,11 @@ from importlib import resources
 from pathlib import Path
 
 from substrate_jax.encoders.registry import EncoderSpec, encoder_spec, list_encoders
-from substrate_jax.encoders.transformers.model_types import MODEL_TYPES, SOUND_TYPES
+from substrate_jax.encoders.transformers.model_types import (
+    MODEL_TYPES,
+    SOUND_TYPES,
+    TEXT_TYPES,
+)
 
 COLUMNS = (
     "name",
@@ -27,7 +31,7 @@ HEADING = """# Encoders
 
 Generated from the registry by `python -m substrate_jax.encoders.table`. Licenses are those of the
 weights. A checkpoint id is that of the repository on the hub. The input of images is a side in
-pixels, that of sounds a length and a rate.
+pixels, that of sounds a length and a rate. Encoders of texts have no records: see below.
 
 CLIP towers by OpenAI, DFN and MetaCLIP were trained with quick GELU, which timm computes in its
 `quickgelu` variants of the same repository, and with exact GELU under the plain names. DFN's and
@@ -62,6 +66,32 @@ makes the file that `--weights_dir` looks for. Its features are the mean over 16
 An encoder of sounds takes sounds alone: `wav:FOLDER` or a TFDS set. What becomes of them:
 [sounds.md](sounds.md).
 
+## Texts
+
+`hf:openai/clip-vit-base-patch32?tower=text` is the tower of texts of a whole CLIP (without the
+option it is the tower of pictures); `hf:ORG/NAME` and `hf:FOLDER` read checkpoints of type
+`clip_text_model` and `bert`, such as `hf:sentence-transformers/all-MiniLM-L6-v2`. RoBERTa,
+DistilBERT, MPNet and others are refused by name. An encoder of texts takes texts alone:
+`text:PATH`, or `csv:`, `parquet:`, `hfds:` and `tfds:` with `?text=NAME`
+([domains.md](domains.md)).
+
+- Features of CLIP are those of the token that ends the text, after the last LayerNorm; their map to
+  the joint space with pictures is the tap `projection` (not normalized).
+- Features of BERT are the mean over the tokens, padding left out, or the first token where
+  `1_Pooling/config.json` says so or with `?pool=cls`. The pooler, heads of pretraining, and what
+  follows the pooling of a sentence encoder (a normalization, a linear map) are no part of them.
+- A checkpoint needs its tokenizer: `tokenizer.json`, which is taken as it is, or CLIP's
+  `vocab.json` and `merges.txt`, or BERT's `vocab.txt`.
+- The longest text is the least of `max_position_embeddings`, `model_max_length` of
+  `tokenizer_config.json` and `max_seq_length` of `sentence_bert_config.json`. Longer ones are cut
+  off, and a note counts them. An empty text has the marks at its ends, and features.
+- Every text is padded to that length, so that one program serves all. Features do not depend on it,
+  but time does: `?length=32`, or `&length=32` after another option, is enough for most captions.
+- Taps of blocks are pooled over the tokens as features are.
+
+Nothing published has been loaded here: tiny checkpoints and two of published shapes are compared
+with transformers by tests.
+
 ## Checkpoints in transformers' format
 
 `hf:ORG/NAME`, `hf:ORG/NAME@REVISION` or `hf:FOLDER`, of the model types below. transformers' own
@@ -71,7 +101,7 @@ before a classifier or projection: the class token after the last LayerNorm (ViT
 DINOv2 and 3, CLIP), the mean of the patches after it (I-JEPA), an attention pooling head (SigLIP),
 and spatial means. BEiT and Data2Vec want the LayerNorm of their pooler, which fine-tuned
 checkpoints have. SigLIP 2 of one image size is a `siglip`; NaFlex (`siglip2`) is refused, and so is
-`swinv2`.
+`swinv2`. Of texts see above.
 
 """
 MARKERS = "<!-- encoders: begin -->\n", "<!-- encoders: end -->\n"
@@ -129,7 +159,7 @@ def markdown_table() -> str:
 def types_table() -> str:
     """The model types of transformers that are computed, for docs/encoders.md."""
     lines = ["| model type | paradigm of the published weights | paper |", "|---" * 3 + "|"]
-    for name, kind in sorted((MODEL_TYPES | SOUND_TYPES).items()):
+    for name, kind in sorted((MODEL_TYPES | SOUND_TYPES | TEXT_TYPES).items()):
         paper = f"[{kind.paper}](https://arxiv.org/abs/{kind.paper})"
         lines.append(f"| {name} | {kind.paradigm} | {paper} |")
     return "\n".join(lines) + "\n"

@@ -8,7 +8,6 @@ A process that waits for one that has raised would wait for ever. Whatever may f
 alone runs in `attempt`, and the `exchange` after it raises in all.
 """
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from substrate_jax.data.modality import settings_of
 from substrate_jax.data.sources import Source, digest
 from substrate_jax.data.unreadable import Unreadable
 from substrate_jax.features.protocol import Extractor
@@ -40,7 +40,7 @@ def determinants(encoder: Extractor, source: Source, ids: str) -> dict[str, Any]
         "encoder_fingerprint": encoder.fingerprint,
         "width": encoder.spec.width,
         "dtype": jnp.dtype(encoder.dtype).name,
-        "preprocess": dataclasses.asdict(encoder.spec.preprocess),
+        "preprocess": settings_of(encoder.spec.preprocess),
         "source_fingerprint": source.fingerprint,
         "ids": ids,
         "rows": len(source),
@@ -71,7 +71,7 @@ def given(
 
 
 def some_images(source: Source) -> dict[str, str]:
-    """Digests of the pixels, or samples, of the first, the middle and the last row."""
+    """Digests of the pixels, samples or text of the first, the middle and the last row."""
     found = {}
     for row in (0, len(source) // 2, len(source) - 1):
         try:
@@ -79,10 +79,17 @@ def some_images(source: Source) -> dict[str, str]:
         except Unreadable:
             said = "unreadable"
         else:
-            pixels, *rate = [item] if source.modality == "image" else item
-            said = digest(str(pixels.shape), pixels.tobytes(), *map(str, rate))
+            said = digest(*_parts(item))
         found[f"{source.modality} {source.ids[row]}"] = said
     return found
+
+
+def _parts(item: Any) -> list[str | bytes]:
+    """What an image, a sound or a text is made of."""
+    if isinstance(item, str):
+        return [item]
+    pixels, *rate = item if isinstance(item, tuple) else [item]
+    return [str(pixels.shape), pixels.tobytes(), *map(str, rate)]
 
 
 def check_equal(said: Sequence[Mapping[str, Any]]) -> None:

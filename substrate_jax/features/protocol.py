@@ -30,7 +30,7 @@ class ExtractorSpec(Protocol):
 
     @property
     def preprocess(self) -> AnyPreprocess:
-        """Resize, crop and normalization of the images it is given; of sounds their spectrogram."""
+        """Resize, crop and normalization of images, spectrogram of sounds, tokens of texts."""
         ...
 
 
@@ -76,8 +76,8 @@ class Extractor(Protocol):
     def functional(self) -> tuple[Callable[[Any, Array], Array], Any]:
         """`(function, state)` with `function(state, images)` -> [n, width], and no side effects.
 
-        Images are float32 [n, h, w, 3], already normalized; spectrograms of sounds are what their
-        preprocessing gives. The state is an argument, so that
+        Images are float32 [n, h, w, 3], already normalized; spectrograms of sounds
+        and tokens of texts are what their preprocessing gives. The state is an argument, so that
         weights are no constants of the program. The function must not change during the
         extractor's life: its compiled program is kept with it, from one source to the next.
         """

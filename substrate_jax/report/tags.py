@@ -31,6 +31,7 @@ PARADIGMS = {
     "masked_reconstruction": Tag("M", "#cc79a7", "masked reconstruction (MIM)"),
     "image_text": Tag("T", "#009e73", "image-text"),
     "sound_text": Tag("A", "#56b4e9", "sound-text"),
+    "text": Tag("L", "#f0e442", "text alone"),
     "untrained": Tag("U", "#777777", "not trained"),
 }
 

@@ -148,7 +148,9 @@ def test_settings_of_feature_extractors_are_refused(setting):
 
 def test_other_models_of_sounds_are_refused_and_ours_named():
     for kind in ("wav2vec2", "whisper", "audio-spectrogram-transformer"):
-        with pytest.raises(ValueError, match=r"not supported; give one of .*, or of sounds clap$"):
+        with pytest.raises(
+            ValueError, match=r"not supported; give one of .*, of sounds clap, or of texts"
+        ):
             F.from_transformers({"model_type": kind}, {})
 
 

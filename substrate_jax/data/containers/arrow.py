@@ -42,7 +42,7 @@ def open_saved(
     Args:
       folder: see the head of this module.
       split: one of those in it; None for the only one, or `train`.
-      options: `image`, `label` and `id`, as of `tables`.
+      options: `image`, `label`, `id` and `text`, as of `tables`.
       orientation: see `decode.decode_image`.
 
     Returns:

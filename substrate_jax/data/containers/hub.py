@@ -48,7 +48,7 @@ def open_hub_set(
 
     Args:
       text: `ORG/NAME[:split]` or `FOLDER[:split]`; without a split `train`, or the only one.
-      options: `config` and `revision` of a set on the hub; `image`, `label` and `id`.
+      options: `config` and `revision` of a set on the hub; `image`, `label`, `id` and `text`.
       orientation: see `decode.decode_image`.
       quiet: no progress bars.
 

@@ -1,4 +1,4 @@
-"""Images that a CSV file lists: `csv:PATH[?image=NAME&label=NAME&id=NAME&root=FOLDER]`.
+"""Images or texts that a CSV file lists: `csv:PATH[?image=NAME&label=NAME&id=NAME&root=FOLDER]`.
 
     path,label,id        the first line names the columns; label and id may be missing
     day/1.png,cat,a7     paths are below the folder of the file, or below `root`
@@ -6,6 +6,11 @@
 The column of paths is `path`, else `file_name`, as Hugging Face's metadata.csv has it. Without a
 column `id` a row is called by its path. A `.tsv` is separated by tabs. Files may be of any suffix,
 DICOM among them.
+
+    csv:PATH?text=caption     the texts in the column `caption`, and not the images
+
+Texts have the ids that the images of the same file have: the column `id`, else the paths; without
+either the numbers of the rows, from 1. So a list of pictures with captions is matched with itself.
 
 A list from someone else must not reach other files: a path that leads out of the root is refused,
 and `root=/` allows all.
@@ -15,8 +20,9 @@ Cost: opening stats every file.
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from substrate_jax.data.decode import Orientation, decode_image
 from substrate_jax.data.labels import labels_of_texts
@@ -31,29 +37,30 @@ from substrate_jax.data.paths import (
     special_kind,
     user_path,
 )
-from substrate_jax.data.sources import Source, digest, oriented, read_named
+from substrate_jax.data.sources import Modality, Source, digest, oriented, read_named
 from substrate_jax.data.spec_options import NONE
 
-OPTIONS = ("image", "label", "id", "root")
+OPTIONS = ("image", "label", "id", "root", "text")
 _PATHS = ("path", "file_name")
 
 
 def open_manifest(
     path: str, options: Mapping[str, str], orientation: Orientation = "ignore"
 ) -> Source:
-    """Images that a CSV file lists.
+    """Images or texts that a CSV file lists.
 
     Args:
       path: a local file.
-      options: `image`, `label` and `id`: columns, `none` for no labels or ids; `root`: the folder
-        that paths are below.
+      options: `image`, `label`, `id` and `text`: columns, `none` for no labels or ids; `root`: the
+        folder that paths are below.
       orientation: see `decode.decode_image`.
 
     Returns:
       A source in the order of the file. Files that are not there are unreadable images.
 
     Raises:
-      ValueError: the file is absent or damaged, lacks a column, or lists a path outside its root.
+      ValueError: the file is absent or damaged, lacks a column, or lists a path outside its root;
+        or images and texts are both asked for.
     """
     what = f"csv:{readable(path)}"
     file = resolved(user_path(path, what), what)
@@ -61,12 +68,60 @@ def open_manifest(
         kind = special_kind(file) or "no such file"
         raise ValueError(f"{what}: {kind} {readable(str(file))}; give a CSV file that lists images")
     header, rows = _rows(file, what)
+    if "text" in options:
+        return _texts(file, header, rows, options, what)
     image = _choose("image", header, options, what)
     paths = [row[image] for row in rows] if image is not None else []
     root = user_path(options.get("root", str(file.parent)), what).absolute()
     files = [_below(root, one, row, what) for row, one in enumerate(paths)]
     id_at = _choose("id", header, options, what)
     ids = tuple(readable(row[id_at]) for row in rows) if id_at is not None else tuple(paths)
+
+    def read(row: int) -> Any:
+        return read_named(
+            ids[row], lambda: decode_image(read_file(files[row]), orientation=orientation)
+        )
+
+    fingerprint = oriented(digest("csv", *map(_version, files), *ids), orientation)
+    return _source(header, rows, options, what, ids, fingerprint, read)
+
+
+def _texts(
+    file: Path,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    options: Mapping[str, str],
+    what: str,
+) -> Source:
+    """The texts of a column, under the ids of the images of the same file."""
+    if found := [option for option in ("image", "root") if option in options]:
+        raise ValueError(f"{what}: ?text= and ?{found[0]}= are both given; give one of them")
+    column = _choose("text", header, options, what)
+    assert column is not None
+    texts = [row[column] for row in rows]  # and not the rows, which need not be held
+    id_at = _choose("id", header, options, what)
+    path_at = next((header.index(name) for name in _PATHS if name in header), None)
+    if id_at is not None:
+        ids = tuple(readable(row[id_at]) for row in rows)
+    elif path_at is not None:
+        ids = tuple(row[path_at] for row in rows)
+    else:
+        ids = tuple(map(str, range(1, len(rows) + 1)))
+    fingerprint = digest("csv text", header[column], _version(file), *ids)
+    return _source(header, rows, options, what, ids, fingerprint, texts.__getitem__, "text")
+
+
+def _source(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    options: Mapping[str, str],
+    what: str,
+    ids: tuple[str, ...],
+    fingerprint: str,
+    read: Callable[[int], Any],
+    modality: Modality = "image",
+) -> Source:
+    """The source of the rows of a list, with the labels that it has."""
     labels, names = None, ()
     label_at = _choose("label", header, options, what)
     if label_at is not None:
@@ -75,11 +130,10 @@ def open_manifest(
         name=what,
         ids=ids,
         labels=labels,
-        fingerprint=oriented(digest("csv", *map(_version, files), *ids), orientation),
-        read=lambda row: read_named(
-            ids[row], lambda: decode_image(read_file(files[row]), orientation=orientation)
-        ),
+        fingerprint=fingerprint,
+        read=read,
         label_names=names,
+        modality=modality,
     )
 
 
@@ -115,7 +169,7 @@ def _choose(role: str, header: Sequence[str], options: Mapping[str, str], what: 
             return None if found is None else header.index(found)
     elif wanted in header:
         return header.index(wanted)
-    elif wanted == NONE and role != "image":
+    elif wanted == NONE and role not in ("image", "text"):
         return None
     raise ValueError(
         f"{what}: no column {wanted or _PATHS[0]!r}; its first line names "

@@ -1,4 +1,4 @@
-"""Images in Parquet files: `parquet:PATH[?image=NAME&label=NAME&id=NAME]`.
+"""Images or texts in Parquet files: `parquet:PATH[?image=NAME&label=NAME&id=NAME&text=NAME]`.
 
 PATH is a file, a folder of `.parquet` files, or a pattern. Without a column of ids a row is called
 FILE/row, FILE being its path below the folder without its suffix. `tables` says which columns are
@@ -37,7 +37,7 @@ def open_parquet(
 
     Args:
       pattern: a file, a folder or a pattern; see `files.find_shards`.
-      options: `image`, `label` and `id`: columns, `none` for no labels or ids.
+      options: `image`, `label`, `id` and `text`: columns, `none` for no labels or ids.
       orientation: see `decode.decode_image`.
 
     Returns:

@@ -3,6 +3,7 @@
     image    bytes of an image file, or a struct of `bytes` and `path` as Hugging Face writes it
     label    numbers or words; names of the classes come from Hugging Face's metadata
     id       texts or whole numbers, no two the same
+    text     the column that `text` names, in place of the images
 
 The column of images is the one that Hugging Face's metadata call so, the one called `image`, or the
 only one that can hold any. `label` and `id` are used where they are there; `none` leaves them. A
@@ -13,19 +14,21 @@ import collections
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from substrate_jax.data.containers.files import only_images
 from substrate_jax.data.decode import Orientation, UnreadableImage, decode_image
 from substrate_jax.data.labels import labels_of_cells, text_of
 from substrate_jax.data.paths import MOST_BYTES, first_of, readable
-from substrate_jax.data.sources import Source, digest, oriented, read_named
+from substrate_jax.data.sources import Modality, Source, digest, oriented, read_named
 from substrate_jax.data.spec_options import NONE
+from substrate_jax.data.unreadable import UnreadableText
 
-OPTIONS = ("image", "label", "id")
+OPTIONS = ("image", "label", "id", "text")
 EXTRA = "files"
 _METADATA = b"huggingface"
 
@@ -41,7 +44,7 @@ class Table(Protocol):
         ...
 
     def image(self, row: int, name: str) -> Any:
-        """One value of a column of images."""
+        """One value of a column of images, or of texts."""
         ...
 
 
@@ -50,15 +53,17 @@ class Columns:
     """The columns of a table that make a source.
 
     Attributes:
-      image: of the images.
+      image: of the images, or of the texts.
       label, id: of labels and ids, or None.
       names: of the classes, where the metadata give them.
+      modality: "image" or "text".
     """
 
     image: str
     label: str | None
     id: str | None
     names: tuple[str, ...]
+    modality: Modality = "image"
 
 
 def open_table(
@@ -73,7 +78,7 @@ def open_table(
 
     Args:
       table: of any format.
-      options: `image`, `label` and `id`, as typed.
+      options: `image`, `label`, `id` and `text`, as typed.
       what: the spec.
       row_ids: ids where no column has them.
       version: what determines the contents, for the fingerprint.
@@ -91,33 +96,78 @@ def open_table(
     if columns.label is not None:
         labels, names = _labels(table.column(columns.label), columns, what)
 
-    def read(row: int) -> np.ndarray:
-        image = table.image(row, columns.image)
-        if isinstance(image, dict):
-            image = image.get("bytes")
-        if image is None:
-            raise UnreadableImage("no bytes in its cell; embed the images in the file")
-        return decode_image(image, orientation=orientation)
-
+    fingerprint = digest(
+        "table" if columns.modality == "image" else "table text",
+        *(columns.image, str(columns.id), *version),
+    )
+    unreadable, decode = UnreadableText, _text_of
+    if columns.modality == "image":
+        fingerprint = oriented(fingerprint, orientation)
+        unreadable, decode = UnreadableImage, partial(_pixels_of, orientation=orientation)
     return Source(
         name=what,
         ids=ids,
         labels=labels,
-        fingerprint=oriented(
-            digest("table", columns.image, str(columns.id), *version), orientation
+        fingerprint=fingerprint,
+        read=lambda row: read_named(
+            ids[row], lambda: decode(table.image(row, columns.image)), unreadable
         ),
-        read=lambda row: read_named(ids[row], lambda: read(row)),
         label_names=names,
+        modality=columns.modality,
     )
 
 
+def _pixels_of(image: Any, orientation: Orientation) -> UInt8[np.ndarray, "h w 3"]:
+    if isinstance(image, dict):
+        image = image.get("bytes")
+    if image is None:
+        raise UnreadableImage("no bytes in its cell; embed the images in the file")
+    return decode_image(image, orientation=orientation)
+
+
+def _text_of(text: str | None) -> str:
+    if text is None:
+        raise UnreadableText("no text in its cell; fill it")
+    return text
+
+
 def choose_columns(schema: Any, options: Mapping[str, str], what: str) -> Columns:
-    """Find images, labels and ids among the columns of a schema.
+    """Find images or texts, labels and ids among the columns of a schema.
 
     Raises:
       ValueError: no such column, or several that may be meant.
     """
     features = _features(schema)
+    if "text" in options:
+        image = _choose_text(schema, options, what)
+    else:
+        image = _choose_image(schema, features, options, what)
+    single = [field.name for field in schema if _is_single(field.type)]
+    label = _choose("label", schema, single, options, what)
+    feature = features.get(label or "")
+    names = feature.get("names") if isinstance(feature, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        names = []
+    chosen_id = _choose("id", schema, single, options, what)
+    modality = "text" if "text" in options else "image"
+    return Columns(image, label, chosen_id, tuple(map(readable, names)), modality)
+
+
+def _choose_text(schema: Any, options: Mapping[str, str], what: str) -> str:
+    if "image" in options:
+        raise ValueError(f"{what}: ?text= and ?image= are both given; give one of them")
+    able = [field.name for field in schema if _holds_texts(field.type)]
+    if options["text"] not in able:
+        raise ValueError(
+            f"{what}: column {options['text']!r} holds no texts; choose with "
+            f"?text={first_of(able) or 'NAME'}"
+        )
+    return options["text"]
+
+
+def _choose_image(
+    schema: Any, features: Mapping[str, Any], options: Mapping[str, str], what: str
+) -> str:
     able = [field.name for field in schema if _holds_images(field.type)]
     called = [name for name in able if _kind(features.get(name)) == "Image"]
     default = ["image"] if "image" in (called or able) else called or able
@@ -129,14 +179,7 @@ def choose_columns(schema: Any, options: Mapping[str, str], what: str) -> Column
             f"{what}: column {image!r} holds no images, which are bytes or a struct of bytes and "
             f"path; choose with ?image={first_of(able) or 'NAME'}"
         )
-    single = [field.name for field in schema if _is_single(field.type)]
-    label = _choose("label", schema, single, options, what)
-    feature = features.get(label or "")
-    names = feature.get("names") if isinstance(feature, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        names = []
-    chosen_id = _choose("id", schema, single, options, what)
-    return Columns(image, label, chosen_id, tuple(map(readable, names)))
+    return image
 
 
 def _choose(
@@ -176,6 +219,14 @@ def _holds_images(kind: Any) -> bool:
         at = kind.get_field_index("bytes")
         return at >= 0 and _holds_images(kind.field(at).type)
     return types.is_binary(kind) or types.is_large_binary(kind)
+
+
+def _holds_texts(kind: Any) -> bool:
+    import pyarrow
+
+    types = pyarrow.types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_string(kind) or types.is_large_string(kind)
 
 
 def _is_single(kind: Any) -> bool:

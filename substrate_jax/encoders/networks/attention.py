@@ -9,6 +9,9 @@ On NVIDIA GPUs half-precision attention over 128 tokens or more is cuDNN's, whic
 1.5 times as fast for 197 and 257 tokens (H200), and slower than XLA's for windows of 49. Its bias
 is of the input's dtype.
 
+A token that must not be attended to has a bias of `EXCLUDED` as key: `causal` excludes those that
+come later, `without` those of a mask.
+
 A map [n, h, w, c] is cut into windows of side x side positions: [n, windows, positions, c], both in
 row-major order. A bias learned for each offset of two positions of a window is a table of
 (2 side - 1)^2 rows, one column per head.
@@ -20,11 +23,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from substrate_jax.encoders.networks.convolutions import patchify
 
 FEWEST_TOKENS = 128  # for cuDNN's attention
+EXCLUDED = -1e30  # whose exponential is 0 beside any score; bfloat16 holds it
 
 
 def split_heads(
@@ -80,6 +84,27 @@ def _attend_by_cudnn(query, key, value, bias):
     bias = None if bias is None else bias.astype(query.dtype)
     attended = jax.nn.dot_product_attention(query, key, value, bias, implementation="cudnn")
     return attended.reshape(*attended.shape[:-2], -1)
+
+
+def causal(tokens: int) -> Float[np.ndarray, "1 1 t t"]:
+    """The bias by which each token attends to itself and those before it.
+
+    Example:
+        >>> (causal(2)[0, 0] < 0).tolist()
+        [[False, True], [False, False]]
+    """
+    return np.triu(np.full((1, 1, tokens, tokens), EXCLUDED, np.float32), 1)
+
+
+def without(mask: Bool[Array, "n t"]) -> Float[Array, "n 1 t t"]:
+    """The bias by which no token attends to those where `mask` is true.
+
+    Example:
+        >>> (without(jnp.array([[False, True]]))[0, 0] < 0).tolist()
+        [[False, True], [False, True]]
+    """
+    bias = jnp.where(mask, jnp.float32(EXCLUDED), jnp.float32(0))[:, None, None]
+    return jnp.broadcast_to(bias, (*mask.shape[:1], 1, *mask.shape[1:] * 2))
 
 
 def cut(x: Float[Array, "n h w c"], side: int) -> Float[Array, "n m t c"]:

@@ -1,11 +1,13 @@
 """What all networks have in common, and the configs that say their shape.
 
-A network of images has an `ImageConfig`, one of sounds a `SoundConfig`.
+A network of images has an `ImageConfig`, one of sounds a `SoundConfig`, and one of texts a
+`TextConfig`.
 """
 
 import functools
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast, runtime_checkable
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
@@ -25,7 +27,7 @@ class Config(Protocol):
 
     @property
     def width(self) -> int:
-        """Features per image or sound."""
+        """Features per image, sound or text."""
         ...
 
     def build(self, rngs: nnx.Rngs) -> "Network[Any]":
@@ -52,8 +54,18 @@ class SoundConfig(Config, Protocol):
         ...
 
 
+@runtime_checkable
+class TextConfig(Config, Protocol):
+    """Shape of a network of texts."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of a text."""
+        ...
+
+
 def input_shape(config: Config) -> tuple[int, ...]:
-    """Shape of one image or of the spectrogram of one sound, as a network takes it.
+    """Shape of one image, of the spectrogram of one sound or of the tokens of one text.
 
     Example:
         >>> from substrate_jax.encoders.networks.swin import SwinConfig
@@ -62,15 +74,27 @@ def input_shape(config: Config) -> tuple[int, ...]:
     """
     if isinstance(config, SoundConfig):
         return config.input_shape
+    if isinstance(config, TextConfig):
+        return (config.length,)
     size = cast(ImageConfig, config).image_size
     return (size, size, 3)
+
+
+def input_dtype(config: Config, dtype: Any) -> np.dtype:
+    """What a network takes: numbers of tokens as they are, all else in its arithmetic's dtype.
+
+    Args:
+        config: of the network.
+        dtype: of its arithmetic.
+    """
+    return jnp.dtype(jnp.int32 if isinstance(config, TextConfig) else dtype)
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 
 class Network(nnx.Module, Generic[ConfigType]):
-    """Images, or spectrograms of sounds, to pooled features, and those to logits.
+    """Images, spectrograms of sounds or tokens of texts to pooled features, and those to logits.
 
     Attributes:
         config: shape of the network.

@@ -148,13 +148,16 @@ class Attention(nnx.Module):
         self.heads = heads
 
     def __call__(
-        self, x: Float[Array, "n t c"], angles: Float[np.ndarray, "t d2"] | None = None
+        self,
+        x: Float[Array, "n t c"],
+        angles: Float[np.ndarray, "t d2"] | None = None,
+        bias: Float[Array, "m 1 t t"] | None = None,
     ) -> Float[Array, "n t c"]:
-        """Attend over the tokens, queries and keys turned by `angles`."""
+        """Attend over the tokens, queries and keys turned by `angles`, `bias` on the scores."""
         query, key, value = split_heads(self.qkv(x), 3, self.heads)
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
-        return self.proj(attend(query, key, value))
+        return self.proj(attend(query, key, value, bias))
 
 
 class SwiGlu(nnx.Module):
@@ -190,10 +193,13 @@ class Block(nnx.Module):
         self.ls2 = None if scale is None else LayerScale(width, scale)
 
     def __call__(
-        self, x: Float[Array, "n t c"], angles: Float[np.ndarray, "t d2"] | None = None
+        self,
+        x: Float[Array, "n t c"],
+        angles: Float[np.ndarray, "t d2"] | None = None,
+        bias: Float[Array, "m 1 t t"] | None = None,
     ) -> Float[Array, "n t c"]:
         """Apply the block."""
-        y = self.attn(self.norm1(x), angles)
+        y = self.attn(self.norm1(x), angles, bias)
         x = x + (y if self.ls1 is None else self.ls1(y))
         y = self.mlp(self.norm2(x))
         return x + (y if self.ls2 is None else self.ls2(y))

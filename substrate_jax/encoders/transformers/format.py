@@ -1,12 +1,12 @@
 """Encoders in the format of Hugging Face transformers: `hf:facebook/dinov2-small`, or a folder.
 
 A folder holds `config.json`, `preprocessor_config.json` (or since transformers 5 the part
-`image_processor` of `processor_config.json`) and `model.safetensors`, or the shards that
-`model.safetensors.index.json` lists. transformers' own classes read the JSON files (see `options`);
-of what they make the config becomes one of our configs, the preprocessor a `Preprocess`, and the
-checkpoint's keys become timm's names (see `keys`). Nothing is guessed: every option that decides
-the output is computed or must have a value that is; every key of the checkpoint is used or dropped
-by name.
+`image_processor` of `processor_config.json`; for texts a tokenizer, see `texts`) and
+`model.safetensors`, or the shards that `model.safetensors.index.json` lists. transformers' own
+classes read the JSON files (see `options`); of what they make the config becomes one of our
+configs, the preprocessor a `Preprocess`, and the checkpoint's keys become timm's names (see
+`keys`). Nothing is guessed: every option that decides the output is computed or must have a value
+that is; every key of the checkpoint is used or dropped by name.
 
 Features are what transformers pools before a classifier or projection:
 
@@ -15,6 +15,8 @@ Features are what transformers pools before a classifier or projection:
     mean of the patches after it            ijepa
     a mean over space, before projections   clap, of sounds
     attention-pooling head                  siglip
+    end of the text, before a projection    clip_text_model; clip with tower=text
+    mean over the tokens, or the first      bert
     `pooler_output`, a spatial mean         all others
 
 Not guaranteed: pixels equal to the last level; see `preprocessing`.
@@ -22,6 +24,7 @@ Not guaranteed: pixels equal to the last level; see `preprocessing`.
 
 import hashlib
 import math
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +45,7 @@ from substrate_jax.encoders.hub import (
     missing_files,
     read_json,
     shards,
+    takes_text,
     weight_map,
 )
 from substrate_jax.encoders.networks.interpolation import cubic_weights
@@ -53,14 +57,17 @@ from substrate_jax.encoders.transformers.keys import rename
 from substrate_jax.encoders.transformers.model_types import (
     MODEL_TYPES,
     SOUND_TYPES,
+    TEXT_TYPES,
     model_options,
 )
 from substrate_jax.encoders.transformers.options import Options, refuse
 from substrate_jax.encoders.transformers.preprocessing import preprocess_of, settings_of
+from substrate_jax.encoders.transformers.texts import read_text_encoder, tokenizer_paths
 from substrate_jax.encoders.weights import read_safetensors
 
 # First convolution of the networks that are fed BGR: our images are RGB, so its inputs turn round.
 _STEMS = {"mobilevitv2": "stem.conv.weight"}
+NO_OPTIONS: Mapping[str, str] = types.MappingProxyType({})
 
 
 def from_transformers(
@@ -76,8 +83,8 @@ def from_transformers(
         A config of one of our families, without a head, and what its images or sounds go through.
 
     Raises:
-        ValueError: a model type, option or preprocessing that we do not compute, named; or no
-            preprocessor.
+        ValueError: a model type, option or preprocessing that we do not compute, named; no
+            preprocessor; or a type that takes texts.
 
     Example:
         >>> config, preprocess = from_transformers(
@@ -87,6 +94,8 @@ def from_transformers(
         ('vit', 768, 224, 'squash')
     """
     name, options = model_options(config)
+    if name in TEXT_TYPES:
+        raise ValueError(f"{CONFIG}: {name} takes texts, which need the tokenizer of its folder")
     try:
         if name in SOUND_TYPES:
             sound = sound_preprocess(preprocessor)
@@ -122,6 +131,7 @@ def to_timm(
     *,
     image_size: int | None = None,
     flip_channels: bool = False,
+    tower: str | None = None,
 ) -> dict[str, np.ndarray]:
     """A checkpoint of transformers under timm's names, for `weights.fill`.
 
@@ -130,11 +140,12 @@ def to_timm(
         arrays: the checkpoint's arrays by transformers' names.
         image_size: side of the images where DINOv2's positions are to be resampled to it.
         flip_channels: whether the checkpoint wants BGR.
+        tower: see `model_options`.
 
     Raises:
         ValueError: keys that are neither parameters of the features nor known to be none.
     """
-    name, options = model_options(config)
+    name, options = model_options(config, tower)
     if flip_channels and name not in _STEMS:
         raise ValueError(f"flip_channels=True: {name} takes RGB")
     renamed = rename(name, options, arrays)
@@ -170,13 +181,17 @@ def resample_bicubic(table: Float[np.ndarray, "1 t c"], grid: int) -> Float[np.n
     return np.concatenate([table[:, :1], patches], axis=1)
 
 
-def transformers_files(folder: Path) -> list[Path]:
+def transformers_files(folder: Path, tower: str | None = None) -> list[Path]:
     """Every file of the folder that decides the encoder: config, preprocessor, weights.
+
+    Args:
+        folder: holds the files as the hub does.
+        tower: see `model_options`.
 
     Raises:
         ValueError: one of them is missing, or the weights are a pickle.
     """
-    lacks = missing_files(folder)
+    lacks = missing_files(folder, tower)
     if WEIGHTS in lacks:
         raise ValueError(
             f"{str(folder)!r} has neither {WEIGHTS} nor {INDEX}: only safetensors are read, never "
@@ -185,20 +200,31 @@ def transformers_files(folder: Path) -> list[Path]:
         )
     if lacks:
         raise ValueError(f"{str(folder)!r} lacks {first_of(lacks)}; fetch what is missing")
-    files = [folder / CONFIG, _preprocessor(folder)[0]]
+    text = takes_text(folder, tower)
+    inputs = tokenizer_paths(folder) if text else [_preprocessor(folder)[0]]
+    return [folder / CONFIG, *inputs, *_weights(folder)]
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The one file of weights, or the index and its shards."""
     if (folder / WEIGHTS).is_file():
-        return [*files, folder / WEIGHTS]
-    return [*files, folder / INDEX, *(folder / name for name in shards(folder))]
+        return [folder / WEIGHTS]
+    return [folder / INDEX, *(folder / name for name in shards(folder))]
 
 
-def read_transformers_arrays(folder: Path) -> dict[str, np.ndarray]:
+def read_transformers_arrays(folder: Path, tower: str | None = None) -> dict[str, np.ndarray]:
     """All arrays of model.safetensors, or of the shards that its index lists.
+
+    Args:
+        folder: holds the files as the hub does.
+        tower: see `model_options`.
 
     Raises:
         ValueError: no safetensors, a shard missing or broken, or one whose arrays are not those
             that the index lists.
     """
-    files = transformers_files(folder)[2:]
+    transformers_files(folder, tower)
+    files = _weights(folder)
     if files[0].name == WEIGHTS:
         return read_safetensors(files[0])
     listed_keys = weight_map(folder)
@@ -213,14 +239,17 @@ def read_transformers_arrays(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def transformers_sha256(folder: Path) -> str:
+def transformers_sha256(folder: Path, tower: str | None = None) -> str:
     """Hexadecimal SHA-256 over the hashes of all files that decide the encoder."""
-    hashes = [f"{file.name} {checked_sha256(file)}" for file in transformers_files(folder)]
+    files = transformers_files(folder, tower)
+    hashes = [f"{file.name} {checked_sha256(file)}" for file in files]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def transformers_spec(folder: Path, name: str) -> EncoderSpec:
-    """The record of a checkpoint in transformers' format, from its two JSON files.
+def transformers_spec(
+    folder: Path, name: str, asked: Mapping[str, str] = NO_OPTIONS
+) -> EncoderSpec:
+    """The record of a checkpoint in transformers' format, from its JSON files and its tokenizer.
 
     The learning paradigm is that of the architecture's published weights; the license is not in
     the files.
@@ -228,6 +257,7 @@ def transformers_spec(folder: Path, name: str) -> EncoderSpec:
     Args:
         folder: holds the files as the hub does.
         name: what to call the encoder.
+        asked: options of texts, see `texts`.
 
     Raises:
         ValueError: a file is missing or broken, or the checkpoint is one we do not compute; begins
@@ -235,11 +265,16 @@ def transformers_spec(folder: Path, name: str) -> EncoderSpec:
     """
     try:
         config = read_json(folder / CONFIG)
-        ours, preprocess = from_transformers(config, _preprocessor(folder)[1])
+        model_type, options = model_options(config, asked.get("tower"))
+        if model_type in TEXT_TYPES:
+            ours, preprocess = read_text_encoder(folder, model_type, options, asked)
+        elif asked:
+            raise ValueError(f"{next(iter(asked))}= is an option of {', '.join(TEXT_TYPES)}")
+        else:
+            ours, preprocess = from_transformers(config, _preprocessor(folder)[1])
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    name_of_type = model_options(config)[0]
-    kind = MODEL_TYPES.get(name_of_type) or SOUND_TYPES[name_of_type]
+    kind = (MODEL_TYPES | SOUND_TYPES | TEXT_TYPES)[model_type]
     return EncoderSpec(
         name=name,
         config=ours,
@@ -251,15 +286,18 @@ def transformers_spec(folder: Path, name: str) -> EncoderSpec:
     )
 
 
-def transformers_encoder(folder: Path, name: str) -> tuple[EncoderSpec, dict[str, np.ndarray]]:
+def transformers_encoder(
+    folder: Path, name: str, asked: Mapping[str, str] = NO_OPTIONS
+) -> tuple[EncoderSpec, dict[str, np.ndarray]]:
     """The record of a checkpoint in transformers' format, and its arrays for `weights.fill`."""
-    transformers_files(folder)
-    spec = transformers_spec(folder, name)
-    config, preprocessor = read_json(folder / CONFIG), _preprocessor(folder)[1]
-    arrays = read_transformers_arrays(folder)
+    tower = asked.get("tower")
+    transformers_files(folder, tower)
+    spec = transformers_spec(folder, name, asked)
+    config = read_json(folder / CONFIG)
+    arrays = read_transformers_arrays(folder, tower)
     if not isinstance(spec.preprocess, Preprocess):
-        return spec, to_timm(config, arrays)
-    settings = settings_of(preprocessor, model_options(config)[0])
+        return spec, to_timm(config, arrays, tower=tower)
+    settings = settings_of(_preprocessor(folder)[1], model_options(config)[0])
     return spec, to_timm(
         config,
         arrays,

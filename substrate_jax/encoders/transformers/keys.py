@@ -13,13 +13,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from substrate_jax.data.paths import first_of
-from substrate_jax.encoders.transformers import clap
+from substrate_jax.encoders.transformers import clap, texts
 from substrate_jax.encoders.transformers.names import FUSED, HEADS, NAMES
 from substrate_jax.encoders.transformers.options import Options
 from substrate_jax.encoders.weights import COUNTER
 from substrate_jax.encoders.wrappers import check_values, unwrapped
 
-_TABLES = NAMES | {"clap": clap.NAMES}
+_TABLES = NAMES | {"clap": clap.NAMES} | texts.NAMES
 
 
 def _compile(pattern: str) -> re.Pattern:
@@ -34,7 +34,7 @@ def rename(
     """The arrays of the features under timm's names, queries, keys and values fused.
 
     Args:
-        model_type: a key of `NAMES`, or "clap".
+        model_type: a key of `NAMES` here or in `texts`, or "clap".
         options: the config, defaults filled in.
         arrays: the checkpoint.
 

@@ -2,7 +2,7 @@
 
 An option that changes the output and may not have every value is listed with those that we compute;
 any other value is an error that names the option. The builders check what depends on more. Options
-of dropout, initialization, heads, text towers and decoders do not change the features.
+of dropout, initialization, heads, other towers and decoders do not change the features.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from substrate_jax.encoders.hub import CONFIG
 from substrate_jax.encoders.networks.efficientnet import STAGES, EfficientNetConfig
 from substrate_jax.encoders.networks.network import Config
 from substrate_jax.encoders.registry import Paradigm
-from substrate_jax.encoders.transformers import clap, configs
+from substrate_jax.encoders.transformers import clap, configs, texts
 from substrate_jax.encoders.transformers.options import Options, config_options, refuse
 
 Supported = Mapping[str, tuple]
@@ -24,7 +24,8 @@ class ModelType:
     """One architecture of transformers.
 
     Args:
-        build: our config, from the options and the side of the images, or what is done to a sound.
+        build: our config, from the options and the side of the images, or what is done to a sound
+            or a text.
         paper: arXiv id.
         paradigm: what its published weights were trained on.
         supported: values that an option may have, where it may not have all.
@@ -178,20 +179,32 @@ SOUND_TYPES = {
         build=clap.clap, supported=clap.SUPPORTED, paradigm="sound_text", paper="2211.06687"
     )
 }
+TEXT_TYPES = {
+    "bert": ModelType(build=texts.bert, supported=texts.BERT, paradigm="text", paper="1810.04805"),
+    "clip_text_model": ModelType(
+        build=texts.clip, supported=texts.CLIP, paradigm="image_text", paper="2103.00020"
+    ),
+}
 _HINTS = {
     "siglip2": "this is NaFlex, whose images have any shape; SigLIP 2 of one size has type siglip"
 }
 # Of models with a tower of text: the option that holds those of the other tower.
 TOWERS = {"clip": "vision_config", "siglip": "vision_config", "clap": "audio_config"}
+_TEXT_TOWERS = ("clip",)  # of those the ones whose tower of texts is computed
 
 
-def model_options(config: Options) -> tuple[str, dict[str, Any]]:
+def model_options(config: Options, tower: str | None = None) -> tuple[str, dict[str, Any]]:
     """The architecture and all of its options, as transformers reads them.
 
     Of an image-text model the options of its image tower, of CLAP those of its tower of sounds.
 
+    Args:
+        config: content of config.json.
+        tower: "text" for the tower of texts of a model of two; None for the other.
+
     Raises:
-        ValueError: a model type or the value of an option that we do not compute.
+        ValueError: a model type or the value of an option that we do not compute, or a tower that
+            the model has not.
 
     Example:
         >>> name, options = model_options({"model_type": "clip", "vision_config": {}})
@@ -200,22 +213,30 @@ def model_options(config: Options) -> tuple[str, dict[str, Any]]:
     """
     model_type = config.get("model_type")
     name = full = str(model_type)
+    if tower is not None and (tower != "text" or name not in _TEXT_TOWERS):
+        raise ValueError(
+            f"{CONFIG}: tower={tower!r} of model_type={model_type!r} is not supported; give "
+            f"tower=text of {' or '.join(_TEXT_TOWERS)}, or leave it out"
+        )
     if name in TOWERS:
-        tower = TOWERS[name]
-        full = f"{name}_{tower.removesuffix('_config')}_model"
+        key = "text_config" if tower else TOWERS[name]
+        full = f"{name}_{key.removesuffix('_config')}_model"
         # transformers lets the older key, written with all options, override the other.
-        inner = config.get(f"{tower}_dict") or config.get(tower) or {}
+        inner = config.get(f"{key}_dict") or config.get(key) or {}
         if not isinstance(inner, Mapping):
-            raise ValueError(f"{CONFIG}: {tower}={inner!r} is not supported; give options")
-        config = clap.tower_options(config, inner) if name == "clap" else inner
+            raise ValueError(f"{CONFIG}: {key}={inner!r} is not supported; give options")
+        if tower:
+            config, name = texts.tower_options(config, inner), full
+        else:
+            config = clap.tower_options(config, inner) if name == "clap" else inner
     name = name.removesuffix("_vision_model").removesuffix("_audio_model")
-    kind = MODEL_TYPES.get(name) or SOUND_TYPES.get(name)
+    kind = MODEL_TYPES.get(name) or SOUND_TYPES.get(name) or TEXT_TYPES.get(name)
     if kind is None:
         hint = _HINTS.get(name)
         raise ValueError(
             f"{CONFIG}: model_type={model_type!r} is not supported; give one of "
-            f"{', '.join(MODEL_TYPES)}, or of sounds {', '.join(SOUND_TYPES)}"
-            + ("" if hint is None else f"; {hint}")
+            f"{', '.join(MODEL_TYPES)}, of sounds {', '.join(SOUND_TYPES)}, or of texts "
+            f"{', '.join(TEXT_TYPES)}" + ("" if hint is None else f"; {hint}")
         )
     given = {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
     _check_supported(name, kind.supported, given)

@@ -34,7 +34,7 @@ class Names:
     dropped: tuple[str, ...] = ()
 
 
-def _fuse(name: str) -> Callable[..., str]:
+def fuse(name: str) -> Callable[..., str]:
     """Replacement for (numbers of `name`, query | key | value, leaf)."""
 
     def replace(*groups: str) -> str:
@@ -52,7 +52,7 @@ _TOKENS = (
     ("layernorm.~", "norm.{0}"),
 )
 _ATTENTION = (
-    ("encoder.layer.*.attention.attention.(query|key|value).~", _fuse("blocks.{}.attn")),
+    ("encoder.layer.*.attention.attention.(query|key|value).~", fuse("blocks.{}.attn")),
     ("encoder.layer.*.attention.output.dense.~", "blocks.{0}.attn.proj.{1}"),
 )
 _VIT_MLP = (
@@ -90,7 +90,7 @@ _DINOV3 = (
     ("embeddings.cls_token", "cls_token"),
     ("embeddings.register_tokens", "reg_token"),
     ("embeddings.patch_embeddings.~", "patch_embed.proj.{0}"),
-    ("layer.*.attention.(q|k|v)_proj.~", _fuse("blocks.{}.attn")),
+    ("layer.*.attention.(q|k|v)_proj.~", fuse("blocks.{}.attn")),
     ("layer.*.attention.o_proj.~", "blocks.{0}.attn.proj.{1}"),
     ("layer.*.norm(1|2).~", "blocks.{0}.norm{1}.{2}"),
     ("layer.*.layer_scale(1|2).lambda1", "blocks.{0}.ls{1}.gamma"),
@@ -111,16 +111,19 @@ def _gated(layer: str, part: str, leaf: str) -> str:
     return f"blocks.{layer}.mlp.fc1.{leaf}{FUSED}{('gate', 'up').index(part)}"
 
 
-_CLIP = (
-    ("embeddings.class_embedding", "cls_token"),
+CLIP_BLOCKS = (
     ("embeddings.position_embedding.weight", "pos_embed"),
-    ("embeddings.patch_embedding.~", "patch_embed.proj.{0}"),
-    ("pre_layrnorm.~", "norm_pre.{0}"),
-    ("post_layernorm.~", "norm.{0}"),
-    ("encoder.layers.*.self_attn.(q|k|v)_proj.~", _fuse("blocks.{}.attn")),
+    ("encoder.layers.*.self_attn.(q|k|v)_proj.~", fuse("blocks.{}.attn")),
     ("encoder.layers.*.self_attn.out_proj.~", "blocks.{0}.attn.proj.{1}"),
     ("encoder.layers.*.layer_norm(1|2).~", "blocks.{0}.norm{1}.{2}"),
     ("encoder.layers.*.mlp.fc(1|2).~", "blocks.{0}.mlp.fc{1}.{2}"),
+)
+_CLIP = (
+    ("embeddings.class_embedding", "cls_token"),
+    ("embeddings.patch_embedding.~", "patch_embed.proj.{0}"),
+    ("pre_layrnorm.~", "norm_pre.{0}"),
+    ("post_layernorm.~", "norm.{0}"),
+    *CLIP_BLOCKS,
 )
 _SIGLIP = (
     *_CLIP,
@@ -134,7 +137,7 @@ _SWIN_BLOCK = "encoder.layers.*.blocks.*"
 SWIN_STAGES = (
     (
         f"{_SWIN_BLOCK}.attention.self.(query|key|value).~",
-        _fuse("layers.{}.blocks.{}.attn"),
+        fuse("layers.{}.blocks.{}.attn"),
     ),
     (
         f"{_SWIN_BLOCK}.attention.self.relative_position_bias_table",

@@ -30,6 +30,7 @@ _GREATEST = {
     "depths": 1_000,
     "image_size": 8_192,
     "spec_size": 8_192,
+    "max_position_embeddings": 65_536,
     "window_size": 64,
     "width_coefficient": 100,
     "depth_coefficient": 100,
@@ -42,7 +43,7 @@ _GREATEST = {
         *("embed_dim", "num_attention_heads", "num_heads", "groups_width", "patch_size"),
         *("patch_stride", "patch_embeds_hidden_size", "projection_dim", "num_mel_bins"),
         *("aff_block_r", "width_multiplier", "num_register_tokens", "depthwise_padding"),
-        *("layer_scale_init_value", "rope_theta"),
+        *("layer_scale_init_value", "rope_theta", "vocab_size", "type_vocab_size"),
     ),
     2**20,
 )

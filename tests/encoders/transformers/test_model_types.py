@@ -73,7 +73,7 @@ def test_options_that_change_the_output_are_refused(name, option):
 
 def test_other_configs_are_refused():
     preprocessor = GOLDENS["vit"]["preprocessor"]
-    for model_type in ("bert", None, "swinv2", "siglip2_vision_model"):
+    for model_type in ("gpt2", None, "swinv2", "siglip2_vision_model"):
         with pytest.raises(ValueError, match=r"model_type=.* is not supported; give one of vit, "):
             from_transformers({"model_type": model_type}, preprocessor)
     with pytest.raises(
