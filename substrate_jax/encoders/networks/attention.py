@@ -65,8 +65,8 @@ def _attend(query, key, value, bias):
     scores = jnp.matmul(query, jnp.moveaxis(key, -3, -1), preferred_element_type=jnp.float32)
     scores = scores if bias is None else scores + bias
     weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
-    value, wide = jnp.swapaxes(value, -3, -2), jnp.promote_types(value.dtype, jnp.float32)
-    attended = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=wide)
+    value = jnp.swapaxes(value, -3, -2)
+    attended = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
     attended = (attended / jnp.sum(weights, axis=-1, keepdims=True)).astype(value.dtype)
     attended = jnp.swapaxes(attended, -3, -2)
     return attended.reshape(*attended.shape[:-2], -1)
