@@ -26,7 +26,7 @@ def fitting(name: str) -> concurrent.futures.ThreadPoolExecutor:
 
 
 def decomposing(calls: bool = True) -> contextlib.AbstractContextManager:
-    """Holds what all threads share where one calls LAPACK for a batch: two must not do so at once.
+    """Holds what all threads share where one calls LAPACK for a batch: two at once gain nothing.
 
     Example:
         >>> with decomposing(False), decomposing():
