@@ -2,7 +2,8 @@
 
 Every rate is of one device while all devices of the mesh do the same, for they may share
 processors, memory and links. Measured are the largest of a few: a float32 and a bfloat16 matrix
-product, a copy, the ordering of long rows, exp, and a sum and a permutation over the devices.
+product, smaller products side by side and a convolution, which reach less of a processor, a copy,
+the ordering of long rows, exp, and a sum and a permutation over the devices.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from ..pods.chips import Chip
 from .tally import Tally
 
 LARGEST = 100  # values that the ordering of a row keeps
+IMAGES, PIXELS, CHANNELS = 16, 14, 64  # of a convolution of 3 x 3, as of a residual network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Machine:
         functions: values of exp per second; None likewise.
         places: looked up per second, one by one; None likewise.
         received: "sum", "permute", "gather" -> bytes per second that a device receives.
+        by_side: type of the operands and side of products, 0 for convolutions -> flops per second;
+            empty where `flops` is of all.
     """
 
     title: str
@@ -43,11 +47,14 @@ class Machine:
     functions: float | None
     places: float | None
     received: dict[str, float]
+    by_side: dict[tuple[str, int], float] = dataclasses.field(default_factory=dict)
 
     def seconds(self, work: Tally) -> dict[str, float]:
         """Seconds of a program by what they are spent on, one after the other."""
         if self.passes:
             products = work.unit_flops / self.flops["bfloat16"]
+        elif self.by_side:
+            products = sum(flops / self._side_rate(*of) for of, flops in work.products.items())
         else:
             products = sum(flops / self._rate(dtype) for dtype, flops in work.flops.items())
         found = {
@@ -62,6 +69,13 @@ class Machine:
 
     def _memory_rate(self, size: int) -> float:
         return self.bytes[min(self.bytes, key=lambda known: abs(math.log(known / max(size, 1))))]
+
+    def _side_rate(self, dtype: str, side: int) -> float:
+        """Of the nearest side that is known; a convolution is none but itself."""
+        of = dtype if any(kind == dtype for kind, _ in self.by_side) else "float32"
+        sides = [known for kind, known in self.by_side if kind == of and bool(known) == bool(side)]
+        nearest = min(sides, key=lambda known: abs(math.log(max(known, 1) / max(side, 1))))
+        return self.by_side[of, nearest]
 
     def _rate(self, dtype: str) -> float:
         return self.flops.get(dtype) or self.flops["float32"]
@@ -124,6 +138,13 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
 
         return rate(8 * size * times, step, size)
 
+    convolution = (IMAGES, PIXELS, PIXELS, CHANNELS)
+
+    def convolved(x):
+        kernel = jnp.ones((3, 3, CHANNELS, CHANNELS), x.dtype)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
     flops = {
         kind: rate(
             2 * side**3,
@@ -133,6 +154,19 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         )
         for kind in dict.fromkeys(("float32", dtype))
     }
+    by_side = {(kind, side): flops[kind] for kind in flops}
+    for kind in flops:
+        for small in (16, 64, 256):  # as many as are 1/8 of the flops of the large one
+            some = max(1, side**3 // 8 // small**3)
+            by_side[kind, small] = rate(
+                2 * some * small**3,
+                lambda x: jnp.matmul(x, x, precision=jax.lax.Precision.HIGHEST),
+                *(some, small, small),
+                kind=kind,
+            )
+        by_side[kind, 0] = rate(
+            2 * 9 * CHANNELS**2 * IMAGES * PIXELS**2, convolved, *convolution, kind=kind
+        )
     size = 1 << 18
 
     def looked_up(x):
@@ -162,4 +196,5 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         functions=rate(long // 4, jnp.exp, long // 4),
         places=rate(size, looked_up, size),
         received=received,
+        by_side=by_side,
     )

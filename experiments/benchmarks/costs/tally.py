@@ -62,6 +62,8 @@ class Tally:
         places: that gathers read and scatters write, each for itself.
         bytes: written once and read once, by the size of the arrays, rounded to a power of 4.
         received: bytes received, by "sum", "permute" and "gather".
+        products: flops by the type of the operands and the side of a square product of as many,
+            rounded to a power of 4; side 0 are convolutions.
     """
 
     flops: Mapping[str, float]
@@ -71,6 +73,7 @@ class Tally:
     places: float
     bytes: Mapping[int, float]
     received: Mapping[str, float]
+    products: Mapping[tuple[str, int], float] = dataclasses.field(default_factory=dict)
 
 
 def tally(function, *arguments, devices: int, platform: str) -> Tally:
@@ -85,9 +88,11 @@ def tally(function, *arguments, devices: int, platform: str) -> Tally:
     jaxpr = function.trace(*arguments).jaxpr.jaxpr
     share = 1 / devices
     flops: dict[str, float] = collections.defaultdict(float)
+    by_side: dict[tuple[str, int], float] = collections.defaultdict(float)
     unit_flops = 0.0
     for one in products(jaxpr, share):
         flops[one.dtype] += one.flops
+        by_side[one.dtype, rounded(one.side) if one.side else 0] += one.flops
         unit_flops += one.flops * one.passes
     found: dict[str, float] = collections.defaultdict(float)
     moved: dict[int, float] = collections.defaultdict(float)
@@ -105,6 +110,7 @@ def tally(function, *arguments, devices: int, platform: str) -> Tally:
         found["places"],
         dict(moved),
         received,
+        dict(by_side),
     )
 
 
