@@ -25,9 +25,9 @@ part() { # name, seconds, command
     ((code == 0)) || failed=1
 }
 
-JAX_PLATFORMS=${JAX_PLATFORMS:-cuda,cpu} part agreement 150 -m tests.on_gpu
-part extraction 240 -m experiments.bench --what=extract --encoders=all --dtype=bfloat16 \
+JAX_PLATFORMS=${JAX_PLATFORMS:-cuda,cpu} part agreement 200 -m tests.on_gpu
+part extraction 220 -m experiments.bench --what=extract --encoders=all --dtype=bfloat16 \
     --repeats=20 --out="$out/extraction"
-part distillation 180 -m experiments.distill "--data=$name:train$folder" \
+part distillation 170 -m experiments.distill "--data=$name:train$folder" \
     "--test_data=$name:test$folder" --fractions=0.1 --out="$out/distillation"
 exit "$failed"
