@@ -94,7 +94,8 @@ class DistanceTiles:
         first = first_row(self.local, axis_name)
         self.unlike = 0 * jnp.asarray(first, jnp.int32)  # 0, but to jax not the same on all devices
         numbers = first + jnp.arange(self.local)
-        valid = (jnp.ones(self.local, bool) if mask is None else mask) & (self.unlike == 0)
+        valid = jnp.ones(self.local, bool) if mask is None else jnp.asarray(mask)
+        valid &= self.unlike == 0
         scaled = [x + self.unlike.astype(x.dtype) for x in scaled]
         blocks = [_from_a_row(x, numbers, valid, axis_name) for x in scaled]
         self.rows = Rows(blocks, numbers, valid)

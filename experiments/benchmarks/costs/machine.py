@@ -3,7 +3,8 @@
 Every rate is of one device while all devices of the mesh do the same, for they may share
 processors, memory and links. Measured are the largest of a few: a float32 and a bfloat16 matrix
 product, smaller products side by side and a convolution, which reach less of a processor, a copy,
-the ordering of long rows, exp, and a sum and a permutation over the devices.
+the largest of long rows, the sorting of short ones, exp, and a sum and a permutation over the
+devices.
 """
 
 import dataclasses
@@ -35,6 +36,7 @@ class Machine:
         received: "sum", "permute", "gather" -> bytes per second that a device receives.
         by_side: type of the operands and side of products, 0 for convolutions -> flops per second;
             empty where `flops` is of all.
+        sorted: values per second that are put in order by two keys; None where nobody says.
     """
 
     title: str
@@ -48,6 +50,7 @@ class Machine:
     places: float | None
     received: dict[str, float]
     by_side: dict[tuple[str, int], float] = dataclasses.field(default_factory=dict)
+    sorted: float | None = None
 
     def seconds(self, work: Tally) -> dict[str, float]:
         """Seconds of a program by what they are spent on, one after the other."""
@@ -61,6 +64,7 @@ class Machine:
             "products": products,
             "memory": sum(moved / self._memory_rate(size) for size, moved in work.bytes.items()),
             "ordering": work.ordered / self.ordered if self.ordered else 0.0,
+            "sorting": work.sorted / self.sorted if self.sorted else 0.0,
             "functions": work.functions / self.functions if self.functions else 0.0,
             "places": work.places / self.places if self.places else 0.0,
             "links": sum(size / self.received[kind] for kind, size in work.received.items()),
@@ -172,6 +176,13 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
     def looked_up(x):
         return x[(jnp.abs(x) * size).astype(jnp.int32) % size]
 
+    some = max(16, 1024 // shrink)
+
+    def in_order(x):  # as lists of neighbors are merged
+        numbers = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32)[None, :], x.shape)
+        least, found = jax.lax.sort((x, numbers), dimension=1, num_keys=2)
+        return least + found.astype(x.dtype)
+
     columns = max(256, 4096 // shrink)
     k = min(LARGEST, columns // 2)
     onward = [(device, (device + 1) % devices) for device in range(devices)]
@@ -197,4 +208,5 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         places=rate(size, looked_up, size),
         received=received,
         by_side=by_side,
+        sorted=rate(some * 2 * LARGEST, in_order, some, 2 * LARGEST),
     )

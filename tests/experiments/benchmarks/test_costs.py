@@ -119,3 +119,11 @@ def test_small_products_and_convolutions_have_rates_of_their_own():
     by_side = {("float32", 1024): 8.0, ("float32", 16): 4.0, ("float32", 0): 8.0}
     of_each = dataclasses.replace(rates, by_side=by_side).seconds(work)["products"]
     assert of_each == at_once + 3 * 2 * 16**3 / 8
+
+
+def test_what_is_sorted_is_not_what_is_searched_for_the_largest():
+    work = tally(jax.jit(lambda x: jax.lax.sort(x)), jnp.ones((4, 8)), devices=1, platform="cpu")
+    assert (work.sorted, work.ordered) == (32, 0)
+    rates = machine.Machine("m", "cpu", 1, {}, False, {1: 1e9}, 5.0, None, None, {}, sorted=4.0)
+    assert rates.seconds(work)["sorting"] == 8
+    assert "ordering" not in rates.seconds(work)
