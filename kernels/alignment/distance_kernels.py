@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import HIGHEST, AnyArray, divide, gather_rows, mirror, psum
+from ..arithmetic import HIGHEST, AnyArray, divide, mirror, psum
 from .distances import DistanceTiles
 from .hsic import PairwiseHsic
 
@@ -36,24 +35,17 @@ def hsic_of_kernel(
       axis_name: mesh axis the rows are sharded over, if any.
     """
     n = count.astype(tiles.dtype)
-
-    def kept(square, keep):
-        return jnp.where(keep[None], kernel(square), 0)
-
-    def row_means(square, keep, _):
-        return jnp.sum(kept(square, keep), axis=2) / n
-
-    means = tiles.rows_of(row_means)  # [E, local]
-    everyone = gather_rows(means, axis_name, axis=1)
+    means = tiles.row_sums(kernel) / n  # [E, local]
     total = psum(jnp.sum(means, axis=1), axis_name) / n
 
-    def sums(square, keep, start):
-        here = jax.lax.dynamic_slice_in_dim(tiles.pad(means), start, tiles.size, axis=1)
-        centered = kept(square, keep) - here[:, :, None] - everyone[:, None, :]
+    def sums(square, keep, _, __, here, others):
+        centered = kernel(square) - here[:, :, None] - others[:, None, :]
         centered = jnp.where(keep[None], centered + total[:, None, None], 0)
         return jnp.einsum("iab,jab->ij", centered, centered, precision=HIGHEST)
 
-    inner = mirror(psum(tiles.total(sums), axis_name))  # symmetric to the bit
+    none = jnp.zeros((len(means),) * 2, tiles.dtype)
+    # Symmetric to the bit.
+    inner = mirror(psum(tiles.total(sums, none, means), axis_name))
     counts = jnp.ones(tiles.local, bool) if mask is None else mask
     norms = jnp.where(counts[None, :], diagonal - 2 * means + total[:, None], 0)
     products = psum(jnp.matmul(norms, norms.T, precision=HIGHEST), axis_name)

@@ -5,8 +5,9 @@ of their bits, and the middle one is found digit by digit (base 16) from counts 
 It is that of all n (n-1) / 2 pairs, and the mean of the two middle ones where their number is even.
 
 Cost, D = sum d_e: 2 n^2 D flops per pass over the tiles; 9 passes (float32) or 17 (float64) for the
-medians. Memory is n D plus tiles of rows of all encoders; n x n is never held. The rows may be
-sharded: every device does the tiles of its own rows.
+medians. Memory is n D plus tiles of rows of all encoders; n x n is never held. Of sharded rows a
+device holds its own and those of one other, which go round all devices in every pass
+(`blocks.visit_all`), and does the tiles of its own rows.
 
 Differences of norms and products lose digits where rows are far from the origin. It is put at the
 row nearest to the mean: one outlying row moves the mean away from all others, but not that row.
@@ -18,13 +19,14 @@ tell from 0 and which count as 0. Counts are 32-bit: n is at most 46,340.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..arithmetic import HIGHEST, AnyArray, gather_rows, psum, valid_rows
-from ..blocks import block_size, first_row
+from ..arithmetic import HIGHEST, AnyArray, psum
+from ..blocks import block_size, first_row, visit_all
 from ..jit_over import jit_over
 from ..validate import all_rows, check_blocks, check_pairs, check_rows
 from .normalization import normalized_blocks
@@ -61,8 +63,24 @@ def median_distance(
     return tile_median(tiles, count, axis_name) * tiles.scales
 
 
+class Rows(NamedTuple):
+    """What tiles are made of: the rows of one device.
+
+    Attributes:
+      blocks: of all encoders, less one row of each.
+      numbers: of the rows, over all devices.
+      valid: whether they count.
+      beside: values of the rows that a function of the tiles needs, [E, n].
+    """
+
+    blocks: list[Float[Array, "n _"]]
+    numbers: Int[Array, " n"]
+    valid: Bool[Array, " n"]
+    beside: Float[Array, "E n"] | None = None
+
+
 class DistanceTiles:
-    """Squared distances of a tile of local rows to all rows, for all encoders, made when needed."""
+    """Squared distances of some local rows to those of a device, for all encoders, when needed."""
 
     def __init__(
         self,
@@ -72,47 +90,95 @@ class DistanceTiles:
         axis_name=None,
     ):
         self.local, self.dtype, self.scales = scaled[0].shape[0], scaled[0].dtype, scales
-        self.valid = valid_rows(self.local, mask, axis_name)
-        self.everyone = [_from_a_row(gather_rows(x, axis_name), self.valid) for x in scaled]
-        self.norms = [jnp.sum(x**2, axis=1) for x in self.everyone]
-        rows = self.everyone[0].shape[0]
-        self.first = first_row(self.local, axis_name)
-        self.size = block_size(None, self.local, len(scaled) * rows)
+        self.axis_name = axis_name
+        first = first_row(self.local, axis_name)
+        self.unlike = 0 * jnp.asarray(first, jnp.int32)  # 0, but to jax not the same on all devices
+        numbers = first + jnp.arange(self.local)
+        valid = jnp.ones(self.local, bool) if mask is None else jnp.asarray(mask)
+        valid &= self.unlike == 0
+        scaled = [x + self.unlike.astype(x.dtype) for x in scaled]
+        blocks = [_from_a_row(x, numbers, valid, axis_name) for x in scaled]
+        self.rows = Rows(blocks, numbers, valid)
+        self.size = block_size(None, self.local, len(scaled) * self.local)
         self.starts = jnp.arange(0, self.local, self.size)
 
-    def pad(self, x: Float[Array, "E n"]) -> Float[Array, "E m"]:
-        """Values of the local rows, filled up with zeros to whole tiles."""
-        return jnp.pad(x, ((0, 0), (0, -self.local % self.size)))
-
-    def __call__(self, start) -> tuple[Float[Array, "E t N"], Bool[Array, "t N"]]:
+    def _tile(self, start, others: Rows) -> tuple[Float[Array, "E t n"], Bool[Array, "t n"]]:
         """Squared distances of the tile, and the pairs that count (self included)."""
         within = start + jnp.arange(self.size)
-        rows = self.first + jnp.minimum(within, self.local - 1)
+        here = jnp.minimum(within, self.local - 1)
         floor = 8 * jnp.finfo(self.dtype).eps
+        same = self.rows.numbers[here][:, None] == others.numbers[None, :]
         squares = []
-        for x, norm in zip(self.everyone, self.norms, strict=True):
-            sums = norm[rows][:, None] + norm[None, :]
-            square = sums - 2 * jnp.matmul(x[rows], x.T, precision=HIGHEST)
-            same = rows[:, None] == jnp.arange(len(norm))[None, :]
+        for x, y in zip(self.rows.blocks, others.blocks, strict=True):
+            sums = jnp.sum(x**2, axis=1)[here][:, None] + jnp.sum(y**2, axis=1)[None, :]
+            square = sums - 2 * jnp.matmul(x[here], y.T, precision=HIGHEST)
             squares.append(jnp.where(same | (square <= floor * sums), 0, square))
-        inside = (within < self.local) & self.valid[rows]
-        return jnp.stack(squares), inside[:, None] & self.valid[None, :]
+        inside = (within < self.local) & self.rows.valid[here]
+        return jnp.stack(squares), inside[:, None] & others.valid[None, :]
 
-    def rows_of(self, function: Callable[..., Array]) -> Float[Array, "E n"]:
-        """Values of the local rows, which `function(squares, keep, start)` gives by the tile."""
-        parts = jax.lax.map(lambda start: function(*self(start), start), self.starts)
+    def joined(self, function: Callable, join: Callable, start, beside=None):
+        """What `function` gives of every tile, those of all devices joined: [tiles, ...].
+
+        Args:
+          function: (squares [E, t, n], which count [t, n], numbers of the tile's rows [t], numbers
+            of the others [n], `beside` of the tile [E, t], that of the others [E, n]) -> arrays.
+          join: what was found and what is new -> both, over the devices.
+          start: arrays of one tile to begin with.
+          beside: [E, n] values of the local rows, if `function` needs some; else it is given None.
+        """
+        own = self.rows._replace(beside=beside)
+        padding = ((0, 0), (0, -self.local % self.size))
+
+        def meet(found, others):
+            def of_tile(first):
+                squares, keep = self._tile(first, others)
+                within = jnp.minimum(first + jnp.arange(self.size), self.local - 1)
+                mine = beside
+                if mine is not None:
+                    mine = jax.lax.dynamic_slice_in_dim(
+                        jnp.pad(mine, padding), first, self.size, axis=1
+                    )
+                numbers = self.rows.numbers[within]
+                return function(squares, keep, numbers, others.numbers, mine, others.beside)
+
+            return join(found, jax.lax.map(of_tile, self.starts))
+
+        def of_all_tiles(leaf):
+            leaf = jnp.broadcast_to(leaf, (len(self.starts), *jnp.shape(leaf)))
+            return leaf + self.unlike.astype(leaf.dtype)
+
+        return visit_all(meet, jax.tree.map(of_all_tiles, start), own, self.axis_name)
+
+    def row_sums(self, function: Callable) -> Float[Array, "E n"]:
+        """Sums over all rows, for the local ones, of what `function(squares)` gives where pairs
+        count."""
+
+        def sums(squares, keep, *_):
+            return jnp.sum(jnp.where(keep[None], function(squares), 0), axis=2)
+
+        start = jnp.zeros((len(self.rows.blocks), self.size), self.dtype)
+        parts = self.joined(sums, jnp.add, start)
         return parts.swapaxes(0, 1).reshape(parts.shape[1], -1)[:, : self.local]
 
-    def total(self, function: Callable[..., Array]) -> Array:
-        """Sum over the tiles of `function(squares, keep, start)`."""
-        parts = jax.lax.map(lambda start: function(*self(start), start), self.starts)
+    def total(self, function: Callable, start, beside=None) -> Array:
+        """Sum over the tiles of this device and all of `function`, as `joined` takes it."""
+        parts = self.joined(function, jnp.add, start, beside)
         return jnp.sum(parts, axis=0, dtype=parts.dtype)  # under x64 counts would be 64-bit
 
 
-def _from_a_row(x: Float[Array, "N d"], valid: Bool[Array, " N"]) -> Float[Array, "N d"]:
-    """Rows less the one nearest to the origin, which is the mean."""
-    row = jnp.argmin(jnp.where(valid, jnp.sum(x**2, axis=1), jnp.inf))
-    return x - jax.lax.stop_gradient(x[row])[None, :]
+def _from_a_row(x: Float[Array, "n d"], numbers, valid, axis_name) -> Float[Array, "n d"]:
+    """Rows less the one of all devices nearest to the origin, which is the mean."""
+    squares = jax.lax.stop_gradient(jnp.where(valid, jnp.sum(x**2, axis=1), jnp.inf))
+    if axis_name is None:
+        origin = x[jnp.argmin(squares)]
+    else:
+        nearest = jax.lax.pmin(jnp.min(squares), axis_name)
+        none = all_rows(len(numbers), axis_name)
+        first = jnp.min(jnp.where(squares == nearest, numbers, none))
+        chosen = numbers == jax.lax.pmin(first, axis_name)
+        held = jax.lax.stop_gradient(x)
+        origin = psum(jnp.sum(jnp.where(chosen[:, None], held, 0), axis=0), axis_name)
+    return x - jax.lax.stop_gradient(origin)[None, :]
 
 
 def distance_tiles(
@@ -132,11 +198,10 @@ def tile_median(tiles: DistanceTiles, count: Int[Array, ""], axis_name=None) -> 
     bits = jnp.uint64 if tiles.dtype == jnp.float64 else jnp.uint32
     length = 64 if tiles.dtype == jnp.float64 else 32
     middle = count * (count - 1) // 2 - 1  # of the ordered pairs, which hold each value twice
-    columns = jnp.arange(tiles.valid.shape[0])
     most = jnp.asarray(jnp.iinfo(bits).max, bits)
+    encoders = len(tiles.rows.blocks)
 
-    def ordered(square, keep, start):
-        rows = tiles.first + start + jnp.arange(tiles.size)
+    def ordered(square, keep, rows, columns):
         keep = keep & (rows[:, None] != columns[None, :])
         values = jax.lax.bitcast_convert_type(square, bits)
         return jnp.where(keep[None], values, most)
@@ -146,25 +211,31 @@ def tile_median(tiles: DistanceTiles, count: Int[Array, ""], axis_name=None) -> 
         digits = jnp.arange(1, 1 << DIGIT, dtype=bits)
         steps = low[:, None] + jnp.left_shift(digits, shift)[None, :]
 
-        def below(square, keep, start):
-            values = ordered(square, keep, start)[:, :, :, None] < steps[:, None, None, :]
+        def below(square, keep, rows, columns, *_):
+            values = ordered(square, keep, rows, columns)[:, :, :, None] < steps[:, None, None, :]
             return jnp.sum(values, axis=(1, 2), dtype=jnp.int32)
 
-        digit = jnp.sum(psum(tiles.total(below), axis_name) <= middle, axis=1, dtype=jnp.int32)
+        found = tiles.total(below, jnp.zeros((encoders, len(digits)), jnp.int32))
+        digit = jnp.sum(psum(found, axis_name) <= middle, axis=1, dtype=jnp.int32)
         return low + jnp.left_shift(digit.astype(bits), shift)
 
     zero = jnp.zeros((), bits)
     low = jnp.where(tiles.scales > 0, zero, zero)  # varies over a mesh where the features do
     low = jax.lax.fori_loop(0, length // DIGIT, find_digit, low)
 
-    def above(start):  # how many are at most `low`, and the least of the others
-        square, keep = tiles(start)
-        values = ordered(square, keep, start)
+    def above(
+        square, keep, rows, columns, *_
+    ):  # how many are at most `low`, the least of the others
+        values = ordered(square, keep, rows, columns)
         greater = values > low[:, None, None]
         least = jnp.min(jnp.where(greater, values, most), axis=(1, 2))
         return jnp.sum(~greater, axis=(1, 2), dtype=jnp.int32), least
 
-    counts, least = jax.lax.map(above, tiles.starts)
+    def join(found, new):
+        return found[0] + new[0], jnp.minimum(found[1], new[1])
+
+    start = jnp.zeros(encoders, jnp.int32), jnp.full(encoders, most)
+    counts, least = tiles.joined(above, join, start)
     least = jnp.min(least, axis=0)
     if axis_name is not None:
         least = jax.lax.pmin(least, axis_name)

@@ -12,7 +12,7 @@ distances, and CKA to that of linear kernels.
 
 Cost, D = sum d_e: 2 n^2 D flops per pass over the tiles of `distances`; 2 passes for the kernels,
 and 9 (float32) or 17 (float64) for the medians. Memory is n D plus tiles of rows of all encoders;
-n x n is never held. The rows may be sharded: every device does the tiles of its own rows.
+n x n is never held. Sharded rows go round the devices, as `distances` says.
 
 A constant encoder gives 0 throughout. If more than half of the pairs coincide, m_e = 0, and K is
 its limit: 1 for equal rows, else 0.

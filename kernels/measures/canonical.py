@@ -30,8 +30,9 @@ add up to more than n, no weight belongs to any one of them, and PWCCA is NaN (m
 
 Cost, for widths up to d and r = min(n, d): an SVD of n x d per encoder for the CCAs; 2 n r^2 flops
 and an SVD of order r per pair. Widths are padded to the largest: one program serves all pairs.
-Memory: n d E. Procrustes sums X'Y over sharded rows (n >= d; else it gathers them); SVCCA and PWCCA
-gather the rows.
+Memory: n d E. Sharded rows stay where they are if n >= d: X'Y and U'P are summed over them, and an
+SVD is that of factors of r rows, of which a device holds 4 at once (`tall_matrices.factor_rows`);
+else a device holds the rows of one encoder.
 
 Not guaranteed: where the 99 % fall between nearly equal variances, rounding decides which
 components are kept. Components below max(n, d) eps of the largest singular value are dropped.
@@ -58,7 +59,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..alignment.normalization import nan_pairs
-from ..arithmetic import HIGHEST, AnyArray, divide, from_first, mirror, psum
+from ..arithmetic import HIGHEST, AnyArray, divide, mirror, psum
 from ..jit_over import jit_over
 from ..validate import check_option
 from .shapes import (
@@ -181,12 +182,12 @@ def pairwise_svcca(
 
     def mean(pair):
         i, j = pair
-        inner = jnp.matmul(left[i].T, left[j], precision=HIGHEST)
+        inner = psum(jnp.matmul(left[i].T, left[j], precision=HIGHEST), axis_name)
         correlations = jnp.linalg.svd(inner, compute_uv=False)
         fewest = jnp.minimum(jnp.sum(values[i] > 0), jnp.sum(values[j] > 0))
         return divide(jnp.sum(correlations), fewest.astype(inner.dtype))
 
-    return from_first(nan_pairs(mirror(every_pair(mean, len(blocks))), scales), axis_name)
+    return nan_pairs(mirror(every_pair(mean, len(blocks))), scales)
 
 
 @jit_over("blocks", "mask")
@@ -230,7 +231,7 @@ def pairwise_pwcca(
 
     def weighted(pair):
         i, j = pair
-        inner = jnp.matmul(left[i].T, left[j], precision=HIGHEST)
+        inner = psum(jnp.matmul(left[i].T, left[j], precision=HIGHEST), axis_name)
         p, correlations, q = singular_vectors(inner)
         fewest = jnp.minimum(jnp.sum(values[i] > 0), jnp.sum(values[j] > 0))
         counted = jnp.arange(len(correlations)) < fewest
@@ -250,7 +251,7 @@ def pairwise_pwcca(
     result = jnp.triu(result[0]) + jnp.triu(result[1], 1).T
     if side == "mean":
         result = (result + result.T) / 2
-    return from_first(nan_pairs(result, scales), axis_name)
+    return nan_pairs(result, scales)
 
 
 def _components(blocks, variance, mask, axis_name):

@@ -13,7 +13,8 @@ Rows are centered here, as by all measures of this folder, and a column of ones 
 the spaces; `center=False` takes them as they are, as the source does.
 
 Cost, for widths up to d and r = min(n, d): an SVD of n x d per encoder and 2 n r^2 flops per pair.
-Memory: n d E. Sharded rows are gathered.
+Memory: n d E. Sharded rows stay where they are if n >= d, as for `canonical`; else a device holds
+those of one encoder.
 
 Not guaranteed: ranks where singular values are within rounding. Components below max(n, d) eps of
 the largest singular value are dropped. Where the ranks are near n, as of encoders wider than there
@@ -32,7 +33,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..alignment.normalization import nan_pairs
-from ..arithmetic import AnyArray, divide, from_first, matmul, mirror
+from ..arithmetic import AnyArray, divide, matmul, mirror, psum
 from ..jit_over import jit_over
 from .shapes import centered_shapes, components, every_pair, uncentered_shapes
 
@@ -79,6 +80,6 @@ def eigenspace_overlap(
     def overlap(pair):
         i, j = pair
         larger = jnp.maximum(ranks[i], ranks[j]).astype(left.dtype)
-        return divide(jnp.sum(matmul(left[i].T, left[j]) ** 2), larger)
+        return divide(jnp.sum(psum(matmul(left[i].T, left[j]), axis_name) ** 2), larger)
 
-    return from_first(nan_pairs(mirror(every_pair(overlap, len(blocks))), scales), axis_name)
+    return nan_pairs(mirror(every_pair(overlap, len(blocks))), scales)

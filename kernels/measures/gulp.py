@@ -19,8 +19,8 @@ With the R of [X; sqrt(c) I] = Q R, Q_X = X R^-1 has A_X = Q_X Q_X', and thus <A
 ||Q_X'Q_Y||^2. That squares no condition number: the error is eps / sqrt(c).
 
 Cost, for widths up to d and r = min(n, d): 4 n r^2 flops per encoder and 2 n r^2 per pair. Memory:
-n r E. Sharded rows stay where they are if n >= d (an R of r x r is gathered from each device); else
-they are gathered.
+n r E. Sharded rows stay where they are if n >= d (a device holds 4 factors of r x r at once); else
+they are gathered, one encoder after another.
 
 Not guaranteed: distances below sqrt(8 eps) ||A||, which are differences of equal numbers. Rounding
 of the features counts as features if their squares are no less than the ridge.
@@ -39,8 +39,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..alignment.normalization import nan_pairs
-from ..arithmetic import AnyArray, divide, gather_rows, matmul, mirror, psum, root
+from ..arithmetic import AnyArray, divide, matmul, mirror, psum, root
 from ..jit_over import jit_over
+from ..subspaces.tall_matrices import triangle_of_all
 from ..validate import axis_size
 from .shapes import (
     centered_shapes,
@@ -103,8 +104,7 @@ def pairwise_gulp(
 
     def whitened(x):
         r = jnp.linalg.qr(jnp.concatenate([x, penalty]), mode="r")
-        if devices > 1:
-            r = jnp.linalg.qr(gather_rows(r, axis_name), mode="r")
+        r = triangle_of_all(r, axis_name)
         return jax.scipy.linalg.solve_triangular(r, x.T, trans=1).T
 
     bases = jax.lax.map(whitened, stacked)

@@ -43,20 +43,21 @@ def of_unit_norm(x, axis_name):
 
 
 def components(scaled, variance, axis_name):
-    """U [E, n, r] and S [E, r], both 0 where dropped, and X'U [E, d, r], of all rows.
+    """U [E, n, r] of the rows at hand and S [E, r], both 0 where dropped, and X'U [E, d, r].
 
     Kept are the fewest components that hold a share `variance` of the sum of squares (1: all), but
     none of a singular value below max(n, d) eps of the largest.
     """
-    stacked = stack_padded([gather_rows(x, axis_name) for x in scaled])
-    left, values, _ = jax.lax.map(singular_vectors, stacked)
-    keep = values > max(stacked.shape[1:]) * jnp.finfo(values.dtype).eps * values[:, :1]
+    stacked = stack_padded(scaled)
+    left, values, _ = jax.lax.map(lambda x: singular_vectors(x, axis_name), stacked)
+    longest = max(all_rows(stacked.shape[1], axis_name), stacked.shape[2])
+    keep = values > longest * jnp.finfo(values.dtype).eps * values[:, :1]
     if variance < 1:  # for 1, sums would not see what is below the root of eps
         energy = values**2
         before = jnp.cumsum(energy, axis=1) - energy
         keep &= before < variance * jnp.sum(energy, axis=1, keepdims=True)
     left = jnp.where(keep[:, None, :], left, 0)
-    loads = jnp.einsum("end,enr->edr", stacked, left, precision=HIGHEST)
+    loads = psum(jnp.einsum("end,enr->edr", stacked, left, precision=HIGHEST), axis_name)
     return left, jnp.where(keep, values, 0), loads
 
 

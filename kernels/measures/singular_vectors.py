@@ -9,32 +9,44 @@ is then arbitrary. A function of the space alone does not depend on the choice, 
 good as any. So F is 0 here within rounding, and 1 / S where S is. Not differentiable in truth, and
 not marked: functions of single vectors of a repeated singular value, and the place of a cut between
 two equal ones.
+
+Rows that are sharded stay where they are: A = Q R by `factor_rows`, whose R of min(n, d) rows is
+the same on all devices, and R = U_R S V' gives U = Q U_R. No condition number is squared.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..arithmetic import divide, matmul
+from ..arithmetic import divide, matmul, psum
+from ..subspaces.tall_matrices import factor_rows
+from ..validate import all_rows
 
 
-@jax.custom_jvp
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
 def singular_vectors(
-    a: Float[Array, "n d"],
+    a: Float[Array, "n d"], axis_name=None
 ) -> tuple[Float[Array, "n r"], Float[Array, " r"], Float[Array, "r d"]]:
-    """U, S, V' of the thin decomposition, r = min(n, d)."""
-    u, s, vt = jnp.linalg.svd(a, full_matrices=False)
-    return u, s, vt
+    """U, S, V' of the thin decomposition, r = min(n, d); U of the rows at hand, the rest of all."""
+    if axis_name is None:
+        u, s, vt = jnp.linalg.svd(a, full_matrices=False)
+        return u, s, vt
+    q, r = factor_rows(a, axis_name)
+    u, s, vt = jnp.linalg.svd(r, full_matrices=False)
+    return matmul(q, u), s, vt
 
 
 @singular_vectors.defjvp
-def _singular_vectors_jvp(primals, tangents):
+def _singular_vectors_jvp(axis_name, primals, tangents):
     (a,), (da,) = primals, tangents
-    u, s, vt = singular_vectors(a)
-    rounding = max(a.shape) * jnp.finfo(s.dtype).eps
-    inner = matmul(matmul(u.T, da), vt.T)
+    u, s, vt = singular_vectors(a, axis_name)
+    rounding = max(all_rows(a.shape[0], axis_name), a.shape[1]) * jnp.finfo(s.dtype).eps
+    beside = matmul(da, vt.T)
+    inner = psum(matmul(u.T, beside), axis_name)
     gap = s[None, :] ** 2 - s[:, None] ** 2
     equal = jnp.abs(gap) <= 4 * rounding * s[0] ** 2
     factor = divide(1, jnp.where(equal, 0, gap))
@@ -42,9 +54,8 @@ def _singular_vectors_jvp(primals, tangents):
     left, right = inner * s[None, :], s[:, None] * inner
     du = matmul(u, factor * (left + left.T))
     dv = matmul(vt.T, factor * (right + right.T))
-    beside = matmul(da, vt.T)
-    du += (beside - matmul(u, matmul(u.T, beside))) * inverse[None, :]
-    beside = matmul(da.T, u)
+    du += (beside - matmul(u, inner)) * inverse[None, :]
+    beside = psum(matmul(da.T, u), axis_name)
     dv += (beside - matmul(vt.T, matmul(vt, beside))) * inverse[None, :]
     return (u, s, vt), (du, jnp.diagonal(inner), dv.T)
 

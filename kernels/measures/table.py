@@ -4,8 +4,8 @@
 an [E, E] matrix, entry [x, y] for the ordered pair. The command line, the report, the tests and
 `bootstrap` all read this table, so that a measure is added in one place.
 
-Cost and limits are those of each module. `sharded` says that sharded rows stay where they are but
-for the candidates of a tile; otherwise every device gathers all rows and computes all of it.
+Cost and limits are those of each module. `sharded` says that sharded rows stay where they are;
+otherwise every device gathers all rows and computes all of it.
 """
 
 from __future__ import annotations
@@ -236,7 +236,6 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             resampling="subsample",
             citation="Raghu et al. 2017",
             minimum_rows=2,
-            sharded=False,
             options=MappingProxyType({"variance": 0.99}),
         ),
         "pwcca": Measure(
@@ -251,7 +250,6 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             resampling="subsample",
             citation="Morcos et al. 2018",
             minimum_rows=2,
-            sharded=False,
             options=MappingProxyType({"variance": 0.99, "side": "row"}),
         ),
         "gulp": Measure(
@@ -280,7 +278,6 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             resampling="subsample",
             citation="May et al. 2019",
             minimum_rows=2,
-            sharded=False,
             options=MappingProxyType({"center": True}),
         ),
         "rsa": Measure(

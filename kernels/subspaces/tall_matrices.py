@@ -1,7 +1,8 @@
 """Tall matrices [d, l] of few columns, whose rows may be sharded: starts, bases, signs, products.
 
 They are the bases of `pca` and `streaming_pca`, where a row is a feature: with an axis name every
-device holds its own rows, and columns are summed over all of them.
+device holds its own rows, and columns are summed over all of them. `factor_rows` is for as many
+columns as features, of which no device could hold a factor of every other.
 
 References
     J. Demmel, L. Grigori, M. Hoemmen, J. Langou, "Communication-optimal parallel and sequential QR
@@ -16,8 +17,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..arithmetic import matmul, pmax, psum
-from ..validate import all_rows
+from ..arithmetic import from_first, matmul, pmax, psum
+from ..validate import all_rows, axis_size
+
+GROUP = 4  # factors that are stacked at once
 
 
 def random_block(key, rows: int, width: int, dtype, axis_name=None) -> Float[Array, "d l"]:
@@ -42,6 +45,78 @@ def orthonormalize(tall: Float[Array, "d l"], axis_name=None):
     stacked = psum(jax.lax.dynamic_update_slice_in_dim(stacked, r, index * height, 0), axis_name)
     turn, r = jnp.linalg.qr(stacked)
     return matmul(q, jax.lax.dynamic_slice_in_dim(turn, index * height, height)), r
+
+
+def factor_rows(x: Float[Array, "n d"], axis_name) -> tuple[Float[Array, "n r"], Array]:
+    """Q, of which each device has its rows, and R [r, d], r = min(n, d), of rows that are sharded.
+
+    The R of each device's rows are stacked by groups of devices, and those of the groups by groups
+    of groups, until one is left; each factor on the way turns the Q of before (Demmel et al. 2012).
+    For p devices about log_4 p times, a device holds up to `GROUP` factors of min(n, d) rows (as
+    many as a prime of p, if that is larger), and receives one less.
+
+    Args:
+      x: rows of this device.
+      axis_name: mesh axis that the rows are sharded over.
+    """
+    q, r = jnp.linalg.qr(x)
+    stride = 1
+    for size in _groups(axis_size(axis_name)):
+        r, here = _of_group(r, stride, size, axis_name)
+        height, width = r.shape[1:]
+        turn, r = jnp.linalg.qr(r.reshape(size * height, width))
+        q = matmul(q, jax.lax.dynamic_slice_in_dim(turn, here * height, height))
+        stride *= size
+    return q, from_first(r, axis_name)
+
+
+def triangle_of_all(r: Float[Array, "r d"], axis_name) -> Float[Array, "r d"]:
+    """The R of the stacked factors of all devices, r <= d, as `factor_rows` has it, without Q."""
+    stride = 1
+    for size in _groups(axis_size(axis_name)):
+        stacked, _ = _of_group(r, stride, size, axis_name)
+        r = jnp.linalg.qr(stacked.reshape(-1, r.shape[1]), mode="r")
+        stride *= size
+    return r
+
+
+def _groups(devices: int) -> list[int]:
+    """Factors of a number, of which small ones are joined up to `GROUP`.
+
+    Example:
+      >>> _groups(1), _groups(8), _groups(12), _groups(7)
+      ([], [4, 2], [4, 3], [7])
+    """
+    found, size = [], 2
+    while devices > 1:
+        while devices % size:
+            size += 1
+        devices //= size
+        if found and found[-1] * size <= GROUP:
+            found[-1] *= size
+        else:
+            found.append(size)
+    return found
+
+
+def _of_group(r, stride: int, size: int, axis_name):
+    """[size, ...] what the devices of a group hold, in one order for all, and the place of this.
+
+    A group is `size` devices, each `stride` after the one before.
+    """
+    devices = axis_size(axis_name)
+    here = jax.lax.axis_index(axis_name) // stride % size
+
+    def other(device: int, step: int) -> int:  # that is so many steps further in its group
+        place = device // stride % size
+        return device + ((place + step) % size - place) * stride
+
+    stacked = jnp.zeros((size, *r.shape), r.dtype)
+    for step in range(size):
+        pairs = [(other(device, step), device) for device in range(devices)]
+        found = jax.lax.ppermute(r, axis_name, pairs) if step else r
+        stacked = jax.lax.dynamic_update_index_in_dim(stacked, found, (here + step) % size, 0)
+    return stacked, here
 
 
 def peak_sign(columns: Float[Array, "n k"], axis_name=None) -> Float[Array, " k"]:

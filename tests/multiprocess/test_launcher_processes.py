@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from absl import flags
 
 from tests.helpers import long, tolerance
 from tests.multiprocess import launcher_worker, processes
+from tests.robustness.runs import PATIENCE
 
 ROWS, CHUNK = 45, 8
 # 45 rows do not divide over 4 devices, and the shares of two processes are unequal.
@@ -119,6 +121,41 @@ def test_a_kill_of_either_process_is_repaired_by_running_again(tmp_path, togethe
     np.testing.assert_array_equal(*(r["pcka"]["matrix"] for r in results))
 
 
+@pytest.mark.long
+def test_sigterm_at_a_random_moment_ends_both_soon_and_the_same_command_goes_on(tmp_path, together):
+    """To either process, anywhere between the first file of a run and the end of its stages."""
+    chance = random.Random(time.time_ns())
+    undisturbed = json.loads((together[0] / "result.json").read_text())
+    while True:
+        share, rank = chance.random(), chance.randrange(2)
+        out = tmp_path / f"{share:.3f}_{rank}"
+        workers = processes.start(*COMMAND, f"--out={out}")
+        while not out.is_dir() or not any(out.iterdir()):
+            assert workers[rank].poll() is None, workers[rank].communicate()[0]
+            time.sleep(0.01)
+        time.sleep(share * sum(undisturbed["seconds"].values()))
+        workers[rank].send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        output = processes.finish(workers)
+        seconds = time.monotonic() - start
+        codes = [worker.returncode for worker in workers]
+        print(f"{share:.3f} of the way, to {rank}: ended in {seconds:.1f} s with {codes}")
+        if codes != [0, 0]:  # or this run was faster, and had ended
+            break
+    assert codes == [143, 143], output
+    assert seconds < 10 * PATIENCE
+    before = chunks(out)
+    run_processes(out)
+    whole = chunks(together[0])
+    assert before.items() <= whole.items()
+    assert chunks(out) == whole
+    got, want = (
+        {path: value for path, value in numbers(result).items() if counts(path)}
+        for result in (json.loads((out / "result.json").read_text()), undisturbed)
+    )
+    assert got == pytest.approx(want, rel=0, abs=0, nan_ok=True)
+
+
 @pytest.fixture(scope="module")
 def launchers_together(tmp_path_factory, request):
     """Folder with the features that launchers were given, and what two processes made of them."""
@@ -178,4 +215,5 @@ def test_every_launcher_gives_the_numbers_of_one_process(
 
 def counts(path):
     """Whether a number of result.json is one that a run must find again."""
-    return not {"devices", "arguments", "seconds", "fingerprint"} & set(path.split("/"))
+    changing = {"devices", "arguments", "seconds", "fingerprint", "images_per_second"}
+    return not changing & set(path.split("/"))

@@ -2,7 +2,9 @@
 
 Every rate is of one device while all devices of the mesh do the same, for they may share
 processors, memory and links. Measured are the largest of a few: a float32 and a bfloat16 matrix
-product, a copy, the ordering of long rows, exp, and a sum and a permutation over the devices.
+product, smaller products side by side and a convolution, which reach less of a processor, a copy,
+the largest of long rows, the sorting of short ones, exp, and a sum and a permutation over the
+devices.
 """
 
 import dataclasses
@@ -14,6 +16,7 @@ from ..pods.chips import Chip
 from .tally import Tally
 
 LARGEST = 100  # values that the ordering of a row keeps
+IMAGES, PIXELS, CHANNELS = 16, 14, 64  # of a convolution of 3 x 3, as of a residual network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,9 @@ class Machine:
         functions: values of exp per second; None likewise.
         places: looked up per second, one by one; None likewise.
         received: "sum", "permute", "gather" -> bytes per second that a device receives.
+        by_side: type of the operands and side of products, 0 for convolutions -> flops per second;
+            empty where `flops` is of all.
+        sorted: values per second that are put in order by two keys; None where nobody says.
     """
 
     title: str
@@ -43,17 +49,22 @@ class Machine:
     functions: float | None
     places: float | None
     received: dict[str, float]
+    by_side: dict[tuple[str, int], float] = dataclasses.field(default_factory=dict)
+    sorted: float | None = None
 
     def seconds(self, work: Tally) -> dict[str, float]:
         """Seconds of a program by what they are spent on, one after the other."""
         if self.passes:
             products = work.unit_flops / self.flops["bfloat16"]
+        elif self.by_side:
+            products = sum(flops / self._side_rate(*of) for of, flops in work.products.items())
         else:
             products = sum(flops / self._rate(dtype) for dtype, flops in work.flops.items())
         found = {
             "products": products,
             "memory": sum(moved / self._memory_rate(size) for size, moved in work.bytes.items()),
             "ordering": work.ordered / self.ordered if self.ordered else 0.0,
+            "sorting": work.sorted / self.sorted if self.sorted else 0.0,
             "functions": work.functions / self.functions if self.functions else 0.0,
             "places": work.places / self.places if self.places else 0.0,
             "links": sum(size / self.received[kind] for kind, size in work.received.items()),
@@ -62,6 +73,13 @@ class Machine:
 
     def _memory_rate(self, size: int) -> float:
         return self.bytes[min(self.bytes, key=lambda known: abs(math.log(known / max(size, 1))))]
+
+    def _side_rate(self, dtype: str, side: int) -> float:
+        """Of the nearest side that is known; a convolution is none but itself."""
+        of = dtype if any(kind == dtype for kind, _ in self.by_side) else "float32"
+        sides = [known for kind, known in self.by_side if kind == of and bool(known) == bool(side)]
+        nearest = min(sides, key=lambda known: abs(math.log(max(known, 1) / max(side, 1))))
+        return self.by_side[of, nearest]
 
     def _rate(self, dtype: str) -> float:
         return self.flops.get(dtype) or self.flops["float32"]
@@ -124,6 +142,13 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
 
         return rate(8 * size * times, step, size)
 
+    convolution = (IMAGES, PIXELS, PIXELS, CHANNELS)
+
+    def convolved(x):
+        kernel = jnp.ones((3, 3, CHANNELS, CHANNELS), x.dtype)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
     flops = {
         kind: rate(
             2 * side**3,
@@ -133,10 +158,30 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         )
         for kind in dict.fromkeys(("float32", dtype))
     }
+    by_side = {(kind, side): flops[kind] for kind in flops}
+    for kind in flops:
+        for small in (16, 64, 256):  # as many as are 1/8 of the flops of the large one
+            some = max(1, side**3 // 8 // small**3)
+            by_side[kind, small] = rate(
+                2 * some * small**3,
+                lambda x: jnp.matmul(x, x, precision=jax.lax.Precision.HIGHEST),
+                *(some, small, small),
+                kind=kind,
+            )
+        by_side[kind, 0] = rate(
+            2 * 9 * CHANNELS**2 * IMAGES * PIXELS**2, convolved, *convolution, kind=kind
+        )
     size = 1 << 18
 
     def looked_up(x):
         return x[(jnp.abs(x) * size).astype(jnp.int32) % size]
+
+    some = max(16, 1024 // shrink)
+
+    def in_order(x):  # as lists of neighbors are merged
+        numbers = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32)[None, :], x.shape)
+        least, found = jax.lax.sort((x, numbers), dimension=1, num_keys=2)
+        return least + found.astype(x.dtype)
 
     columns = max(256, 4096 // shrink)
     k = min(LARGEST, columns // 2)
@@ -162,4 +207,6 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         functions=rate(long // 4, jnp.exp, long // 4),
         places=rate(size, looked_up, size),
         received=received,
+        by_side=by_side,
+        sorted=rate(some * 2 * LARGEST, in_order, some, 2 * LARGEST),
     )

@@ -45,7 +45,7 @@ _ELEMENTS = (
 )
 # Written in place: bytes are those of what is new, by its place among the operands.
 _IN_PLACE = {"scatter": 2, "scatter-add": 2, "dynamic_update_slice": 1}
-_ORDERING = {"sort", "top_k", "approx_top_k"}
+_ORDERING = {"sort": "sorted", "top_k": "ordered", "approx_top_k": "ordered"}
 _COLLECTIVES = {"psum": "sum", "ppermute": "permute", "all_gather": "gather"}
 _CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint")
 
@@ -62,6 +62,9 @@ class Tally:
         places: that gathers read and scatters write, each for itself.
         bytes: written once and read once, by the size of the arrays, rounded to a power of 4.
         received: bytes received, by "sum", "permute" and "gather".
+        products: flops by the type of the operands and the side of a square product of as many,
+            rounded to a power of 4; side 0 are convolutions.
+        sorted: values that are put in order, all of them.
     """
 
     flops: Mapping[str, float]
@@ -71,6 +74,8 @@ class Tally:
     places: float
     bytes: Mapping[int, float]
     received: Mapping[str, float]
+    products: Mapping[tuple[str, int], float] = dataclasses.field(default_factory=dict)
+    sorted: float = 0.0
 
 
 def tally(function, *arguments, devices: int, platform: str) -> Tally:
@@ -85,9 +90,11 @@ def tally(function, *arguments, devices: int, platform: str) -> Tally:
     jaxpr = function.trace(*arguments).jaxpr.jaxpr
     share = 1 / devices
     flops: dict[str, float] = collections.defaultdict(float)
+    by_side: dict[tuple[str, int], float] = collections.defaultdict(float)
     unit_flops = 0.0
     for one in products(jaxpr, share):
         flops[one.dtype] += one.flops
+        by_side[one.dtype, rounded(one.side) if one.side else 0] += one.flops
         unit_flops += one.flops * one.passes
     found: dict[str, float] = collections.defaultdict(float)
     moved: dict[int, float] = collections.defaultdict(float)
@@ -105,6 +112,8 @@ def tally(function, *arguments, devices: int, platform: str) -> Tally:
         found["places"],
         dict(moved),
         received,
+        dict(by_side),
+        found["sorted"],
     )
 
 
@@ -142,7 +151,7 @@ def _other(jaxpr, share: float, devices: int, platform: str) -> Iterator[tuple[s
             indices = equation.invars[1].aval
             yield "places", indices.size / indices.shape[-1] * share
         elif name in _ORDERING:
-            yield "ordered", equation.invars[0].aval.size * share
+            yield _ORDERING[name], equation.invars[0].aval.size * share
         elif collective := _COLLECTIVES.get(name.removesuffix("_invariant")):
             others = (devices - 1) / devices
             factor = {"sum": 2 * others, "permute": 1.0 if devices > 1 else 0.0, "gather": others}

@@ -19,6 +19,7 @@ from substrate_jax.mesh import DATA_AXIS, EVERYWHERE, ROWS, over_rows
 GROUPS = ("extraction", "measures", "nulls", "streaming", "substrates", "training")
 KS = (10, 30, 100)
 PERMUTATIONS = 200
+DRAWS = 100
 CLASSES = 100
 STUDENTS = ("resnet18", "convnext_atto", "vit_tiny", "mini_vit_tiny")
 
@@ -90,7 +91,7 @@ class Program:
         name: unique.
         group: one of `GROUPS`.
         make: its function and arguments in a setting.
-        gathers: whether every device holds all rows, as its docstring says.
+        gathers: whether every device holds all rows, as its docstring and docs/scaling.md say.
     """
 
     name: str
@@ -137,6 +138,13 @@ def _sampled(calibrate: Callable, *arguments) -> Callable:
             key=jax.random.key(0),
             **options,
         )
+
+    return run
+
+
+def _resampled(name: str) -> Callable:
+    def run(blocks, **options):
+        return kernels.resampled(name, blocks, jax.random.key(0), draws=DRAWS, **options)
 
     return run
 
@@ -300,6 +308,9 @@ def _programs() -> list[Program]:
         *measures,
         Program("cka_null", "nulls", _on_blocks(_sampled(kernels.calibrate_cka)), gathers=True),
         Program("mutual_knn_null", "nulls", _on_blocks(_sampled(kernels.calibrate_mutual_knn, KS))),
+        Program("cka_resampled", "nulls", _on_blocks(_resampled("cka"))),
+        Program("mutual_knn_resampled", "nulls", _on_blocks(_resampled("mutual_knn"))),
+        Program("gulp_resampled", "nulls", _on_blocks(_resampled("gulp")), gathers=True),
         Program("streaming_cka", "streaming", _stream(_cka_stream, _batch_of_blocks)),
         Program("streaming_cka_end", "streaming", _finalized(_cka_stream)),
         Program("streaming_pca", "streaming", _stream(_pca_stream, _stacked_batch)),

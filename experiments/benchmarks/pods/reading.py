@@ -33,11 +33,13 @@ class Product:
         flops: on each device.
         dtype: of the operands.
         passes: through a unit of bfloat16.
+        side: of a square product of as many flops, batches apart; 0 of a convolution.
     """
 
     flops: float
     dtype: str
     passes: int
+    side: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +70,19 @@ def products(jaxpr, share: float = 1.0) -> Iterator[Product]:
         name, inside, times = equation.primitive.name, share, 1
         if name in ("dot_general", "conv_general_dilated"):
             left, right = (operand.aval for operand in equation.invars[:2])
-            size = equation.outvars[0].aval.size
+            size, side = equation.outvars[0].aval.size, 0.0
             if name == "dot_general":
-                (contracted, _), _ = equation.params["dimension_numbers"]
+                (contracted, _), (batch, _) = equation.params["dimension_numbers"]
                 depth = math.prod(left.shape[axis] for axis in contracted)
+                batches = max(1, math.prod(left.shape[axis] for axis in batch))
+                side = (depth * size * share / batches) ** (1 / 3)
             else:
                 numbers = equation.params["dimension_numbers"]
                 depth = right.size // right.shape[numbers.rhs_spec[0]]
             precision = equation.params["precision"]
             highest = precision[0] if isinstance(precision, tuple) else precision
             passes = PASSES.get(highest, 1) if left.dtype == np.float32 else 1
-            yield Product(2.0 * depth * size * share, left.dtype.name, passes)
+            yield Product(2.0 * depth * size * share, left.dtype.name, passes, side)
         elif name == "shard_map":
             inside = 1.0
         elif name == "scan":

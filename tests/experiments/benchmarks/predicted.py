@@ -4,9 +4,11 @@
     python -m tests.experiments.benchmarks.predicted --devices=4 --coordinator=127.0.0.1:2345 \
         --num_processes=2 --process_id=0          # and 1 beside it, JAX_NUM_CPU_DEVICES=2 for both
 
-For each number of devices: rates, extraction and analysis, each a second time, and rates again. The
-clock is the processor's of this process, for other work takes the wall's; the rates are in its
-seconds too. Programs are compiled before.
+For each number of devices and each stage, as often as --repeats says: rates, the stage, rates, and
+so on, so that what else runs on the machine hits both. A stage is held against the mean of the
+rates before and after it; the median of these ratios is the row's. The clock is the processor's of
+this process, for other work takes the wall's; the rates are in its seconds too. Programs are
+compiled before.
 """
 
 import os
@@ -38,6 +40,7 @@ flags.DEFINE_list("stages", ["extract", "analyse"], "That are timed.")
 flags.DEFINE_list("encoders_of_stage", ["mini_vit_base", "mini_resnet50"], "That are extracted.")
 flags.DEFINE_list("widths", ["768", "1024", "1280"], "Of the features that are analyzed.")
 flags.DEFINE_integer("rows", 2048, "Of the features that are analyzed.")
+flags.DEFINE_integer("repeats", 3, "Of a stage between two measurements of the rates.")
 flags.DEFINE_integer("images", 256, "That are extracted.")
 
 
@@ -51,11 +54,12 @@ def main(_) -> None:
             how = {"extract": extraction, "analyse": analysis}[stage]
             run, specs, sources, call = how(mesh)
             jax.block_until_ready(call())
-            rates = [machine.measured(mesh)]
-            start = time.process_time()
-            jax.block_until_ready(call())
-            measured = time.process_time() - start
-            rates.append(machine.measured(mesh))
+            rates, measured = [machine.measured(mesh)], []
+            for _ in range(FLAGS.repeats):
+                start = time.process_time()
+                jax.block_until_ready(call())
+                measured.append(time.process_time() - start)
+                rates.append(machine.measured(mesh))
             predicted = []
             for rate in rates:
                 terms = stages.extraction(rate, mesh, run, specs)
@@ -65,13 +69,15 @@ def main(_) -> None:
                     terms += stages.analysis(rate, mesh, run)
                 terms = [term for term in terms if term.what != "substrate"]
                 predicted.append(sum(term.total for term in terms))
-            said = exchange([measured, *predicted])
+            said = np.asarray(exchange([*measured, *predicted])).mean(axis=0)
+            measured, predicted = said[: FLAGS.repeats], said[FLAGS.repeats :]
+            ratios = (predicted[:-1] + predicted[1:]) / 2 / measured
             if jax.process_index() == 0:
-                measured, *predicted = np.mean(said, axis=0)
                 print(
-                    f"| {stage} | {jax.process_count()} | {count} | "
-                    f"{min(predicted):.2f} to {max(predicted):.2f} | {measured:.2f} | "
-                    f"{np.mean(predicted) / measured:.2f} |",
+                    f"| {stage} | {jax.process_count()} | {count} | {np.median(predicted):.2f} "
+                    f"({predicted.min():.2f} to {predicted.max():.2f}) | "
+                    f"{np.median(measured):.2f} ({measured.min():.2f} to {measured.max():.2f}) | "
+                    f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f}) |",
                     flush=True,
                 )
                 for term in terms:

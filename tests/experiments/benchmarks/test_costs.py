@@ -1,5 +1,7 @@
 """A program's work is counted in its jaxpr, and seconds follow from rates."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -96,3 +98,32 @@ def test_rates_are_measured():
     ]
     assert all(rate > 0 for rate in [*rates, *found.received.values()])
     assert set(found.received) == {"sum", "permute", "gather"}
+
+
+def test_small_products_and_convolutions_have_rates_of_their_own():
+    def function(x, kernel):
+        small = jnp.matmul(x, x)  # 3 of side 16
+        found = jax.lax.conv_general_dilated(x[None], kernel, (1, 1), "SAME")
+        return small.sum() + found.sum()
+
+    x, kernel = jnp.ones((3, 16, 16)), jnp.ones((5, 3, 3, 3))
+    work = tally(jax.jit(function), x, kernel, devices=1, platform="cpu")
+    assert work.products == {
+        ("float32", 16): 3 * 2 * 16**3,
+        ("float32", 0): 2 * 5 * 16 * 16 * 3 * 9,
+    }
+    assert sum(work.products.values()) == work.flops["float32"]
+    rates = machine.Machine("m", "cpu", 1, {"float32": 8.0}, False, {1: 1e9}, None, None, None, {})
+    at_once = rates.seconds(work)["products"]
+    assert at_once == work.flops["float32"] / 8
+    by_side = {("float32", 1024): 8.0, ("float32", 16): 4.0, ("float32", 0): 8.0}
+    of_each = dataclasses.replace(rates, by_side=by_side).seconds(work)["products"]
+    assert of_each == at_once + 3 * 2 * 16**3 / 8
+
+
+def test_what_is_sorted_is_not_what_is_searched_for_the_largest():
+    work = tally(jax.jit(lambda x: jax.lax.sort(x)), jnp.ones((4, 8)), devices=1, platform="cpu")
+    assert (work.sorted, work.ordered) == (32, 0)
+    rates = machine.Machine("m", "cpu", 1, {}, False, {1: 1e9}, 5.0, None, None, {}, sorted=4.0)
+    assert rates.seconds(work)["sorting"] == 8
+    assert "ordering" not in rates.seconds(work)

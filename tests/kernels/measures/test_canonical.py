@@ -5,9 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 from substrate_jax.kernels import pairwise_procrustes, pairwise_pwcca, pairwise_svcca
+from substrate_jax.kernels.arithmetic import from_first
 from substrate_jax.kernels.reference import measures as reference_measures
+from substrate_jax.kernels.subspaces.tall_matrices import factor_rows
 from tests import helpers
 from tests.kernels.encoders import sample
 
@@ -77,3 +81,46 @@ def test_pwcca_is_nan_where_a_weight_belongs_to_no_correlation():
         got = np.asarray(compute([a, b]))
         np.testing.assert_allclose(compute([a[order], b[order]]), got, atol=1e-4)
         np.testing.assert_allclose(got[0, 1], reference_measures.pwcca(a, b, 1.0), atol=1e-4)
+
+
+@pytest.mark.parametrize(("devices", "width"), [(6, 5), helpers.long(8, 5), helpers.long(6, 40)])
+def test_sharded_rows_are_factored_where_they_are(devices, width):
+    """By groups of devices, of which a prime is one; with more rows than features, and fewer."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(24, width)).astype(np.float32)
+    x[:, -1] = x[:, 0]  # of less than full rank
+
+    def product_of_factors(x, axis_name):
+        q, r = factor_rows(x, axis_name)
+        inner = jax.lax.psum(q.T @ q, axis_name)
+        rows = jax.lax.all_gather(q @ r, axis_name, tiled=True)
+        return inner, from_first(rows, axis_name), r
+
+    run = helpers.transforms(devices)["shard_map"]
+    inner, product, r = run(product_of_factors, [x])
+    rank = min(24, width)
+    limit = helpers.tolerance(24)
+    assert r.shape == (rank, width)
+    np.testing.assert_allclose(inner, np.eye(rank), atol=limit)
+    np.testing.assert_allclose(product, x, atol=limit * np.abs(x).max())
+
+
+@pytest.mark.parametrize("compute", [pairwise_svcca, helpers.long(pairwise_pwcca)])
+def test_the_derivative_is_that_of_one_device(compute):
+    x, y = (block[:36] for block in sample(widths=(5, 9)))
+    found = {}
+    for name, axis in (("one", None), ("six", helpers.AXIS)):
+
+        def value(x, y, axis=axis):
+            return jnp.sum(compute([x, y], axis_name=axis)[0, 1])
+
+        if axis:
+            mesh = jax.make_mesh(
+                (6,), (axis,), axis_types=(AxisType.Auto,), devices=jax.devices()[:6]
+            )
+            rows = PartitionSpec(axis)
+            value = jax.shard_map(value, mesh=mesh, in_specs=rows, out_specs=PartitionSpec())
+        found[name] = np.asarray(jax.jit(jax.grad(value))(x, y))
+    # The gaps between singular values, of which the derivative has the inverse, are above 1e-2.
+    limit = helpers.tolerance(36, condition=100) * np.abs(found["one"]).max()
+    np.testing.assert_allclose(found["six"], found["one"], atol=limit)
