@@ -90,7 +90,7 @@ def sized(rows: dict[str, int], widths) -> stages.Run:
         rows=rows,
         widths=widths,
         batch=64,
-        chunk=FLAGS.images,
+        chunk=FLAGS.images // jax.process_count(),  # one for each process
     )
 
 
@@ -99,7 +99,12 @@ def extraction(mesh):
     source = take(open_source("texture"), FLAGS.images, 0)
     specs = [encoder.spec for encoder in encoders]
     run = sized({"texture": FLAGS.images}, [spec.width for spec in specs])
-    return run, specs, {"texture": source}, lambda: extract(encoders, source, mesh=mesh)
+    return (
+        run,
+        specs,
+        {"texture": source},
+        lambda: extract(encoders, source, mesh=mesh),
+    )
 
 
 def analysis(mesh):
