@@ -10,6 +10,7 @@ from absl.testing import flagsaver
 
 from experiments import transferability as launcher
 from substrate_jax.analyses.transferability.judgment import STATIC
+from tests.report.document import Document, csv_text
 
 TABLE = "model,target,accuracy,s\n" + "".join(
     f"m{model},t{target},{80 + model + target},{-model * 1.5}\n"
@@ -73,18 +74,10 @@ def test_a_panel_of_files(finished):
 
 def test_the_table_of_a_run_can_be_judged_again(finished, tmp_path):
     """The CSV of a report is in the form that --table reads, and gives the same judgment."""
-    import base64
-    import html
-    import re
-    import urllib.parse
-
     out, result = finished
-    page = html.unescape((out / "report.html").read_text("utf-8"))
-    (uri,) = re.findall(r'href="(data:[^"]+)" download="table_panel.csv"', page)
-    head, _, body = uri.partition(",")
-    text = base64.b64decode(body) if head.endswith("base64") else urllib.parse.unquote(body)
+    page = Document((out / "report.html").read_text("utf-8"))
     path = tmp_path / "again.csv"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.write_text(csv_text(page, "table_panel.csv"), "utf-8")
     again = run(tmp_path / "out", table=[str(path)])["tables"]["again"]["judgment"]
     first = result["tables"]["panel"]["judgment"]
     assert again["scores"] == first["scores"]

@@ -49,11 +49,15 @@ class Document(HTMLParser):
 
 
 def read_csv(document: Document, file: str) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(csv_text(document, file))))
+
+
+def csv_text(document: Document, file: str) -> str:
+    """What a download of a page holds."""
     (uri,) = [a["href"] for a in document.all("a") if a.get("download") == f"{file}.gz"]
     head, _, content = uri.partition(",")
     assert head == "data:application/gzip;base64"
-    text = gzip.decompress(base64.b64decode(content)).decode()
-    return list(csv.DictReader(io.StringIO(text)))
+    return gzip.decompress(base64.b64decode(content)).decode()
 
 
 def image_of(uri: str) -> Image.Image:
