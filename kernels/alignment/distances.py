@@ -223,9 +223,8 @@ def tile_median(tiles: DistanceTiles, count: Int[Array, ""], axis_name=None) -> 
     low = jnp.where(tiles.scales > 0, zero, zero)  # varies over a mesh where the features do
     low = jax.lax.fori_loop(0, length // DIGIT, find_digit, low)
 
-    def above(
-        square, keep, rows, columns, *_
-    ):  # how many are at most `low`, the least of the others
+    def above(square, keep, rows, columns, *_):
+        """How many are at most `low`, and the least of the others."""
         values = ordered(square, keep, rows, columns)
         greater = values > low[:, None, None]
         least = jnp.min(jnp.where(greater, values, most), axis=(1, 2))

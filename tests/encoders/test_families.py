@@ -20,7 +20,7 @@ from substrate_jax.encoders.networks.swin import SwinConfig
 from substrate_jax.encoders.networks.vit import ViTConfig
 from substrate_jax.encoders.registry import encoder_spec, list_encoders
 from substrate_jax.encoders.weights import abstract_module, checkpoint_arrays, fill
-from tests.encoders.networks.modules import arrays_of, filled, quick_jit
+from tests.encoders.networks.modules import arrays_of, check_round_trip, filled, quick_jit
 from tests.helpers import long, relative_error
 
 RESNET = ResNetConfig((1, 1), True, (64, 64), 4, 2, stem_channels=8, num_classes=3, image_size=8)
@@ -158,14 +158,7 @@ def test_a_network_without_classes_says_so(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_arrays_survive_the_round_trip(name):
-    config = FAMILIES[name][0]
-    arrays = arrays_of(config)
-    again = checkpoint_arrays(fill(abstract_module(config), arrays, source="a"))
-    assert again.keys() == arrays.keys()
-    for key, want in arrays.items():
-        np.testing.assert_array_equal(again[key], want, err_msg=key)
-        assert again[key].dtype == np.float32
-        assert again[key].flags.c_contiguous
+    check_round_trip(FAMILIES[name][0])
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from substrate_jax.encoders.networks.interpolation import cubic_weights
 from substrate_jax.encoders.networks.network import input_shape
 from substrate_jax.encoders.networks.speech_embedding import SpeechEmbeddingConfig
 from substrate_jax.encoders.transformers import format as F
-from substrate_jax.encoders.weights import abstract_module, checkpoint_arrays, fill
-from tests.encoders.networks.modules import arrays_of, filled, quick_jit
+from substrate_jax.encoders.weights import abstract_module, fill
+from tests.encoders.networks.modules import check_round_trip, filled, quick_jit
 from tests.encoders.sounds import CLAP, FOLDER, golden
 from tests.golden import sounds, transformers_weights
 from tests.golden.transformers_weights import write_folder
@@ -299,12 +299,7 @@ def test_taps_come_in_order_and_other_shapes_are_refused(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_arrays_survive_the_round_trip(name):
-    config = FAMILIES[name][0]
-    arrays = arrays_of(config)
-    again = checkpoint_arrays(fill(abstract_module(config), arrays, source="a"))
-    assert again.keys() == arrays.keys()
-    for key, want in arrays.items():
-        np.testing.assert_array_equal(again[key], want, err_msg=key)
+    check_round_trip(FAMILIES[name][0])
 
 
 def test_untrained_sound_encoders_are_drawn_anew_by_seed():

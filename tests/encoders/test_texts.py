@@ -24,11 +24,11 @@ from substrate_jax.encoders.hub import TEXT_MODEL_TYPES
 from substrate_jax.encoders.networks.text import BertConfig, CLIPTextConfig
 from substrate_jax.encoders.transformers import format as F
 from substrate_jax.encoders.transformers.model_types import TEXT_TYPES
-from substrate_jax.encoders.weights import abstract_module, checkpoint_arrays, fill
+from substrate_jax.encoders.weights import abstract_module, fill
 from substrate_jax.features import extract
 from substrate_jax.mesh import make_mesh
 from tests.encoders import texts
-from tests.encoders.networks.modules import arrays_of, filled, quick_jit
+from tests.encoders.networks.modules import check_round_trip, filled, quick_jit
 from tests.encoders.texts import NAMES, golden, write_folder
 from tests.golden import transformers_weights
 from tests.helpers import long, relative_error, tolerance
@@ -530,12 +530,7 @@ def test_taps_gradients_and_bfloat16(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_arrays_survive_the_round_trip(name):
-    config = FAMILIES[name][0]
-    arrays = arrays_of(config)
-    again = checkpoint_arrays(fill(abstract_module(config), arrays, source="a"))
-    assert again.keys() == arrays.keys()
-    for key, want in arrays.items():
-        np.testing.assert_array_equal(again[key], want, err_msg=key)
+    check_round_trip(FAMILIES[name][0])
 
 
 def test_untrained_encoders_of_texts_are_drawn_anew_by_seed(folders):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from substrate_jax.encoders.weights import abstract_module, inventory
+from substrate_jax.encoders.weights import abstract_module, checkpoint_arrays, fill, inventory
 
 
 def filled(build, dtype=jnp.float32, seed=3):
@@ -39,6 +39,17 @@ def arrays_of(config, seed=0):
     shapes = inventory(abstract_module(config))
     arrays = {key: rng.normal(0, 0.1, shape).astype(np.float32) for key, shape in shapes.items()}
     return {key: abs(a) if key.endswith("running_var") else a for key, a in arrays.items()}
+
+
+def check_round_trip(config):
+    """A checkpoint's arrays come back from the module that they fill, as a file takes them."""
+    arrays = arrays_of(config)
+    again = checkpoint_arrays(fill(abstract_module(config), arrays, source="a"))
+    assert again.keys() == arrays.keys()
+    for key, want in arrays.items():
+        np.testing.assert_array_equal(again[key], want, err_msg=key)
+        assert again[key].dtype == np.float32
+        assert again[key].flags.c_contiguous
 
 
 def quick_jit(function):
