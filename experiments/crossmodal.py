@@ -7,11 +7,10 @@
 
 The first pairs handwritten digits with tones that say digits. The second pairs rows of one class,
 the others rows of one id; the third wants encoders of images and of texts in --encoders. Brains and
-behavior come as features. The two sides' substrates at K
-components and all pairs of encoders are compared by CKA and mutual kNN, against all rows permuted,
-rows permuted within classes and whole classes exchanged; beside positive controls, and the least
-effect that so many rows show 80% of the time, by the null and by planted signals. Written to OUT:
-result.json, figures and report.html.
+behavior come as features. The two sides' substrates at K components and all pairs of encoders are
+compared by CKA and mutual kNN, against all rows permuted, rows permuted within classes and whole
+classes exchanged; beside positive controls, and the least effect that so many rows show 80% of the
+time, by the null and by planted signals. Written to OUT: result.json, figures and report.html.
 """
 
 import dataclasses
