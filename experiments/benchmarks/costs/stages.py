@@ -139,6 +139,7 @@ def analysis(machine: Machine, mesh, run: Run) -> list[Term]:
     """All pairs on every domain, and the substrates of all domains."""
     from substrate_jax.analyses.cka.compare import comparison_program
     from substrate_jax.analyses.cka.measured import measure_program
+    from substrate_jax.kernels.nulls.calibration import choose_skewness
 
     terms: list[Term] = []
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -152,8 +153,9 @@ def analysis(machine: Machine, mesh, run: Run) -> list[Term]:
             return Term(stage, what, machine.seconds(work))
 
         if n not in known:
-            options = run.permutations or 1, run.alpha, False
-            closed = comparison_program(mesh, run.ks, "closed_form", *options)
+            options = run.permutations or 1, run.alpha
+            exact = choose_skewness("auto", setting.blocks()) == "exact"
+            closed = comparison_program(mesh, run.ks, "closed_form", *options, exact)
             of_n = [count("analyse", "comparison", closed)]
             for name in run.measures:
                 program = measure_program(
@@ -164,7 +166,7 @@ def analysis(machine: Machine, mesh, run: Run) -> list[Term]:
                 drawn = count(
                     "nulls",
                     f"{run.permutations} permutations",
-                    comparison_program(mesh, run.ks, "permutation", *options),
+                    comparison_program(mesh, run.ks, "permutation", *options, False),
                 )
                 closed_seconds = of_n[0].seconds
                 more = {

@@ -4,11 +4,13 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments.benchmarks.costs import machine, stages
 from experiments.benchmarks.costs.tally import Tally, tally
 from experiments.benchmarks.pods.chips import CHIPS
+from substrate_jax.analyses.cka import compare
 from substrate_jax.mesh import DATA_AXIS, ROWS, make_mesh, over_rows
 
 ROWS_HERE, WIDTH, DEVICES, STEPS = 16, 32, 4, 3
@@ -84,6 +86,29 @@ def test_batches_of_chunks_are_counted(monkeypatch):
     assert term.seconds["products"] == 3 * 2 * (2 * 2 * 2 * WIDTH)
     said = stages.text([term], rates)
     assert said.splitlines()[1].split()[:3] == ["extract", f"{term.total:.1f}", "s"]
+
+
+@pytest.mark.parametrize(("rows", "width"), [(128, 512), (512, 128)])
+def test_the_comparison_that_is_counted_is_the_one_that_runs(monkeypatch, rows, width):
+    """Exact skewness, where Gram space makes it the default, is most of what small panels take."""
+
+    class Asked(Exception):
+        pass
+
+    def program(mesh, ks, method, permutations, alpha, cubic):
+        raise Asked(ks, method, alpha, cubic)
+
+    monkeypatch.setattr(compare, "comparison_program", program)
+    mesh = make_mesh(f"data={DEVICES}")
+    features = {name: np.eye(rows, width, dtype=np.float32) for name in "ab"}
+    with pytest.raises(Asked) as runs:
+        compare.compare_encoders(features, mesh=mesh)
+    rates = machine.Machine("m", "cpu", DEVICES, {"float32": 1.0}, False, {4: 1.0}, *[1.0] * 3, {})
+    run = stages.Run(rows={"sky": rows}, widths=(width, width), batch=16, chunk=16)
+    with pytest.raises(Asked) as counted:
+        stages.analysis(rates, mesh, run)
+    assert counted.value.args == runs.value.args
+    assert runs.value.args[-1] == (rows < width)
 
 
 def test_rates_are_measured():
