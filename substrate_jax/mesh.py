@@ -229,7 +229,13 @@ def over_rows(
       >>> total(np.ones((4, 2), np.float32)).tolist()
       [4.0, 4.0]
     """
-    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs))
+    # jax's own SVD for TPUs fails jax's check of what differs between devices (0.10.2); on CPU,
+    # where every program is tested, the check stays.
+    checked = mesh.devices.flat[0].platform != "tpu"
+    mapped = jax.shard_map(
+        function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=checked
+    )
+    return jax.jit(mapped)
 
 
 def after(first: Float[Array, "..."], mask: Bool[Array, " m"]) -> Bool[Array, " m"]:

@@ -100,7 +100,7 @@ class Program:
     gathers: bool = False
 
 
-def _on_blocks(function: Callable) -> Make:
+def on_blocks(function: Callable) -> Make:
     """Of `function(blocks, mask, axis_name)`, what it gives being the same everywhere."""
 
     def make(setting: Setting) -> Made:
@@ -142,7 +142,9 @@ def _sampled(calibrate: Callable, *arguments) -> Callable:
     return run
 
 
-def _resampled(name: str) -> Callable:
+def resampled(name: str) -> Callable:
+    """A measure of resampled rows, as intervals take it."""
+
     def run(blocks, **options):
         return kernels.resampled(name, blocks, jax.random.key(0), draws=DRAWS, **options)
 
@@ -298,19 +300,22 @@ def _training(student_name: str) -> Make:
 
 def _programs() -> list[Program]:
     measures = [
-        Program(name, "measures", _on_blocks(_measure(name)), gathers=not measure.sharded)
+        Program(name, "measures", on_blocks(_measure(name)), gathers=not measure.sharded)
         for name, measure in kernels.MEASURES.items()
         if name not in ("cka", "mutual_knn") and not name.startswith("debiased_")
     ]
     return [
-        Program("cka", "measures", _on_blocks(_cka)),
-        Program("mutual_knn", "measures", _on_blocks(_mutual_knn)),
+        Program("cka", "measures", on_blocks(_cka)),
+        Program("mutual_knn", "measures", on_blocks(_mutual_knn)),
         *measures,
-        Program("cka_null", "nulls", _on_blocks(_sampled(kernels.calibrate_cka)), gathers=True),
-        Program("mutual_knn_null", "nulls", _on_blocks(_sampled(kernels.calibrate_mutual_knn, KS))),
-        Program("cka_resampled", "nulls", _on_blocks(_resampled("cka"))),
-        Program("mutual_knn_resampled", "nulls", _on_blocks(_resampled("mutual_knn"))),
-        Program("gulp_resampled", "nulls", _on_blocks(_resampled("gulp")), gathers=True),
+        Program("cka_null", "nulls", on_blocks(_sampled(kernels.calibrate_cka)), gathers=True),
+        Program("mutual_knn_null", "nulls", on_blocks(_sampled(kernels.calibrate_mutual_knn, KS))),
+        Program("cka_resampled", "nulls", on_blocks(resampled("cka"))),
+        Program("mutual_knn_resampled", "nulls", on_blocks(resampled("mutual_knn"))),
+        *(
+            Program(f"{name}_resampled", "nulls", on_blocks(resampled(name)), gathers=True)
+            for name in ("gulp", "procrustes")
+        ),
         Program("streaming_cka", "streaming", _stream(_cka_stream, _batch_of_blocks)),
         Program("streaming_cka_end", "streaming", _finalized(_cka_stream)),
         Program("streaming_pca", "streaming", _stream(_pca_stream, _stacked_batch)),

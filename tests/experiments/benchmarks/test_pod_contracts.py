@@ -13,15 +13,16 @@ from pathlib import Path
 import jax
 import jax.extend.core
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments.benchmarks.pods import chips
 from experiments.benchmarks.pods.compiling import compile_for, mesh_of
-from experiments.benchmarks.pods.programs import PROGRAMS, Setting, forward
+from experiments.benchmarks.pods.programs import PROGRAMS, Setting, forward, on_blocks, resampled
 from experiments.benchmarks.pods.reading import products
 from substrate_jax import kernels
 from substrate_jax.encoders import encoder_spec, list_encoders
-from substrate_jax.mesh import make_mesh
+from substrate_jax.mesh import DATA_AXIS, ROWS, make_mesh, over_rows
 from tests.experiments.benchmarks.test_pods import needs_libtpu
 from tests.helpers import long
 
@@ -110,6 +111,43 @@ DOCUMENTED = {"images": 10**6, "chips": 256}  # docs/scaling.md, "What a run cos
 def pod():
     chips.check_libtpu()
     return chips.describe("v5e:2x2")
+
+
+BY_SVD = ["procrustes", "svcca", long("pwcca"), long("eigenspace_overlap")]
+
+
+@needs_libtpu
+@pytest.mark.parametrize("name", BY_SVD)
+def test_an_svd_of_other_rows_on_each_device_compiles(name, pod):
+    """jax's own for TPUs does not pass jax's check of what differs between devices."""
+    program = dataclasses.replace(PROGRAMS["gulp_resampled"], make=on_blocks(resampled(name)))
+    mesh = mesh_of(pod, None)
+    row = compile_for(pod, program, dataclasses.replace(TALL, mesh=mesh, rows=256))
+    assert row.error is None, row.error
+
+
+@pytest.mark.parametrize("name", BY_SVD)
+def test_without_the_check_that_a_pod_goes_without_numbers_are_the_same(name, monkeypatch):
+    blocks = [jnp.asarray(x) for x in np.random.default_rng(0).normal(size=(2, 40, 6))]
+    mask = jnp.ones(40, bool)
+    shard_map, given = jax.shard_map, []
+
+    def run():
+        program = over_rows(
+            lambda blocks, mask: resampled(name)(blocks, mask=mask, axis_name=DATA_AXIS),
+            MESH,
+            ROWS,
+        )
+        return program(blocks, mask)
+
+    def unchecked(*arguments, check_vma, **options):
+        given.append(check_vma)
+        return shard_map(*arguments, check_vma=False, **options)
+
+    checked = run()
+    monkeypatch.setattr(jax, "shard_map", unchecked)
+    jax.tree.map(np.testing.assert_array_equal, checked, run())
+    assert given == [True]
 
 
 @needs_libtpu
