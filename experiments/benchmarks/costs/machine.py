@@ -30,7 +30,8 @@ class Machine:
         flops: type of the operands -> flops per second of a matrix product.
         passes: whether float32 products take several passes of bfloat16, `flops` being of one.
         bytes: size of an array -> bytes per second, read and written; small ones stay in caches.
-        ordered: values per second among which the largest are found; None where nobody says.
+        ordered: length of rows -> values per second among which the largest are found; empty where
+            nobody says.
         functions: values of exp per second; None likewise.
         places: looked up per second, one by one; None likewise.
         received: "sum", "permute", "gather" -> bytes per second that a device receives.
@@ -45,7 +46,7 @@ class Machine:
     flops: dict[str, float]
     passes: bool
     bytes: dict[int, float]
-    ordered: float | None
+    ordered: dict[int, float]
     functions: float | None
     places: float | None
     received: dict[str, float]
@@ -62,17 +63,18 @@ class Machine:
             products = sum(flops / self._rate(dtype) for dtype, flops in work.flops.items())
         found = {
             "products": products,
-            "memory": sum(moved / self._memory_rate(size) for size, moved in work.bytes.items()),
-            "ordering": work.ordered / self.ordered if self.ordered else 0.0,
+            "memory": sum(moved / _nearest(self.bytes, size) for size, moved in work.bytes.items()),
+            "ordering": sum(
+                values / _nearest(self.ordered, length)
+                for length, values in work.ordered.items()
+                if self.ordered
+            ),
             "sorting": work.sorted / self.sorted if self.sorted else 0.0,
             "functions": work.functions / self.functions if self.functions else 0.0,
             "places": work.places / self.places if self.places else 0.0,
             "links": sum(size / self.received[kind] for kind, size in work.received.items()),
         }
         return {name: seconds for name, seconds in found.items() if seconds}
-
-    def _memory_rate(self, size: int) -> float:
-        return self.bytes[min(self.bytes, key=lambda known: abs(math.log(known / max(size, 1))))]
 
     def _side_rate(self, dtype: str, side: int) -> float:
         """Of the nearest side that is known; a convolution is none but itself."""
@@ -85,6 +87,10 @@ class Machine:
         return self.flops.get(dtype) or self.flops["float32"]
 
 
+def _nearest(rates: dict[int, float], size: int) -> float:
+    return rates[min(rates, key=lambda known: abs(math.log(known / max(size, 1))))]
+
+
 def published(chip: Chip, devices: int) -> Machine:
     """Of so many devices of a TPU; how fast it orders values or looks them up nobody says."""
     received = chip.link_rate / chip.devices / 2  # half of the links' rate comes in
@@ -95,7 +101,7 @@ def published(chip: Chip, devices: int) -> Machine:
         flops={"bfloat16": chip.flops / chip.devices},
         passes=True,
         bytes={1: chip.memory_rate / chip.devices},
-        ordered=None,
+        ordered={},
         functions=None,
         places=None,
         received=dict.fromkeys(("sum", "permute", "gather"), received),
@@ -183,8 +189,10 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         least, found = jax.lax.sort((x, numbers), dimension=1, num_keys=2)
         return least + found.astype(x.dtype)
 
-    columns = max(256, 4096 // shrink)
-    k = min(LARGEST, columns // 2)
+    def largest(x):
+        return jax.lax.top_k(x, min(LARGEST, x.shape[1] // 2))[0]
+
+    values = max(64, 1024 // shrink) * 256
     onward = [(device, (device + 1) % devices) for device in range(devices)]
     received = {}
     if devices > 1:
@@ -203,7 +211,9 @@ def measured(mesh, *, dtype: str = "float32", shrink: int = 1) -> Machine:
         flops=flops,
         passes=False,
         bytes={4 * size: written(size) for size in sizes},
-        ordered=rate(64 * columns, lambda x: jax.lax.top_k(x, k)[0], 64, columns),
+        ordered={
+            length: rate(values, largest, values // length, length) for length in (256, 1024, 4096)
+        },
         functions=rate(long // 4, jnp.exp, long // 4),
         places=rate(size, looked_up, size),
         received=received,

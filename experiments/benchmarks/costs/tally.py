@@ -45,8 +45,9 @@ _ELEMENTS = (
 )
 # Written in place: bytes are those of what is new, by its place among the operands.
 _IN_PLACE = {"scatter": 2, "scatter-add": 2, "dynamic_update_slice": 1}
-_ORDERING = {"sort": "sorted", "top_k": "ordered", "approx_top_k": "ordered"}
+_LARGEST = ("top_k", "approx_top_k")
 _COLLECTIVES = {"psum": "sum", "ppermute": "permute", "all_gather": "gather"}
+_Kind = str | int | tuple[str, int]
 _CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint")
 
 
@@ -57,7 +58,8 @@ class Tally:
     Attributes:
         flops: of matrix products and convolutions, by the type of their operands.
         unit_flops: the same, times the passes of bfloat16 that float32 takes in a matrix unit.
-        ordered: values among which the largest are found.
+        ordered: values among which the largest are found, by the length of their rows, rounded to a
+            power of 4.
         functions: values of exp, erf and the like.
         places: that gathers read and scatters write, each for itself.
         bytes: written once and read once, by the size of the arrays, rounded to a power of 4.
@@ -69,7 +71,7 @@ class Tally:
 
     flops: Mapping[str, float]
     unit_flops: float
-    ordered: float
+    ordered: Mapping[int, float]
     functions: float
     places: float
     bytes: Mapping[int, float]
@@ -98,16 +100,19 @@ def tally(function, *arguments, devices: int, platform: str) -> Tally:
         unit_flops += one.flops * one.passes
     found: dict[str, float] = collections.defaultdict(float)
     moved: dict[int, float] = collections.defaultdict(float)
+    ordered: dict[int, float] = collections.defaultdict(float)
     for kind, amount in _other(jaxpr, share, devices, platform):
         if isinstance(kind, int):
             moved[kind] += amount
+        elif isinstance(kind, tuple):
+            ordered[kind[1]] += amount
         else:
             found[kind] += amount
     received = {kind: found[kind] for kind in _COLLECTIVES.values() if found[kind]}
     return Tally(
         dict(flops),
         unit_flops,
-        found["ordered"],
+        dict(ordered),
         found["functions"],
         found["places"],
         dict(moved),
@@ -117,8 +122,8 @@ def tally(function, *arguments, devices: int, platform: str) -> Tally:
     )
 
 
-def _other(jaxpr, share: float, devices: int, platform: str) -> Iterator[tuple[str | int, float]]:
-    """What is not a product: kind, or the size of an array, and amount."""
+def _other(jaxpr, share: float, devices: int, platform: str) -> Iterator[tuple[_Kind, float]]:
+    """What is not a product: kind, size of an array, or kind and length of rows; and amount."""
     readers: dict[Any, list[str]] = {}
     for equation in jaxpr.eqns:
         for operand in equation.invars:
@@ -150,8 +155,11 @@ def _other(jaxpr, share: float, devices: int, platform: str) -> Iterator[tuple[s
         elif name in ("scatter", "scatter-add"):
             indices = equation.invars[1].aval
             yield "places", indices.size / indices.shape[-1] * share
-        elif name in _ORDERING:
-            yield _ORDERING[name], equation.invars[0].aval.size * share
+        elif name == "sort":
+            yield "sorted", equation.invars[0].aval.size * share
+        elif name in _LARGEST:
+            values = equation.invars[0].aval
+            yield ("ordered", rounded(values.shape[-1])), values.size * share
         elif collective := _COLLECTIVES.get(name.removesuffix("_invariant")):
             others = (devices - 1) / devices
             factor = {"sum": 2 * others, "permute": 1.0 if devices > 1 else 0.0, "gather": others}
@@ -176,7 +184,7 @@ def rounded(size: float) -> int:
     return 4 ** round(math.log(max(size, 1), 4))
 
 
-def _taken(equation, parts: list[list[tuple[str | int, float]]], platform: str):
+def _taken(equation, parts: list[list[tuple[_Kind, float]]], platform: str):
     """The branch of a platform; of others the dearest in bytes and values, to be safe."""
     for part, of in zip(parts, equation.params.get("branches_platforms") or (), strict=False):
         if of is None or platform in of:

@@ -7,8 +7,9 @@
 For each number of devices and each stage, as often as --repeats says: rates, the stage, rates, and
 so on, so that what else runs on the machine hits both. A stage is held against the mean of the
 rates before and after it; the median of these ratios is the row's. The clock is the processor's of
-this process, for other work takes the wall's; the rates are in its seconds too. Programs are
-compiled before.
+this process, for other work takes the wall's, or the wall's on a machine that does nothing else
+(--clock=wall), for threads that wait for one another spend the processor's; the rates are in its
+seconds too. Programs are compiled before.
 """
 
 import os
@@ -42,12 +43,14 @@ flags.DEFINE_list("widths", ["768", "1024", "1280"], "Of the features that are a
 flags.DEFINE_integer("rows", 2048, "Of the features that are analyzed.")
 flags.DEFINE_integer("repeats", 3, "Of a stage between two measurements of the rates.")
 flags.DEFINE_integer("images", 256, "That are extracted.")
+flags.DEFINE_enum("clock", "processor", ["processor", "wall"], "Whose seconds are compared.")
 
 
 def main(_) -> None:
     devices.join_processes()
+    clock = time.perf_counter if FLAGS.clock == "wall" else time.process_time
     for module in (measure, stages):
-        module.time = types.SimpleNamespace(perf_counter=time.process_time)
+        module.time = types.SimpleNamespace(perf_counter=clock)
     for count in FLAGS.devices:
         mesh = make_mesh(f"data={count}")
         for stage in FLAGS.stages:
@@ -56,9 +59,9 @@ def main(_) -> None:
             jax.block_until_ready(call())
             rates, measured = [machine.measured(mesh)], []
             for _ in range(FLAGS.repeats):
-                start = time.process_time()
+                start = clock()
                 jax.block_until_ready(call())
-                measured.append(time.process_time() - start)
+                measured.append(clock() - start)
                 rates.append(machine.measured(mesh))
             predicted = []
             for rate in rates:

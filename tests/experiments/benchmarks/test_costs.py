@@ -33,7 +33,7 @@ def test_work_is_counted_on_each_device_with_its_loops():
     assert found.flops == {"float32": 2 * ROWS_HERE**2 * WIDTH}
     assert found.unit_flops == 6 * 2 * ROWS_HERE**2 * WIDTH
     assert found.functions == STEPS * ROWS_HERE * WIDTH
-    assert found.ordered == ROWS_HERE**2
+    assert found.ordered == {16: ROWS_HERE**2}
     assert found.places == ROWS_HERE
     assert found.received == {
         "permute": 4 * STEPS * ROWS_HERE * WIDTH,
@@ -47,14 +47,23 @@ def test_work_is_counted_on_each_device_with_its_loops():
 
 
 def test_seconds_follow_from_rates():
-    work = Tally({"float32": 4.0}, 24.0, 10.0, 6.0, 2.0, {16: 8.0}, {"sum": 3.0})
+    work = Tally({"float32": 4.0}, 24.0, {64: 10.0, 256: 8.0}, 6.0, 2.0, {16: 8.0}, {"sum": 3.0})
     one = machine.Machine(
-        "m", "cpu", 2, {"float32": 2.0}, False, {4: 4.0}, 5.0, 3.0, 4.0, {"sum": 1.0}
+        "m",
+        "cpu",
+        2,
+        {"float32": 2.0},
+        False,
+        {4: 4.0},
+        {16: 5.0, 1024: 2.0},
+        3.0,
+        4.0,
+        {"sum": 1.0},
     )
     assert one.seconds(work) == {
         "products": 2.0,
         "memory": 2.0,
-        "ordering": 2.0,
+        "ordering": 10 / 5 + 8 / 2,
         "functions": 2.0,
         "places": 0.5,
         "links": 3.0,
@@ -79,7 +88,7 @@ def test_batches_of_chunks_are_counted(monkeypatch):
     monkeypatch.setattr(stages, "forward", forward)
     run = stages.Run(rows={"sky": 40}, widths=(8,), batch=6, chunk=16, components=4)
     rates = machine.Machine(
-        "m", "cpu", DEVICES, {"float32": 1.0}, False, {4: 1e9}, 1.0, 1.0, 1.0, {}
+        "m", "cpu", DEVICES, {"float32": 1.0}, False, {4: 1e9}, {4: 1.0}, 1.0, 1.0, {}
     )
     spec = type("Spec", (), {"name": "one"})
     (term,) = stages.extraction(rates, mesh, run, [spec])
@@ -103,7 +112,9 @@ def test_the_comparison_that_is_counted_is_the_one_that_runs(monkeypatch, rows, 
     features = {name: np.eye(rows, width, dtype=np.float32) for name in "ab"}
     with pytest.raises(Asked) as runs:
         compare.compare_encoders(features, mesh=mesh)
-    rates = machine.Machine("m", "cpu", DEVICES, {"float32": 1.0}, False, {4: 1.0}, *[1.0] * 3, {})
+    rates = machine.Machine(
+        "m", "cpu", DEVICES, {"float32": 1.0}, False, {4: 1.0}, {}, 1.0, 1.0, {}
+    )
     run = stages.Run(rows={"sky": rows}, widths=(width, width), batch=16, chunk=16)
     with pytest.raises(Asked) as counted:
         stages.analysis(rates, mesh, run)
@@ -117,7 +128,7 @@ def test_rates_are_measured():
     rates = [
         found.flops["float32"],
         *found.bytes.values(),
-        found.ordered,
+        *found.ordered.values(),
         found.functions,
         found.places,
     ]
@@ -138,7 +149,7 @@ def test_small_products_and_convolutions_have_rates_of_their_own():
         ("float32", 0): 2 * 5 * 16 * 16 * 3 * 9,
     }
     assert sum(work.products.values()) == work.flops["float32"]
-    rates = machine.Machine("m", "cpu", 1, {"float32": 8.0}, False, {1: 1e9}, None, None, None, {})
+    rates = machine.Machine("m", "cpu", 1, {"float32": 8.0}, False, {1: 1e9}, {}, None, None, {})
     at_once = rates.seconds(work)["products"]
     assert at_once == work.flops["float32"] / 8
     by_side = {("float32", 1024): 8.0, ("float32", 16): 4.0, ("float32", 0): 8.0}
@@ -148,7 +159,7 @@ def test_small_products_and_convolutions_have_rates_of_their_own():
 
 def test_what_is_sorted_is_not_what_is_searched_for_the_largest():
     work = tally(jax.jit(lambda x: jax.lax.sort(x)), jnp.ones((4, 8)), devices=1, platform="cpu")
-    assert (work.sorted, work.ordered) == (32, 0)
+    assert (work.sorted, work.ordered) == (32, {})
     rates = machine.Machine("m", "cpu", 1, {}, False, {1: 1e9}, 5.0, None, None, {}, sorted=4.0)
     assert rates.seconds(work)["sorting"] == 8
     assert "ordering" not in rates.seconds(work)
