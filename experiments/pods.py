@@ -132,8 +132,8 @@ def compute(
         programs=found,
     )
     launch.publish(result, page.pods_page, tables.text, out, stages)
-    unfinished.finish()
-    note.unlink()
+    if unfinished.finish(found):
+        note.unlink()
 
 
 def describe_plan(

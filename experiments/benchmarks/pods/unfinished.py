@@ -1,11 +1,12 @@
 """Programs that an unfinished run has compiled, a line of JSON each, so that the next goes on.
 
-The file goes when the run is done: another compiles anew, for the programs may have changed.
+The file goes when the run is done: another compiles anew, for the programs may have changed. It
+stays where a run of fewer programs is done, for that of more to go on.
 """
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from substrate_jax.report.values import plain
@@ -31,9 +32,12 @@ class Unfinished:
         with self._path.open("a") as file:
             file.write(json.dumps(plain(row)) + "\n")
 
-    def finish(self) -> None:
-        """Forget all."""
-        self._path.unlink(missing_ok=True)
+    def finish(self, done: Sequence[CompiledProgram]) -> bool:
+        """Forget all, if a run is done with these and no other knows more; whether that is so."""
+        last = len(self.known) == len(done)
+        if last:
+            self._path.unlink(missing_ok=True)
+        return last
 
 
 def _read(path: Path) -> Iterator[CompiledProgram]:
